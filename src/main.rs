@@ -1,0 +1,3 @@
+//! argv to command; only wiring.
+
+fn main() {}

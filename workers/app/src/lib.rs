@@ -1,0 +1,1 @@
+//! The application side: the trait, and the built-in application relay

@@ -1,0 +1,1 @@
+//! The worker: accept, HTTP, WebSocket, hub, tailer, drain

@@ -1,0 +1,1 @@
+//! Operator commands: health, selftest, doctor, sessions

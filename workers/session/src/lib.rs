@@ -1,0 +1,1 @@
+//! The session: its record, its state machine, offsets. Pure: inputs in, effects out
