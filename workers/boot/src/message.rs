@@ -1,0 +1,166 @@
+//! What supervisor and worker say to each other.
+
+use crate::Settings;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::fmt;
+
+/// No control message is longer (bytes); a longer one is a bug and is refused by [`encode`].
+pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
+
+/// Names one life of one worker, unique across hosts and restarts: leases carry it, so that a
+/// lease held by a dead worker can be told from one held by a living worker.
+/// Form: `<supervisor instance>-<slot>.<spawn count>`, for example `k3f9x2ab-2.17`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Incarnation(String);
+
+impl Incarnation {
+    /// `instance` is the random name of this run of the supervisor, `spawn` counts its spawns.
+    #[must_use]
+    pub fn new(instance: &str, slot: u16, spawn: u64) -> Self {
+        Self(format!("{instance}-{slot}.{spawn}"))
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Incarnation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a worker is told at birth, through the memfd [`crate::fd::SETUP`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Setup {
+    /// The numbered place that the worker fills.
+    pub slot: u16,
+    /// The accepted configuration and binary that it runs.
+    pub generation: u64,
+    /// Its own name.
+    pub incarnation: Incarnation,
+    /// Workers the fleet is to have (for `multi_worker_support`).
+    pub workers: u16,
+    /// How many listeners were inherited, from [`crate::fd::LISTENERS`] on.
+    pub listeners: u16,
+    /// The checked configuration.
+    pub settings: Settings,
+}
+
+/// From supervisor to worker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ToWorker {
+    /// Stop accepting, answer parked polls, close WebSockets one by one within `grace_ms`, exit.
+    Drain {
+        /// Milliseconds from now after which the worker is killed.
+        grace_ms: u64,
+    },
+    /// Close everything now and exit; a second signal, or `SIGQUIT`.
+    Stop,
+    /// A worker of this host died: what it held is void.
+    WorkerGone {
+        /// The dead worker.
+        incarnation: Incarnation,
+    },
+}
+
+/// From worker to supervisor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ToSupervisor {
+    /// Runtime up, Redis answered, tailer caught up, listener registered: clients are served.
+    Ready,
+    /// The worker cannot serve and exits with `code`; `reason` is for the operator.
+    Failed {
+        /// An [`crate::Exit`] code.
+        code: u8,
+        /// One line: what failed, on what, and what to do about it. No secrets.
+        reason: String,
+    },
+    /// Sign of life, sent by the event loop every [`Beat::EVERY_MS`].
+    Beat(Beat),
+    /// Draining has ended; the worker exits next.
+    Drained {
+        /// WebSockets closed with 1012.
+        closed: u64,
+        /// Connections cut at the end of the grace.
+        cut: u64,
+    },
+}
+
+/// A heartbeat: what the supervisor shows in `status`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Beat {
+    /// Open TCP connections.
+    pub connections: u64,
+    /// Sessions held here: WebSocket sessions and parked polls.
+    pub sessions: u64,
+    /// How late the event loop ran its last beat (microseconds).
+    pub lag_us: u64,
+    /// Whether the worker's own readiness checks pass.
+    pub ready: bool,
+}
+
+impl Beat {
+    /// Milliseconds between two beats.
+    pub const EVERY_MS: u64 = 250;
+}
+
+/// A control message could not be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum MessageError {
+    /// The bytes are not a message of this version.
+    #[error("control message not understood: {0}")]
+    Decode(serde_json::Error),
+    /// The value could not be written as JSON.
+    #[error("control message not encodable: {0}")]
+    Encode(serde_json::Error),
+    /// Longer than [`MESSAGE_BYTES_MAX`].
+    #[error("control message of {0} bytes is longer than {MESSAGE_BYTES_MAX}")]
+    TooLong(usize),
+}
+
+/// The bytes of one control message.
+///
+/// # Errors
+/// [`MessageError::TooLong`] beyond [`MESSAGE_BYTES_MAX`]; [`MessageError::Encode`] never for the
+/// types of this crate.
+pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, MessageError> {
+    let bytes = serde_json::to_vec(message).map_err(MessageError::Encode)?;
+    if bytes.len() > MESSAGE_BYTES_MAX {
+        return Err(MessageError::TooLong(bytes.len()));
+    }
+    Ok(bytes)
+}
+
+/// The message in these bytes.
+///
+/// # Errors
+/// [`MessageError::Decode`] when they are none.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, MessageError> {
+    serde_json::from_slice(bytes).map_err(MessageError::Decode)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_survive_the_wire() {
+        let gone = ToWorker::WorkerGone { incarnation: Incarnation::new("abc", 3, 7) };
+        assert_eq!(decode::<ToWorker>(&encode(&gone).unwrap()).unwrap(), gone);
+        let beat = ToSupervisor::Beat(Beat { connections: 1, sessions: 2, lag_us: 3, ready: true });
+        assert_eq!(decode::<ToSupervisor>(&encode(&beat).unwrap()).unwrap(), beat);
+    }
+
+    #[test]
+    fn a_message_without_end_is_refused() {
+        let reason = "x".repeat(MESSAGE_BYTES_MAX);
+        assert!(matches!(encode(&ToSupervisor::Failed { code: 70, reason }), Err(MessageError::TooLong(_))));
+    }
+}
