@@ -1,1 +1,11 @@
-//! The session: its record, its state machine, offsets. Pure: inputs in, effects out
+//! out; no I/O, no clock, no async, no randomness of its own.
+
+mod entry;
+mod id;
+mod offset;
+mod record;
+
+pub use entry::{Entry, EntryError, EntryKind, Target};
+pub use id::{IdError, Pid, Sid};
+pub use offset::{Offset, OffsetError};
+pub use record::{Joined, Partial, Record, RecordError, Transport};

@@ -1,0 +1,188 @@
+//! What is known about a session, as it stands in Redis.
+
+use crate::{Offset, Pid, Sid};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
+
+/// Version of the record's form; a record of a later version is refused.
+const VERSION: u16 = 1;
+
+/// How a session's packets travel at present.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the protocol's own words")]
+pub enum Transport {
+    Polling,
+    Websocket,
+}
+
+/// A session: everything that another worker needs to serve it. The JSON is for operators too
+/// (`GET socketio:session:{sid}`). `v` and `epoch` come first and in this order: the scripts of
+/// the store read the epoch by that prefix.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Record {
+    v: u16,
+    /// Fences writers: whoever takes the session over raises it, and a write with a lower one fails.
+    pub epoch: u64,
+    /// The Engine.IO sid.
+    pub sid: Sid,
+    /// Who the client says it is, if the application found out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub who: Option<String>,
+    /// Present transport.
+    pub transport: Transport,
+    /// The worker that holds its WebSocket, or that served it last.
+    pub worker: String,
+    /// The client's address.
+    pub address: String,
+    /// When it began, in milliseconds since 1970.
+    pub created_ms: u64,
+    /// Whether events to this client carry their offset (see `recovery.offsets`).
+    #[serde(default)]
+    pub offsets: bool,
+    /// Whether any namespace was ever joined: then the connect timeout is over for good.
+    #[serde(default)]
+    pub settled: bool,
+    /// Joined namespaces, by name.
+    pub namespaces: BTreeMap<String, Joined>,
+    /// A binary packet whose attachments have not all arrived.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partial: Option<Partial>,
+}
+
+/// A session's membership in a namespace.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Joined {
+    /// The Socket.IO sid: public, and a room of its own.
+    pub sid: Sid,
+    /// The private recovery id, if recovery is on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<Pid>,
+    /// Position of the log at which it was joined: nothing before it concerns this session.
+    pub since: Offset,
+    /// Rooms (without the own sid), each with the position of the log at which it was joined.
+    #[serde(default)]
+    pub rooms: BTreeMap<String, Offset>,
+    /// The application's own data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<Box<RawValue>>,
+}
+
+/// A binary packet in the middle of its arrival.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Partial {
+    /// Text of the Socket.IO packet.
+    pub text: String,
+    /// Attachments so far.
+    #[serde(with = "base64_list")]
+    pub attachments: Vec<bytes::Bytes>,
+}
+
+mod base64_list {
+    //! Attachments as base64 texts.
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    use bytes::Bytes;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(list: &[Bytes], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(list.iter().map(|bytes| STANDARD.encode(bytes)))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Bytes>, D::Error> {
+        let list = Vec::<String>::deserialize(deserializer)?;
+        let decoded = list.iter().map(|text| STANDARD.decode(text).map(Bytes::from));
+        decoded.collect::<Result<_, _>>().map_err(D::Error::custom)
+    }
+}
+
+/// The text in Redis is no session record.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// Not the JSON of a record.
+    #[error("session record not understood: {0}")]
+    Json(#[from] serde_json::Error),
+    /// Written by a later version.
+    #[error("session record has version {0}, this is {VERSION}")]
+    Version(u16),
+}
+
+impl Record {
+    /// A session that has just begun.
+    #[must_use]
+    pub fn new(sid: Sid, transport: Transport, worker: String, address: String, created_ms: u64) -> Self {
+        Self {
+            v: VERSION,
+            epoch: 1,
+            sid,
+            who: None,
+            transport,
+            worker,
+            address,
+            created_ms,
+            offsets: false,
+            settled: false,
+            namespaces: BTreeMap::new(),
+            partial: None,
+        }
+    }
+
+    /// The text for Redis.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        // Maps with string keys and numbers only: serialisation cannot fail.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// Reads the text of Redis.
+    ///
+    /// # Errors
+    /// When it is something else, or of a later version.
+    pub fn from_json(text: &str) -> Result<Self, RecordError> {
+        let record: Self = serde_json::from_str(text)?;
+        if record.v > VERSION {
+            return Err(RecordError::Version(record.v));
+        }
+        Ok(record)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_survives_its_text_and_shows_its_epoch_first() {
+        let mut record = Record::new(
+            Sid::from_random([1; 15]),
+            Transport::Polling,
+            "w-0.1".into(),
+            "127.0.0.1".into(),
+            5,
+        );
+        record.epoch = 42;
+        let since = Offset::new(9, 3);
+        let rooms = BTreeMap::from([("a".to_owned(), since.next())]);
+        let data = serde_json::value::to_raw_value(&serde_json::json!({"n": 1})).ok();
+        let joined = Joined {
+            sid: Sid::from_random([2; 15]),
+            pid: None,
+            since,
+            rooms,
+            data,
+        };
+        record.namespaces.insert("/".into(), joined);
+        record.partial = Some(Partial {
+            text: "51-[]".into(),
+            attachments: vec![bytes::Bytes::from_static(&[0, 255])],
+        });
+        let text = record.to_json();
+        assert!(text.starts_with(r#"{"v":1,"epoch":42,"#), "{text}");
+        let back = Record::from_json(&text).unwrap();
+        assert_eq!(back.to_json(), text);
+        assert!(matches!(
+            Record::from_json(&text.replacen("\"v\":1", "\"v\":2", 1)),
+            Err(RecordError::Version(2))
+        ));
+    }
+}
