@@ -1,1 +1,27 @@
-//! The only code that knows a Redis key or command; and its in-memory twin
+//! The only code that knows a Redis key or command; and its in-memory twin. Both do the same under
+//! the same tests (`tests/`).
+//!
+//! A session belongs to nobody: every call names a session and does all of its step at once, so
+//! that any worker may make the next one. What must reach a session on another worker goes through
+//! the log ([`Store::append`], [`Tail`]); what concerns one polling session alone goes through its
+//! mail and a wake.
+//!
+//! For a current-thread runtime: [`Store`] is a cheap clone, its futures are not `Send`, and
+//! [`Store::open`] must be called inside a `LocalRuntime` or `LocalSet`.
+
+mod answer;
+mod error;
+mod memory;
+mod options;
+mod remote;
+mod store;
+mod tail;
+
+pub use answer::{
+    Appended, Mail, Poll, PollMode, PostBegin, PostDone, PostEffects, Range, RequestId, Restored, Saved, Touched,
+    UpgradeBegin, UpgradeFinish, UpgradeStep,
+};
+pub use error::{AppendError, StoreError};
+pub use options::{Backend, Endpoint, Options, RedisOptions};
+pub use store::Store;
+pub use tail::{ResetReason, Tail, TailEvent};

@@ -1,0 +1,227 @@
+//! What the store is asked with and answers with: sessions, polls, posts, upgrades, the log.
+
+use bytes::Bytes;
+use session::{Offset, Record};
+use std::time::Duration;
+
+/// One HTTP request or WebSocket of this worker; unique within its incarnation. A repeated call
+/// with the same id does nothing twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RequestId(u64);
+
+impl RequestId {
+    /// The `n`th request of this incarnation. See also [`crate::Store::request`].
+    #[must_use]
+    pub const fn new(n: u64) -> Self {
+        Self(n)
+    }
+
+    /// Its number.
+    #[must_use]
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+}
+
+/// Packets for one polling session alone, each with the log offset that it was made at: it comes
+/// after the entries up to there and before those that follow.
+pub type Mail = Vec<(Offset, Bytes)>;
+
+/// What became of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Saved {
+    /// Written.
+    Done,
+    /// Someone took the session over: nothing was written.
+    Fenced {
+        /// The epoch that the stored record has.
+        current: u64,
+    },
+    /// There is no such session any more: nothing was written.
+    Gone,
+}
+
+/// What became of a session's lifetime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Touched {
+    /// Prolonged.
+    Alive,
+    /// There is no such session: ended, kicked, expired, or lost with Redis' data.
+    Gone,
+}
+
+/// Whether [`crate::Store::restore`] wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restored {
+    /// The record was missing and is back.
+    Done,
+    /// There was a record already; it stands.
+    Present,
+}
+
+/// Why the poll is asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PollMode {
+    /// The worker has something to send, or the ping is due: the poll ends now.
+    Answer,
+    /// The request has just arrived: it proves receipt of the previous answer.
+    Begin,
+    /// The parked poll was woken ([`crate::TailEvent::Wake`]): is there anything?
+    Wake,
+}
+
+/// What a poll is to do.
+#[derive(Clone, Debug)]
+pub enum Poll {
+    /// Answer it now: the log's entries for this session after `after` up to `upto`, merged with
+    /// `mail` by offset, then ping, then noop. The lease is free again.
+    Answer {
+        /// The session's record; `None` if it is still the revision that the caller said it knows.
+        record: Option<Record>,
+        /// Revision of the record.
+        revision: u64,
+        /// The client has all up to here.
+        after: Offset,
+        /// The answer covers the log up to here.
+        upto: Offset,
+        /// Packets for this session alone.
+        mail: Mail,
+        /// A ping is due and is part of this answer.
+        ping: bool,
+        /// An upgrade is under way: a noop ends the poll.
+        noop: bool,
+    },
+    /// The session ended while the poll was parked (or was ended by an overlap elsewhere).
+    Ended,
+    /// This poll holds the lease no longer; somebody else answered or broke it.
+    LeaseLost,
+    /// The session exists but does not poll: it has moved to WebSocket.
+    Moved(Box<Record>),
+    /// Another poll was already waiting. The session was ended, its holder is being woken.
+    Overlap,
+    /// Nothing yet: the poll has the lease and waits for the log, a wake, or the times below.
+    Parked {
+        /// The session's record; `None` if it is still the revision that the caller said it knows.
+        record: Option<Record>,
+        /// Revision of the record.
+        revision: u64,
+        /// The client has all up to here.
+        after: Offset,
+        /// When to ask again with [`PollMode::Answer`] because a ping is due; `None` while a pong
+        /// is outstanding.
+        ping_in: Option<Duration>,
+        /// When the session is over unless a pong comes.
+        expires_in: Duration,
+    },
+    /// There is no such session.
+    Unknown,
+}
+
+/// Whether a POST may be handled.
+#[derive(Clone, Debug)]
+pub enum PostBegin {
+    /// It may; it holds the lease.
+    Go {
+        /// The session's record; `None` if it is still the revision that the caller said it knows.
+        record: Option<Record>,
+        /// Revision of the record.
+        revision: u64,
+        /// What the last poll answer covered: the client has seen nothing later.
+        sent: Offset,
+    },
+    /// The session exists but does not poll: it has moved to WebSocket.
+    Moved(Box<Record>),
+    /// Another POST was already under way. The session was ended, a parked poll is being woken.
+    Overlap,
+    /// There is no such session.
+    Unknown,
+}
+
+/// What a POST led to.
+#[derive(Clone, Debug, Default)]
+pub struct PostEffects<'a> {
+    /// The record, if it changed.
+    pub record: Option<&'a Record>,
+    /// Packets for this session alone, in order, each with the log position it was made at.
+    pub mail: &'a [(Offset, Bytes)],
+    /// A pong was in it: the session lives on, the next ping is due one interval from now.
+    pub pong: bool,
+}
+
+/// What became of a POST's effects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PostDone {
+    /// Stored.
+    Done,
+    /// Someone took the session over meanwhile: nothing was stored.
+    Fenced {
+        /// The epoch that the stored record has.
+        current: u64,
+    },
+    /// The session ended, moved, or the lease ran out: nothing was stored.
+    Gone,
+}
+
+/// Whether a probe may go ahead.
+#[derive(Clone, Debug)]
+pub enum UpgradeBegin {
+    /// Another upgrade of this session is under way.
+    Busy,
+    /// It may.
+    Go {
+        /// The session's record.
+        record: Box<Record>,
+    },
+    /// The session is on WebSocket already.
+    Moved(Box<Record>),
+    /// There is no such session.
+    Unknown,
+}
+
+/// What became of a step of an upgrade.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpgradeStep {
+    /// Done.
+    Done,
+    /// The session ended, or the upgrade is not this request's (any more).
+    Gone,
+}
+
+/// Whether the session has left polling.
+#[derive(Clone, Debug)]
+pub enum UpgradeFinish {
+    /// A POST is still running: ask again in a moment.
+    Busy,
+    /// Polling is over; a still parked poll is being woken. The caller sends what is below over the
+    /// WebSocket and saves the record with the new transport and an epoch one higher.
+    Done {
+        /// The session's record.
+        record: Box<Record>,
+        /// The client has all of the log up to here.
+        after: Offset,
+        /// Packets for this session alone that no poll carried.
+        mail: Mail,
+    },
+    /// The session ended, or the upgrade is not this request's (any more).
+    Gone,
+}
+
+/// Where an entry went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// Its position; for a duplicate that of the first one.
+    pub offset: Offset,
+    /// An entry with the same dedupe id was there already: nothing was appended.
+    pub duplicate: bool,
+}
+
+/// A part of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Range {
+    /// All of it, in order, without a gap.
+    Entries(Vec<(Offset, Bytes)>),
+    /// There are more than asked for.
+    TooMany,
+    /// The part is not (completely) there any more, or is of a log that was lost.
+    Trimmed,
+}

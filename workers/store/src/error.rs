@@ -1,0 +1,95 @@
+//! What can go wrong between a worker and its store.
+
+use std::time::Duration;
+
+/// An operation of the store failed. Texts never contain the password.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StoreError {
+    /// What is stored, or was answered, cannot be understood.
+    #[error("{what} not understood: {reason}")]
+    Corrupt {
+        /// What it should have been.
+        what: &'static str,
+        /// Why it is not.
+        reason: String,
+    },
+    /// Redis has reached its `maxmemory` and may not evict.
+    #[error("{op}: redis is out of memory")]
+    OutOfMemory {
+        /// The operation.
+        op: &'static str,
+    },
+    /// Redis answered with an error that is none of the others: a missing permission, a renamed
+    /// command, a fault of ours.
+    #[error("{op}: redis refused: {reason}")]
+    Refused {
+        /// The operation.
+        op: &'static str,
+        /// Redis' words.
+        reason: String,
+    },
+    /// No answer in time. Whether the operation took place is unknown.
+    #[error("{op}: no answer from redis within {after:?}")]
+    Timeout {
+        /// The operation.
+        op: &'static str,
+        /// How long was waited.
+        after: Duration,
+    },
+    /// No connection, or it broke; or Redis is loading its data or is a read-only replica.
+    #[error("{op}: redis is not available: {reason}")]
+    Unavailable {
+        /// The operation.
+        op: &'static str,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl StoreError {
+    /// Whether the same call may succeed later without anybody repairing anything.
+    #[must_use]
+    pub fn passing(&self) -> bool {
+        match self {
+            Self::OutOfMemory { .. } | Self::Timeout { .. } | Self::Unavailable { .. } => true,
+            Self::Corrupt { .. } | Self::Refused { .. } => false,
+        }
+    }
+}
+
+/// An entry was not appended, or it is unknown whether it was.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// The store was closed (its last clone dropped) before the entry was written.
+    #[error("the log's writer is closed")]
+    Closed,
+    /// Too many bytes are waiting for Redis already (`queue_bytes_max`); nothing was queued.
+    #[error("{queued} bytes are waiting for redis, at most {max} may")]
+    QueueFull {
+        /// Bytes waiting.
+        queued: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// Redis refused the whole batch for a reason that waiting does not heal.
+    #[error("the log's writer was refused: {reason}")]
+    Refused {
+        /// Redis' words.
+        reason: String,
+    },
+    /// Not confirmed within `publish_timeout`. It may be in the log all the same: give a dedupe id
+    /// to whatever is sent again.
+    #[error("not confirmed by redis within {after:?}")]
+    Timeout {
+        /// How long was waited.
+        after: Duration,
+    },
+    /// Larger than `entry_bytes_max`; nothing was queued.
+    #[error("an entry of {bytes} bytes, at most {max} are allowed")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+        /// The limit.
+        max: usize,
+    },
+}

@@ -1,0 +1,129 @@
+//! What a worker says about its store when it opens it.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// All that the store has to know.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where the data is.
+    pub backend: Backend,
+    /// The incarnation of this worker: unique among all workers that ever lived. Leases and
+    /// idempotent retries go by it; it becomes part of keys, so no spaces.
+    pub me: String,
+    /// First part of every key. Usually `socketio`.
+    pub prefix: String,
+    /// Between the server's pings.
+    pub ping_interval: Duration,
+    /// How long a pong may take. A session nobody heard of for both together is over.
+    pub ping_timeout: Duration,
+    /// Entries of the log that are kept, approximately.
+    pub log_entries_max: u64,
+    /// Older entries of the log are trimmed, approximately (to one canary interval).
+    pub log_age_max: Duration,
+    /// A larger entry is refused.
+    pub entry_bytes_max: usize,
+    /// Entries waiting for Redis in this worker, in bytes; beyond it they are refused.
+    pub queue_bytes_max: usize,
+    /// An entry not confirmed by then has failed.
+    pub publish_timeout: Duration,
+    /// For how long an entry with the same dedupe id counts as the same.
+    pub dedupe_window: Duration,
+    /// How often a canary passes through the log.
+    pub canary_interval: Duration,
+}
+
+impl Options {
+    /// How long a session lives without a sign of life.
+    #[must_use]
+    pub fn liveness(&self) -> Duration {
+        self.ping_interval.saturating_add(self.ping_timeout)
+    }
+}
+
+/// Where the data is.
+#[derive(Clone, Debug)]
+pub enum Backend {
+    /// In this process: one worker, nothing survives it.
+    Memory,
+    /// In Redis (6.0 or later) or Valkey.
+    Redis(RedisOptions),
+}
+
+/// How to reach Redis.
+#[derive(Clone)]
+pub struct RedisOptions {
+    /// Where it listens.
+    pub endpoint: Endpoint,
+    /// Number of the database.
+    pub db: i64,
+    /// For AUTH.
+    pub username: Option<String>,
+    /// For AUTH; never shown.
+    pub password: Option<String>,
+    /// Connections besides the tailer's. Every one is shared by many commands at a time.
+    pub pool_size: usize,
+    /// How long a connection may take to be made.
+    pub connect_timeout: Duration,
+    /// A command not answered by then has failed.
+    pub response_timeout: Duration,
+}
+
+/// Where Redis listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// TCP.
+    Tcp {
+        /// Name or address.
+        host: String,
+        /// Port.
+        port: u16,
+    },
+    /// TLS; the certificate is checked against the public roots.
+    Tls {
+        /// Name, as in the certificate.
+        host: String,
+        /// Port.
+        port: u16,
+    },
+    /// A Unix socket.
+    Unix {
+        /// The socket.
+        path: PathBuf,
+    },
+}
+
+impl fmt::Debug for RedisOptions {
+    /// Masks the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisOptions")
+            .field("endpoint", &self.endpoint)
+            .field("db", &self.db)
+            .field("username", &self.username)
+            .field("password", &self.password.as_ref().map(|_| "***"))
+            .field("pool_size", &self.pool_size)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("response_timeout", &self.response_timeout)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_password_is_not_shown() {
+        let options = RedisOptions {
+            endpoint: Endpoint::Unix { path: "/x".into() },
+            db: 0,
+            username: None,
+            password: Some("hunter2".into()),
+            pool_size: 1,
+            connect_timeout: Duration::ZERO,
+            response_timeout: Duration::ZERO,
+        };
+        assert!(!format!("{options:?}").contains("hunter2"));
+    }
+}

@@ -1,0 +1,340 @@
+//! The store as its users see it; every call goes to Redis or to the twin.
+
+use crate::answer::{
+    Appended, Poll, PollMode, PostBegin, PostDone, PostEffects, Range, RequestId, Restored, Saved, Touched,
+    UpgradeBegin, UpgradeFinish, UpgradeStep,
+};
+use crate::error::{AppendError, StoreError};
+use crate::memory::Memory;
+use crate::options::{Backend, Options};
+use crate::remote::Remote;
+use crate::tail::Tail;
+use bytes::Bytes;
+use session::{Offset, Pid, Record, Sid};
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Sessions, polls and the log. A cheap clone; one per worker.
+///
+/// Every call answers within the response timeout (twice that if a dead connection had to be
+/// replaced first) with [`StoreError`] if Redis did not do it; see [`StoreError::passing`].
+#[derive(Clone, Debug)]
+pub struct Store {
+    backend: Inner,
+    requests: Rc<Cell<u64>>,
+}
+
+#[derive(Clone, Debug)]
+enum Inner {
+    Memory(Rc<Memory>),
+    Remote(Rc<Remote>),
+}
+
+/// Hands a call to the backend; the twin answers at once.
+macro_rules! ask {
+    ($self:ident.$call:ident($($argument:expr),*)) => {
+        match &$self.backend {
+            Inner::Memory(memory) => Ok(memory.$call($($argument),*)),
+            Inner::Remote(remote) => remote.$call($($argument),*).await,
+        }
+    };
+}
+
+impl Store {
+    /// Opens the store: done once Redis answered and the tailer is subscribed and stands at the
+    /// head of the log. One attempt; the caller tries again.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached or does not let us do what is needed.
+    pub async fn open(options: Options) -> Result<(Self, Tail), StoreError> {
+        let (backend, tail) = match options.backend.clone() {
+            Backend::Memory => {
+                let (memory, tail) = Memory::open(options);
+                (Inner::Memory(Rc::new(memory)), tail)
+            }
+            Backend::Redis(redis) => {
+                let (remote, tail) = Remote::open(options, redis).await?;
+                (Inner::Remote(Rc::new(remote)), tail)
+            }
+        };
+        Ok((Self { backend, requests: Rc::default() }, tail))
+    }
+
+    /// A further worker with the incarnation `me` over the same memory, for tests of several
+    /// workers in one process; `None` if this store is in Redis.
+    #[must_use]
+    pub fn sibling(&self, me: &str) -> Option<(Self, Tail)> {
+        match &self.backend {
+            Inner::Memory(memory) => {
+                let (memory, tail) = memory.sibling(me);
+                let backend = Inner::Memory(Rc::new(memory));
+                Some((Self { backend, requests: Rc::default() }, tail))
+            }
+            Inner::Remote(_) => None,
+        }
+    }
+
+    /// An id for the next request.
+    #[must_use]
+    pub fn request(&self) -> RequestId {
+        let next = self.requests.get().saturating_add(1);
+        self.requests.set(next);
+        RequestId::new(next)
+    }
+
+    /// Asks Redis for a sign of life; answers with the time it took.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn ping(&self) -> Result<Duration, StoreError> {
+        ask!(self.ping())
+    }
+
+    /// Whether the last command, or the tailer's connection, worked. Costs nothing.
+    #[must_use]
+    pub fn available(&self) -> bool {
+        match &self.backend {
+            Inner::Memory(_) => true,
+            Inner::Remote(remote) => remote.available(),
+        }
+    }
+
+    /// Stores a new session. `ttl` is its lifetime without a sign of life. For a polling session,
+    /// `head` is the position of the log before which nothing concerns it, and its first ping is
+    /// due one interval from now.
+    ///
+    /// # Errors
+    /// [`StoreError`]; then it may exist until its TTL, but no client knows it.
+    pub async fn create(&self, record: &Record, head: Offset, ttl: Duration) -> Result<(), StoreError> {
+        ask!(self.create(record, head, ttl))
+    }
+
+    /// Reads a session's record.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn load(&self, sid: &Sid) -> Result<Option<Record>, StoreError> {
+        ask!(self.load(sid))
+    }
+
+    /// Writes a session's record if the stored one has `expected_epoch`, and prolongs it to `ttl`.
+    /// Writing the same record again is [`Saved::Done`].
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn save(&self, record: &Record, expected_epoch: u64, ttl: Duration) -> Result<Saved, StoreError> {
+        ask!(self.save(record, expected_epoch, ttl))
+    }
+
+    /// Writes the record of a live WebSocket session that has none, because Redis lost its data.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn restore(&self, record: &Record, ttl: Duration) -> Result<Restored, StoreError> {
+        ask!(self.restore(record, ttl))
+    }
+
+    /// Prolongs a session that gave a sign of life to `ttl` from now. For WebSocket sessions;
+    /// those that poll are prolonged by the pong in [`Self::post_finish`].
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn touch(&self, sid: &Sid, ttl: Duration) -> Result<Touched, StoreError> {
+        ask!(self.touch(sid, ttl))
+    }
+
+    /// Ends a session: its record, poll state and mail are deleted, and the worker of a parked poll
+    /// is woken. With `expected_epoch`, only if the stored record has it (otherwise nothing is
+    /// done). With `keep`, that record can be resumed for so long.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn end(
+        &self,
+        sid: &Sid,
+        expected_epoch: Option<u64>,
+        keep: Option<(&Record, Duration)>,
+    ) -> Result<(), StoreError> {
+        ask!(self.end(sid, expected_epoch, keep))
+    }
+
+    /// Finds what a client that resumes was: the record of the session that its pid now belongs to,
+    /// living or lost. The caller checks that a namespace of it has this pid.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn resolve(&self, pid: &Pid) -> Result<Option<Record>, StoreError> {
+        ask!(self.resolve(pid))
+    }
+
+    /// Moves a pid from the session `old_sid` to `new_sid`, if the old record, living or lost, has
+    /// `expected_epoch`: puts `old` in its place (a copy with its epoch raised and the namespace
+    /// removed; `None` deletes it) and points the pid to the new session for `ttl`. A parked poll
+    /// of the old session is woken. Doing the same again is [`Saved::Done`].
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn takeover(
+        &self,
+        pid: &Pid,
+        old: Option<&Record>,
+        old_sid: &Sid,
+        expected_epoch: u64,
+        new_sid: &Sid,
+        ttl: Duration,
+    ) -> Result<Saved, StoreError> {
+        ask!(self.takeover(pid, old, old_sid, expected_epoch, new_sid, ttl))
+    }
+
+    /// Declares a worker dead: its leases are void from now on, on every host. Remembered for ten
+    /// minutes, which is longer than any lease.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn mark_dead(&self, incarnation: &str) -> Result<(), StoreError> {
+        ask!(self.mark_dead(incarnation))
+    }
+
+    /// After a crash: goes through all sessions in small steps, and ends those whose WebSocket the
+    /// dead worker held; with `window`, they can be resumed for so long. Answers how many.
+    ///
+    /// # Errors
+    /// [`StoreError`]; call it again.
+    pub async fn sweep_dead(&self, incarnation: &str, window: Option<Duration>) -> Result<u64, StoreError> {
+        ask!(self.sweep_dead(incarnation, window))
+    }
+
+    /// Counts the sessions of all workers, in small steps; approximate while they come and go.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn count_sessions(&self) -> Result<u64, StoreError> {
+        ask!(self.count_sessions())
+    }
+
+    /// A step of a poll; see [`PollMode`] and [`Poll`]. `head` is the position of this worker's
+    /// tail. `known` is the revision of the record that the caller has, to save sending it again.
+    ///
+    /// # Errors
+    /// [`StoreError`]. The same call (same `request`) may be repeated: it confirms, sends or takes
+    /// nothing twice.
+    pub async fn poll(
+        &self,
+        sid: &Sid,
+        request: RequestId,
+        mode: PollMode,
+        head: Offset,
+        known: Option<u64>,
+    ) -> Result<Poll, StoreError> {
+        ask!(self.poll(sid, request, mode, head, known))
+    }
+
+    /// Gives the lease of a parked poll back: it is answered by a noop, nothing was sent.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn poll_release(&self, sid: &Sid, request: RequestId) -> Result<(), StoreError> {
+        ask!(self.poll_release(sid, request))
+    }
+
+    /// A POST has arrived; `known` as for [`Self::poll`].
+    ///
+    /// # Errors
+    /// [`StoreError`]; may be repeated with the same `request`.
+    pub async fn post_begin(
+        &self,
+        sid: &Sid,
+        request: RequestId,
+        known: Option<u64>,
+    ) -> Result<PostBegin, StoreError> {
+        ask!(self.post_begin(sid, request, known))
+    }
+
+    /// Stores what a POST led to, frees its lease, and wakes the parked poll if there is anything
+    /// for it (mail or a changed record). The record is written only if the stored one has the
+    /// same epoch.
+    ///
+    /// # Errors
+    /// [`StoreError`]; may be repeated with the same `request`.
+    pub async fn post_finish(
+        &self,
+        sid: &Sid,
+        request: RequestId,
+        effects: PostEffects<'_>,
+    ) -> Result<PostDone, StoreError> {
+        ask!(self.post_finish(sid, request, &effects))
+    }
+
+    /// A WebSocket wants to take over from polling. It has `timeout` to finish.
+    ///
+    /// # Errors
+    /// [`StoreError`]; may be repeated with the same `request`.
+    pub async fn upgrade_begin(
+        &self,
+        sid: &Sid,
+        request: RequestId,
+        timeout: Duration,
+    ) -> Result<UpgradeBegin, StoreError> {
+        ask!(self.upgrade_begin(sid, request, timeout))
+    }
+
+    /// The probe was answered: from now on polls end with a noop at once, also the parked one.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn upgrade_probed(&self, sid: &Sid, request: RequestId) -> Result<UpgradeStep, StoreError> {
+        ask!(self.upgrade_probed(sid, request))
+    }
+
+    /// The client has upgraded: ends polling.
+    ///
+    /// # Errors
+    /// [`StoreError`]; may be repeated with the same `request` (for a minute).
+    pub async fn upgrade_finish(&self, sid: &Sid, request: RequestId) -> Result<UpgradeFinish, StoreError> {
+        ask!(self.upgrade_finish(sid, request))
+    }
+
+    /// The upgrade failed; the session goes on polling.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn upgrade_cancel(&self, sid: &Sid, request: RequestId) -> Result<UpgradeStep, StoreError> {
+        ask!(self.upgrade_cancel(sid, request))
+    }
+
+    /// Appends an entry to the log. It is queued by the call itself, not when the future is polled:
+    /// the order of calls is the order in the log; dropping the future does not take it back. With
+    /// `dedupe`, an entry that was appended with the same id within the window is not appended again.
+    ///
+    /// # Errors
+    /// See [`AppendError`].
+    pub fn append(
+        &self,
+        entry: Bytes,
+        dedupe: Option<String>,
+    ) -> impl Future<Output = Result<Appended, AppendError>> + use<> {
+        enum Either<A, B> {
+            A(A),
+            B(B),
+        }
+        let pending = match &self.backend {
+            Inner::Memory(memory) => Either::A(memory.append(entry, dedupe)),
+            Inner::Remote(remote) => Either::B(remote.append(entry, dedupe)),
+        };
+        async move {
+            match pending {
+                Either::A(done) => done,
+                Either::B(pending) => pending.await,
+            }
+        }
+    }
+
+    /// Reads the log after `after`, up to `upto` (or its end), at most `max` entries.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn range(&self, after: Offset, upto: Option<Offset>, max: usize) -> Result<Range, StoreError> {
+        ask!(self.range(after, upto, max))
+    }
+}

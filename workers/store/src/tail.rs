@@ -1,0 +1,74 @@
+//! The end of the log as this worker sees it: every entry once, in order.
+
+use crate::memory::MemoryTail;
+use crate::remote::RemoteTail;
+use bytes::Bytes;
+use session::{Offset, Sid};
+use std::time::Duration;
+
+/// What the tailer has to say.
+#[derive(Clone, Debug)]
+pub enum TailEvent {
+    /// A canary passed: the log's push path lives.
+    Canary {
+        /// Entries that this worker had not seen when it came; they follow.
+        behind: u64,
+        /// How long it took from this worker through Redis back; `None` if another worker sent it.
+        took: Option<Duration>,
+    },
+    /// The connection is lost; the tailer goes on trying. Said once per outage.
+    Down(String),
+    /// The next entries: in order, no gap, never twice.
+    Entries(Vec<(Offset, Bytes)>),
+    /// Entries are missing for good: those after `from`; `to` is the position from which it goes on.
+    Reset {
+        /// Last position before.
+        from: Offset,
+        /// New position.
+        to: Offset,
+        /// Why.
+        reason: ResetReason,
+    },
+    /// The connection is back, and what was missed has been delivered.
+    Up,
+    /// The parked poll of this session has something to look at.
+    Wake(Sid),
+}
+
+/// Why entries are missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResetReason {
+    /// Redis lost its data, wholly or the latest: another log has begun.
+    RedisLostData,
+    /// This worker was away for longer than the log reaches back.
+    Trimmed,
+}
+
+/// The tailer. There is one per worker.
+#[derive(Debug)]
+pub struct Tail(pub(crate) TailInner);
+
+#[derive(Debug)]
+pub(crate) enum TailInner {
+    Memory(MemoryTail),
+    Remote(RemoteTail),
+}
+
+impl Tail {
+    /// The last position handed out by [`Self::next`].
+    #[must_use]
+    pub fn position(&self) -> Offset {
+        match &self.0 {
+            TailInner::Memory(tail) => tail.position(),
+            TailInner::Remote(tail) => tail.position(),
+        }
+    }
+
+    /// The next event. Cancel-safe: nothing is lost when the future is dropped. Never ends.
+    pub async fn next(&mut self) -> TailEvent {
+        match &mut self.0 {
+            TailInner::Memory(tail) => tail.next().await,
+            TailInner::Remote(tail) => tail.next().await,
+        }
+    }
+}
