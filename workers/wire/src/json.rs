@@ -212,6 +212,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "megabytes of brackets")]
     fn deep_nesting_does_not_use_the_stack() {
         let deep = 2_000_000;
         let open = "[".repeat(deep);

@@ -10,7 +10,7 @@ mod placeholder;
 use std::borrow::Cow;
 
 pub use encode::{
-    encode_ack, encode_ack_values, encode_connect, encode_connect_error, encode_disconnect, encode_event,
+    encode, encode_ack, encode_ack_values, encode_connect, encode_connect_error, encode_disconnect, encode_event,
     encode_event_values, with_offset,
 };
 pub use placeholder::placeholders;
@@ -102,7 +102,7 @@ impl<'a> Args<'a> {
     ///
     /// # Errors
     /// [`Error::PayloadMistyped`], [`Error::EventNameInvalid`], [`Error::EventNameReserved`].
-    fn read(whole: &'a str) -> Result<Self, Error> {
+    pub(crate) fn read(whole: &'a str) -> Result<Self, Error> {
         let inside = json::inside(whole).ok_or(Error::PayloadMistyped)?;
         let (first, rest) = json::split_value(inside);
         let name = match first.as_bytes() {

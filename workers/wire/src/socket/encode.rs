@@ -4,7 +4,29 @@
 //! JSON arguments are trusted: they come validated from [`super::decode`] or from a serializer.
 //! A namespace must begin with `/` and hold no `,`.
 
+use super::Packet;
 use crate::json;
+
+/// Appends any packet, as its own function would: what [`super::decode`] read is written back.
+pub fn encode(out: &mut String, packet: &Packet<'_>) {
+    match packet {
+        Packet::Connect { nsp, auth } => encode_connect(out, nsp, auth.unwrap_or("")),
+        Packet::Disconnect { nsp } => encode_disconnect(out, nsp),
+        Packet::Event {
+            nsp,
+            ack,
+            args,
+            attachments,
+        } => encode_event(out, nsp, *ack, args.whole(), *attachments),
+        Packet::Ack {
+            nsp,
+            id,
+            args,
+            attachments,
+        } => encode_ack(out, nsp, *id, args, *attachments),
+        Packet::ConnectError { nsp, data } => encode_connect_error(out, nsp, data.unwrap_or("")),
+    }
+}
 
 /// Appends an event: type 2, or 5 with attachments. `args` is the whole array, `["name",…]`.
 pub fn encode_event(out: &mut String, nsp: &str, ack: Option<u64>, args: &str, attachments: usize) {
