@@ -1,3 +1,5 @@
 //! argv to command; only wiring.
 
+mod config;
+
 fn main() {}

@@ -1,0 +1,129 @@
+//! Shell: finds and reads the files, asks the system who we are, and has the rest done purely.
+
+use super::faults::{Fault, Faults};
+use super::settings::{self, Facts, FileText, Inputs};
+use super::{Config, Sources};
+use std::io::{ErrorKind, IsTerminal, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+const FILE_NAME: &str = "supervisor.toml";
+const SYSTEM_FILE: &str = "/etc/anyworker/supervisor.toml";
+/// Longest file (bytes); a longer one is not a configuration.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Reads, checks and resolves the configuration.
+pub(crate) fn load(sources: &Sources) -> Result<Config, Faults> {
+    let directory = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
+    load_in(sources, &directory, Path::new(SYSTEM_FILE))
+}
+
+/// The same with the working directory and the system's file given.
+pub(super) fn load_in(sources: &Sources, directory: &Path, system_file: &Path) -> Result<Config, Faults> {
+    let mut faults = Faults::default();
+    let file = match find(sources.file.as_deref(), directory, system_file) {
+        Ok(file) => file,
+        Err(fault) => {
+            faults.push(fault);
+            None
+        }
+    };
+    let beside = sources
+        .file
+        .as_deref()
+        .or(file.as_ref().map(|file| file.path.as_path()))
+        .and_then(Path::parent);
+    let beside = beside.map(|parent| directory.join(parent).join(".env"));
+    let mut dot_env = None;
+    for path in [Some(directory.join(".env")), beside].into_iter().flatten() {
+        match read(&path) {
+            Ok(None) => {}
+            Ok(found) => {
+                dot_env = found;
+                break;
+            }
+            Err(fault) => faults.push(fault),
+        }
+    }
+    let inputs = Inputs {
+        file,
+        dot_env,
+        env: &sources.env,
+        overrides: &sources.overrides,
+    };
+    settings::resolve(inputs, &facts(directory), faults)
+}
+
+/// The file that was named, or the first of the usual ones that exists.
+fn find(named: Option<&Path>, directory: &Path, system_file: &Path) -> Result<Option<FileText>, Fault> {
+    if let Some(path) = named {
+        return match read(&directory.join(path))? {
+            Some(file) => Ok(Some(FileText {
+                path: path.to_owned(),
+                ..file
+            })),
+            None => Err(Fault::new(
+                "--config",
+                format!("{} does not exist", path.display()),
+                "name a file that does",
+            )),
+        };
+    }
+    match read(&directory.join(FILE_NAME))? {
+        Some(file) => Ok(Some(FileText {
+            path: PathBuf::from(FILE_NAME),
+            ..file
+        })),
+        None => read(system_file),
+    }
+}
+
+/// The file; `None` if there is none.
+fn read(path: &Path) -> Result<Option<FileText>, Fault> {
+    let unreadable = |why: String| {
+        Fault::new(
+            path.display().to_string(),
+            format!("cannot be read: {why}"),
+            "correct or remove it",
+        )
+    };
+    let opened = std::fs::File::open(path).and_then(|file| Ok((file.metadata()?, file)));
+    let (metadata, file) = match opened {
+        Ok(opened) => opened,
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
+        Err(error) => return Err(unreadable(error.to_string())),
+    };
+    let mut text = String::new();
+    match file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text) {
+        Ok(bytes) if bytes as u64 > FILE_BYTES_MAX => Err(unreadable(format!("longer than {FILE_BYTES_MAX} bytes"))),
+        Ok(_) => Ok(Some(FileText {
+            path: path.to_owned(),
+            text,
+            public: metadata.mode() & 0o004 != 0,
+        })),
+        Err(error) => Err(unreadable(error.to_string())),
+    }
+}
+
+fn facts(directory: &Path) -> Facts<'_> {
+    Facts {
+        directory,
+        euid: nix::unistd::geteuid().as_raw(),
+        // Logs go to standard error.
+        terminal: std::io::stderr().is_terminal(),
+        uid_of: |name| {
+            nix::unistd::User::from_name(name)
+                .ok()
+                .flatten()
+                .map(|user| user.uid.as_raw())
+        },
+        is_directory: Path::is_dir,
+        is_private: |path| match std::fs::symlink_metadata(path) {
+            Ok(found) => {
+                let ours = found.uid() == nix::unistd::geteuid().as_raw() || found.uid() == 0;
+                found.is_dir() && ours && found.mode() & 0o002 == 0
+            }
+            Err(error) => error.kind() == ErrorKind::NotFound,
+        },
+    }
+}

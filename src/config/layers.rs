@@ -1,0 +1,142 @@
+//! The layers over the defaults: the file, then `.env`, then the environment, then the flags.
+
+use super::faults::Fault;
+use super::keys;
+use super::values::{self, Source, Values};
+use super::{Overrides, dotenv};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Names of the environment that begin so are ours; an unknown one is a fault.
+const PREFIX: &str = "ANYWORKER_";
+
+/// The guide's names and the keys that they set.
+const GUIDE: [(&str, &str); 3] = [
+    ("REDIS_URL", "redis.url"),
+    ("REDIS_DB", "redis.db"),
+    ("REDIS_ENABLED", "redis.enabled"),
+];
+
+/// Lays the text of a configuration file over the defaults.
+pub(super) fn file(values: &mut Values, path: &Path, text: &str) {
+    let table = match text.parse::<toml::Table>() {
+        Ok(table) => table,
+        Err(error) => {
+            let at = error.span().map_or(0, |span| span.start);
+            let line = text.bytes().take(at).filter(|&byte| byte == b'\n').count() + 1;
+            // Only the message: the line itself may hold a password.
+            let what = error.message().lines().collect::<Vec<_>>().join(", ");
+            values.faults.push(Fault::new(
+                format!("{}:{line}", path.display()),
+                what,
+                "correct the TOML syntax",
+            ));
+            return;
+        }
+    };
+    section(values, path, "", &table);
+}
+
+fn section(values: &mut Values, path: &Path, prefix: &str, table: &toml::Table) {
+    for (part, value) in table {
+        let name = if prefix.is_empty() {
+            part.clone()
+        } else {
+            format!("{prefix}.{part}")
+        };
+        match (keys::find(&name), value) {
+            (Some(key), value) => {
+                let parsed = values::from_toml(key, &name, value);
+                values.set(&name, parsed, Source::File(path.to_owned()));
+            }
+            (None, toml::Value::Table(inner)) if !inner.is_empty() => section(values, path, &name, inner),
+            (None, toml::Value::Table(_)) if keys::is_section(&name) => {}
+            (None, _) => values.faults.push(unknown(&name)),
+        }
+    }
+}
+
+fn unknown(name: &str) -> Fault {
+    if keys::is_section(name) {
+        return Fault::new(
+            name,
+            "is a section, not a key",
+            format!("write [{name}] and its keys below"),
+        );
+    }
+    let remedy = match keys::nearest(name) {
+        Some(meant) => format!("did you mean {meant}?"),
+        None => "remove it".to_owned(),
+    };
+    Fault::new(name, "unknown key", remedy)
+}
+
+/// Lays the text of a `.env` file over the values.
+pub(super) fn dot_env(values: &mut Values, path: &Path, text: &str) {
+    let (names, bad) = dotenv::parse(text);
+    for line in bad {
+        let place = format!("{}:{line}", path.display());
+        values
+            .faults
+            .push(Fault::new(place, "not an assignment", "write NAME=value"));
+    }
+    environment(values, &names, |name| Source::DotEnv {
+        path: path.to_owned(),
+        name: name.to_owned(),
+    });
+}
+
+/// Lays the names of an environment over the values; `source` makes the source of a name.
+pub(super) fn environment(values: &mut Values, names: &BTreeMap<String, String>, source: impl Fn(&str) -> Source) {
+    for (name, key) in GUIDE {
+        if let Some(text) = names.get(name).filter(|text| !text.trim().is_empty()) {
+            set(values, key, text, source(name));
+        }
+    }
+    for (name, text) in names {
+        let Some(rest) = name.strip_prefix(PREFIX) else {
+            continue;
+        };
+        let key = rest.to_ascii_lowercase().replace("__", ".");
+        if keys::find(&key).is_some() {
+            set(values, &key, text, source(name));
+            continue;
+        }
+        let remedy = match keys::nearest(&key) {
+            Some(meant) => format!("did you mean {}?", env_name(&meant)),
+            None => format!("remove it; the form is {PREFIX}SECTION__KEY"),
+        };
+        values
+            .faults
+            .push(Fault::new(key, "unknown key", remedy).from_source(source(name).outside_file()));
+    }
+}
+
+/// The name by which the environment sets a key.
+pub(super) fn env_name(key: &str) -> String {
+    format!("{PREFIX}{}", key.to_ascii_uppercase().replace('.', "__"))
+}
+
+/// Lays the command line flags over the values.
+pub(super) fn flags(values: &mut Values, overrides: &Overrides) {
+    if !overrides.listen.is_empty() {
+        set(
+            values,
+            "listen.address",
+            &overrides.listen.join(","),
+            Source::Flag("--listen"),
+        );
+    }
+    if let Some(workers) = overrides.workers {
+        set(values, "workers.count", &workers.to_string(), Source::Flag("--workers"));
+    }
+    if let Some(url) = &overrides.redis {
+        set(values, "redis.url", url, Source::Flag("--redis"));
+    }
+}
+
+fn set(values: &mut Values, key: &str, text: &str, source: Source) {
+    if let Some(known) = keys::find(key) {
+        values.set(key, values::from_text(known, key, text), source);
+    }
+}

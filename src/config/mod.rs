@@ -1,0 +1,100 @@
+//! The configuration: defaults < `supervisor.toml` < `.env` < environment < flags.
+//!
+//! Each layer is read into one map of known keys ([`keys`]), then everything is checked once and
+//! becomes a [`Config`] that cannot be wrong, or all [`Faults`] at once. The file is the one named
+//! by `--config`, else `./supervisor.toml`, else `/etc/anyworker/supervisor.toml`, else none. The
+//! `.env` is the one of the working directory, else the one beside the file. A key is set by the
+//! environment as `ANYWORKER_<SECTION>__<KEY>`; the guide's `REDIS_URL`, `REDIS_DB` and
+//! `REDIS_ENABLED` work too, and the former beats the latter where both stand in one place.
+//!
+//! Only [`files`] touches the file system; the rest is pure.
+
+mod dotenv;
+mod faults;
+mod files;
+mod keys;
+mod layers;
+mod parse;
+mod print;
+mod redis_url;
+mod security;
+mod settings;
+#[cfg(test)]
+mod tests;
+mod values;
+
+pub(crate) use faults::Faults;
+pub(crate) use files::load;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Where a configuration comes from.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sources {
+    /// `--config`: the file, which must exist then.
+    pub(crate) file: Option<PathBuf>,
+    /// The environment of the process.
+    pub(crate) env: BTreeMap<String, String>,
+    /// The flags.
+    pub(crate) overrides: Overrides,
+}
+
+/// Flags that set keys.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Overrides {
+    /// `--listen`, any number of times: `[listen] address`.
+    pub(crate) listen: Vec<String>,
+    /// `--redis`: `[redis] url`.
+    pub(crate) redis: Option<String>,
+    /// `--workers`: `[workers] count`.
+    pub(crate) workers: Option<u16>,
+}
+
+/// A configuration that can work.
+#[derive(Clone, PartialEq)]
+pub(crate) struct Config {
+    /// Addresses to listen on, each once; not empty.
+    pub(crate) listen: Vec<SocketAddr>,
+    /// `[workers]`.
+    pub(crate) workers: Workers,
+    /// Directory of the control socket and the managed Redis; absolute. May not exist yet.
+    pub(crate) runtime_directory: PathBuf,
+    /// Whether the supervisor starts a Redis of its own, on the unix socket in `settings.redis`.
+    pub(crate) managed_redis: bool,
+    /// What the workers are told.
+    pub(crate) settings: boot::Settings,
+    /// What the operator should know although nothing is wrong; to be logged at start.
+    pub(crate) notices: Vec<String>,
+    /// See [`Config::masked_toml`].
+    masked_toml: String,
+}
+
+/// `[workers]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Workers {
+    /// `count`: workers to run; 1 without Redis.
+    pub(crate) count: u16,
+    /// `user`: whom the workers become when started as root.
+    pub(crate) user: Option<String>,
+    /// `grace_ms`: time that a draining worker has.
+    pub(crate) grace: Duration,
+    /// `boot_timeout_ms`: time from spawn to ready.
+    pub(crate) boot_timeout: Duration,
+}
+
+impl Config {
+    /// The effective configuration as TOML, secrets masked, each value with its source; for
+    /// `anyworker check`.
+    pub(crate) fn masked_toml(&self) -> &str {
+        &self.masked_toml
+    }
+}
+
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.masked_toml)
+    }
+}

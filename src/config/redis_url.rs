@@ -1,0 +1,248 @@
+//! Redis URLs, as people write them: the last `@` ends the password, so that it may contain `@`,
+//! `#`, `!` and `/` unescaped, and only valid `%XX` are decoded. Faults never show the URL.
+
+use boot::{RedisEndpoint, Secret};
+use std::path::PathBuf;
+
+/// What a URL says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct RedisUrl {
+    pub(super) endpoint: RedisEndpoint,
+    pub(super) username: Option<String>,
+    pub(super) password: Option<Secret>,
+    pub(super) db: Option<i64>,
+}
+
+const PORT: u16 = 6379;
+const FORMS: &str =
+    "write redis://[:PASSWORD@]HOST[:PORT][/DB], rediss://… for TLS, or unix://[:PASSWORD@]/PATH[?db=DB]";
+/// Largest database number.
+const DB_MAX: i64 = 65_535;
+
+/// Reads a URL; the fault is (what, remedy).
+pub(super) fn parse(url: &str) -> Result<RedisUrl, (String, String)> {
+    read(url.trim()).map_err(|what| (what.to_owned(), FORMS.to_owned()))
+}
+
+fn read(url: &str) -> Result<RedisUrl, &'static str> {
+    let (scheme, rest) = url.split_once(':').ok_or("the value is not a URL")?;
+    match scheme.to_ascii_lowercase().as_str() {
+        "redis" | "valkey" => network(rest, |host, port| RedisEndpoint::Tcp { host, port }),
+        "rediss" | "valkeys" => network(rest, |host, port| RedisEndpoint::Tls { host, port }),
+        "unix" | "redis+unix" | "valkey+unix" => unix(rest),
+        _ => Err("the scheme of the URL is none of redis, rediss, unix"),
+    }
+}
+
+fn network(rest: &str, endpoint: impl Fn(String, u16) -> RedisEndpoint) -> Result<RedisUrl, &'static str> {
+    let rest = rest.strip_prefix("//").ok_or("the value is not a URL: // is missing")?;
+    let (user, place) = match rest.rsplit_once('@') {
+        Some((user, place)) => (Some(user), place),
+        None => (None, rest),
+    };
+    let (username, password) = credentials(user)?;
+    let (place, query) = place
+        .split_once('?')
+        .map_or((place, ""), |(place, query)| (place, query));
+    let (authority, path) = place.split_once('/').unwrap_or((place, ""));
+    let (host, port) = host_port(authority)?;
+    let mut found = RedisUrl {
+        endpoint: endpoint(host, port),
+        username,
+        password,
+        db: None,
+    };
+    if !path.is_empty() {
+        found.db = Some(number(path)?);
+    }
+    apply_query(&mut found, query)?;
+    Ok(found)
+}
+
+fn unix(rest: &str) -> Result<RedisUrl, &'static str> {
+    let rest = rest.strip_prefix("//").unwrap_or(rest);
+    // Without user, an `@` belongs to the path.
+    let (user, place) = match rest.rsplit_once('@') {
+        Some((user, place)) if !rest.starts_with('/') => (Some(user), place),
+        _ => (None, rest),
+    };
+    let (username, password) = credentials(user)?;
+    let (path, query) = place.split_once('?').unwrap_or((place, ""));
+    if !path.starts_with('/') {
+        return Err("the socket's path in the URL is not absolute");
+    }
+    let endpoint = RedisEndpoint::Unix {
+        path: PathBuf::from(decoded(path)),
+    };
+    let mut found = RedisUrl {
+        endpoint,
+        username,
+        password,
+        db: None,
+    };
+    apply_query(&mut found, query)?;
+    Ok(found)
+}
+
+fn credentials(user: Option<&str>) -> Result<(Option<String>, Option<Secret>), &'static str> {
+    let Some(user) = user.filter(|user| !user.is_empty()) else {
+        return Ok((None, None));
+    };
+    let Some((name, password)) = user.split_once(':') else {
+        return Err("the URL has a user but no password; a password alone is written with a colon before it");
+    };
+    let some = |text: &str| Some(decoded(text)).filter(|text| !text.is_empty());
+    match (some(name), some(password)) {
+        (Some(_), None) => Err("the URL has a user but no password"),
+        (name, password) => Ok((name, password.map(Secret::new))),
+    }
+}
+
+/// `host`, `host:port`, `[::1]:port`.
+fn host_port(authority: &str) -> Result<(String, u16), &'static str> {
+    let (host, port) = if let Some(rest) = authority.strip_prefix('[') {
+        let (host, port) = rest
+            .split_once(']')
+            .ok_or("the host of the URL has no closing bracket")?;
+        host.parse::<std::net::Ipv6Addr>()
+            .map_err(|_| "the host of the URL is not an IPv6 address")?;
+        match port.strip_prefix(':') {
+            None if !port.is_empty() => return Err("the port of the URL is not a port"),
+            port => (host, port),
+        }
+    } else {
+        match authority.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (authority, None),
+        }
+    };
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
+    if host.is_empty() || !host.chars().all(allowed) {
+        return Err("the URL names no host, or one with characters that no host has");
+    }
+    let port = match port {
+        None | Some("") => PORT,
+        Some(port) => port
+            .parse()
+            .ok()
+            .filter(|&port| port > 0)
+            .ok_or("the port of the URL is not a port")?,
+    };
+    Ok((host.to_owned(), port))
+}
+
+fn apply_query(found: &mut RedisUrl, query: &str) -> Result<(), &'static str> {
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        match name {
+            "db" => found.db = Some(number(value)?),
+            "user" | "username" => found.username = Some(decoded(value)),
+            "pass" | "password" => found.password = Some(Secret::new(decoded(value))),
+            _ => return Err("the URL has a parameter other than db, user and pass"),
+        }
+    }
+    Ok(())
+}
+
+fn number(text: &str) -> Result<i64, &'static str> {
+    let number = text.parse().ok().filter(|db| (0..=DB_MAX).contains(db));
+    number.ok_or("the database in the URL is not a number from 0 to 65535")
+}
+
+/// Decodes each valid `%XX` and leaves everything else as it is; as written if that is not UTF-8.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        let pair = after
+            .get(..2)
+            .filter(|pair| byte == b'%' && pair.iter().all(u8::is_ascii_hexdigit));
+        let escaped = pair.and_then(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
+        bytes.push(escaped.unwrap_or(byte));
+        rest = after.get(if escaped.is_some() { 2.. } else { 0.. }).unwrap_or_default();
+    }
+    String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(url: &str, expect: (&str, Option<&str>, Option<&str>, Option<i64>)) {
+        let found = parse(url).unwrap_or_else(|fault| panic!("{url}: {fault:?}"));
+        let endpoint = match &found.endpoint {
+            RedisEndpoint::Tcp { host, port } => format!("{host} {port}"),
+            RedisEndpoint::Tls { host, port } => format!("tls {host} {port}"),
+            RedisEndpoint::Unix { path } => path.display().to_string(),
+        };
+        let found = (
+            endpoint.as_str(),
+            found.username.as_deref(),
+            found.password.as_ref().map(Secret::expose),
+            found.db,
+        );
+        assert_eq!(found, expect, "{url}");
+    }
+
+    #[test]
+    fn urls() {
+        let guide = "redis://:YourVeryStrong!Redis@Password#2024@localhost:6379";
+        check(
+            guide,
+            ("localhost 6379", None, Some("YourVeryStrong!Redis@Password#2024"), None),
+        );
+        check(
+            &format!("{guide}/3"),
+            (
+                "localhost 6379",
+                None,
+                Some("YourVeryStrong!Redis@Password#2024"),
+                Some(3),
+            ),
+        );
+        check("redis://localhost", ("localhost 6379", None, None, None));
+        check("redis://localhost:6380/1", ("localhost 6380", None, None, Some(1)));
+        check("valkey://localhost/", ("localhost 6379", None, None, None));
+        check(
+            "REDISS://u:p@cache.example:7000/2",
+            ("tls cache.example 7000", Some("u"), Some("p"), Some(2)),
+        );
+        check("valkeys://h?db=4", ("tls h 6379", None, None, Some(4)));
+        check("redis://:a%40b%zz%@h", ("h 6379", None, Some("a@b%zz%"), None));
+        check("redis://:a/b?c@h:1/0", ("h 1", None, Some("a/b?c"), Some(0)));
+        check("redis://:@h", ("h 6379", None, None, None));
+        check("redis://[::1]:7/0", ("::1 7", None, None, Some(0)));
+        check("unix:///run/r.sock?db=1", ("/run/r.sock", None, None, Some(1)));
+        check("redis+unix:///run/a@b.sock", ("/run/a@b.sock", None, None, None));
+        check("unix://:p@ss@/run/r.sock", ("/run/r.sock", None, Some("p@ss"), None));
+        check(
+            "unix:/run/r.sock?user=u&pass=p",
+            ("/run/r.sock", Some("u"), Some("p"), None),
+        );
+    }
+
+    #[test]
+    fn faults_show_no_secret() {
+        for url in [
+            "secret",
+            "http://:secret@h",
+            "redis:secret",
+            "redis://secret@h",
+            "redis://secret:@h",
+            "redis://:secret@",
+            "redis://:secret@h:port",
+            "redis://:secret@h:0",
+            "redis://:secret@h:70000",
+            "redis://:secret@h/one",
+            "redis://:secret@h/-1",
+            "redis://:secret@h?ssl=secret",
+            "redis://:secret@[::1",
+            "redis://:secret@[::1]x",
+            "redis://:secret@a b",
+            "unix://:secret@run/r.sock",
+        ] {
+            let (what, remedy) = parse(url).expect_err(url);
+            assert!(!what.contains("secret") && !remedy.contains("secret"), "{url}: {what}");
+        }
+    }
+}
