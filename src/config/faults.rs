@@ -27,7 +27,7 @@ impl Fault {
     }
 
     /// Adds where the value came from.
-    pub(crate) fn from_source(mut self, source: Option<String>) -> Self {
+    pub(crate) fn with_source(mut self, source: Option<String>) -> Self {
         self.source_name = source;
         self
     }

@@ -1,7 +1,7 @@
 //! Shell: finds and reads the files, asks the system who we are, and has the rest done purely.
 
 use super::faults::{Fault, Faults};
-use super::settings::{self, Facts, FileText, Inputs};
+use super::resolve::{self, Facts, FileText, Inputs};
 use super::{Config, Sources};
 use std::io::{ErrorKind, IsTerminal, Read};
 use std::os::unix::fs::MetadataExt;
@@ -51,7 +51,7 @@ pub(super) fn load_in(sources: &Sources, directory: &Path, system_file: &Path) -
         env: &sources.env,
         overrides: &sources.overrides,
     };
-    settings::resolve(inputs, &facts(directory), faults)
+    resolve::resolve(inputs, &facts(directory), faults)
 }
 
 /// The file that was named, or the first of the usual ones that exists.

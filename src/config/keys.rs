@@ -175,6 +175,14 @@ pub(super) fn nearest(name: &str) -> Option<String> {
             .filter(|&(far, known)| far <= known.len().div_ceil(2))
             .map(|(_, known)| format!("checks.{check}.{known}"));
     }
+    let sections = ["checks"]
+        .into_iter()
+        .chain(KEYS.iter().filter_map(|key| Some(key.name.split_once('.')?.0)));
+    if let Some((far, section)) = sections.map(|section| (distance(name, section), section)).min()
+        && far <= 2
+    {
+        return Some(format!("[{section}]"));
+    }
     let spelled = KEYS.iter().map(|key| (distance(name, key.name), key.name)).min();
     if let Some((far, known)) = spelled
         && far <= 2.max(known.len() / 4)
@@ -216,6 +224,7 @@ mod tests {
             ("worker.count", Some("workers.count")),
             ("server.namespaces_max", Some("socket.namespaces_max")),
             ("checks.ollama.htttp", Some("checks.ollama.http")),
+            ("enigne", Some("[engine]")),
             ("colour", None),
         ] {
             assert_eq!(nearest(written).as_deref(), meant, "{written}");

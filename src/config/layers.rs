@@ -51,6 +51,10 @@ fn section(values: &mut Values, path: &Path, prefix: &str, table: &toml::Table) 
             }
             (None, toml::Value::Table(inner)) if !inner.is_empty() => section(values, path, &name, inner),
             (None, toml::Value::Table(_)) if keys::is_section(&name) => {}
+            (None, toml::Value::Table(_)) if prefix == "checks" => {
+                let remedy = "give one of http, tcp and writable_path";
+                values.faults.push(Fault::new(name, "nothing to check", remedy));
+            }
             (None, _) => values.faults.push(unknown(&name)),
         }
     }
@@ -108,7 +112,7 @@ pub(super) fn environment(values: &mut Values, names: &BTreeMap<String, String>,
         };
         values
             .faults
-            .push(Fault::new(key, "unknown key", remedy).from_source(source(name).outside_file()));
+            .push(Fault::new(key, "unknown key", remedy).with_source(source(name).outside_file()));
     }
 }
 

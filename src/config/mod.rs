@@ -9,7 +9,9 @@
 //!
 //! Only [`files`] touches the file system; the rest is pure.
 
+mod cross;
 mod dotenv;
+mod endpoint;
 mod faults;
 mod files;
 mod keys;
@@ -17,8 +19,9 @@ mod layers;
 mod parse;
 mod print;
 mod redis_url;
+mod resolve;
+mod sections;
 mod security;
-mod settings;
 #[cfg(test)]
 mod tests;
 mod values;

@@ -11,7 +11,7 @@
 //! | `runtime_directory_private` | others cannot write there (where the control socket and Redis are) |
 
 use super::Workers;
-use super::settings::Facts;
+use super::resolve::Facts;
 use super::values::Source;
 use boot::{Origins, RedisEndpoint, Settings};
 use std::path::Path;

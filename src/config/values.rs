@@ -246,7 +246,7 @@ impl Values {
             Ok(value) => {
                 self.entries.insert(name.to_owned(), Entry { value, source });
             }
-            Err(fault) => self.faults.push(fault.from_source(source.outside_file())),
+            Err(fault) => self.faults.push(fault.with_source(source.outside_file())),
         }
     }
 
@@ -259,7 +259,7 @@ impl Values {
     /// Keeps a fault of the value of `name`, with the value's source.
     pub(super) fn fault(&mut self, name: &str, what: impl Into<String>, remedy: impl Into<String>) {
         let source = self.source(name).outside_file();
-        self.faults.push(Fault::new(name, what, remedy).from_source(source));
+        self.faults.push(Fault::new(name, what, remedy).with_source(source));
     }
 
     /// Unwraps what a parser made of the value of `name`, or keeps its fault: (what, remedy).

@@ -1,0 +1,81 @@
+//! What must fit together: faults of two values that are each allowed.
+
+use super::Workers;
+use super::values::Values;
+use boot::{Events, Log, Origins, Recovery, Settings};
+
+/// Compares what must fit together.
+pub(super) fn cross_check(values: &mut Values, settings: &Settings, workers: &Workers) {
+    if settings.http.credentials && settings.http.origins == Origins::Any {
+        let what = "true although http.origins is \"*\": any page could act for a user";
+        values.fault("http.credentials", what, "list the origins, or set it to false");
+    }
+    let path = &settings.engine.path;
+    if let Some(echo) = &settings.diagnostics.engine_echo
+        && !path.is_empty()
+        && (echo.starts_with(path) || path.starts_with(echo))
+    {
+        let what = format!("{echo:?} collides with engine.path {path:?}");
+        let remedy = "choose paths of which none begins with the other";
+        values.fault("diagnostics.engine_echo", what, remedy);
+    }
+    if let Some(redis) = &settings.redis
+        && redis.connect_timeout >= workers.boot_timeout
+    {
+        let what = format!(
+            "{} is not shorter than workers.boot_timeout_ms",
+            redis.connect_timeout.as_millis()
+        );
+        values.fault(
+            "redis.connect_timeout_ms",
+            what,
+            "lower it, or raise workers.boot_timeout_ms",
+        );
+    }
+    log(values, &settings.log, &settings.recovery);
+    events(values, &settings.app.events);
+}
+
+fn log(values: &mut Values, log: &Log, recovery: &Recovery) {
+    if log.canary_overdue <= log.canary_interval {
+        let overdue = log.canary_overdue.as_millis();
+        let what = format!("{overdue} is not longer than log.canary_interval_ms");
+        values.fault("log.canary_overdue_ms", what, "use at least twice the interval");
+    }
+    let rooms = [
+        ("log.ring_bytes_max", log.ring_bytes_max),
+        ("log.queue_bytes_max", log.queue_bytes_max),
+    ];
+    for (key, bytes) in rooms {
+        if bytes < log.entry_bytes_max {
+            let entry = log.entry_bytes_max;
+            let what = format!("{bytes} cannot hold one entry of log.entry_bytes_max {entry}");
+            values.fault(key, what, "raise it, or lower log.entry_bytes_max");
+        }
+    }
+    if recovery.enabled && recovery.window > log.age_max {
+        let window = recovery.window.as_millis();
+        let what = format!("{window} is longer than log.age_max_ms: entries would be gone");
+        values.fault("recovery.window_ms", what, "lower it, or raise log.age_max_ms");
+    }
+}
+
+/// The events that clients send must differ; what members receive may be called like one of them.
+fn events(values: &mut Values, events: &Events) {
+    let names = [
+        ("join", &events.join),
+        ("leave", &events.leave),
+        ("publish", &events.publish),
+        ("echo", &events.echo),
+    ];
+    for (nth, (name, event)) in names.iter().enumerate() {
+        let earlier = names
+            .iter()
+            .take(nth)
+            .find(|(_, other)| other == event && !event.is_empty());
+        if let Some((earlier, _)) = earlier {
+            let what = format!("{event:?} is app.events.{earlier} already");
+            values.fault(&format!("app.events.{name}"), what, "choose another name");
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! `[redis]`: external by URL, managed by the supervisor, or disabled.
+
+use super::values::{Value, Values};
+use super::{parse, redis_url};
+use boot::{Redis, RedisEndpoint};
+use std::path::Path;
+
+/// Name of the managed Redis' socket in the runtime directory.
+const REDIS_SOCKET: &str = "redis.sock";
+
+/// How workers reach Redis (`None`: disabled), and whether the supervisor starts it.
+pub(super) fn redis(values: &mut Values, directory: &Path, notices: &mut Vec<String>) -> (Option<Redis>, bool) {
+    let url = values.text_if_any("redis.url").map(|url| redis_url::parse(&url));
+    let given = url.is_some();
+    let url = url.and_then(|parsed| values.accept("redis.url", parsed));
+    let prefix = values.accept("redis.prefix", parse::prefix(&values.text("redis.prefix")));
+    let enabled = values.bool("redis.enabled");
+    let managed = enabled && managed(values, given, notices);
+    values.resolve("redis.managed", Value::Bool(managed));
+    if !enabled {
+        return (None, false);
+    }
+    let url = url.filter(|_| !managed).unwrap_or(redis_url::RedisUrl {
+        endpoint: RedisEndpoint::Unix {
+            path: directory.join(REDIS_SOCKET),
+        },
+        username: None,
+        password: None,
+        db: None,
+    });
+    let db = i64::try_from(values.int("redis.db")).unwrap_or_default();
+    let redis = Redis {
+        endpoint: url.endpoint,
+        db: if values.is_set("redis.db") {
+            db
+        } else {
+            url.db.unwrap_or(db)
+        },
+        username: url.username,
+        password: url.password,
+        pool_size: values.size("redis.pool_size"),
+        connect_timeout: values.millis("redis.connect_timeout_ms"),
+        response_timeout: values.millis("redis.response_timeout_ms"),
+        prefix: prefix.unwrap_or_default(),
+    };
+    (Some(redis), managed)
+}
+
+/// `managed` and a URL exclude each other: of two layers the later one wins, in one it is a fault.
+fn managed(values: &mut Values, url_given: bool, notices: &mut Vec<String>) -> bool {
+    let wanted = values.bool("redis.managed");
+    if !url_given {
+        if !wanted {
+            values.fault(
+                "redis.url",
+                "missing, and redis.managed is false",
+                "give a URL, or redis.managed = true",
+            );
+        }
+        return wanted;
+    }
+    if !wanted || !values.is_set("redis.managed") {
+        return false;
+    }
+    let (url, managed) = (values.source("redis.url"), values.source("redis.managed"));
+    match managed.rank().cmp(&url.rank()) {
+        std::cmp::Ordering::Equal => {
+            values.fault(
+                "redis.managed",
+                "true, although redis.url is given",
+                "remove one of them",
+            );
+            false
+        }
+        std::cmp::Ordering::Greater => {
+            notices.push(format!("redis.managed = true ({managed}) overrides redis.url ({url})"));
+            true
+        }
+        std::cmp::Ordering::Less => {
+            notices.push(format!("redis.url ({url}) overrides redis.managed = true ({managed})"));
+            false
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! From the layers to a checked [`Config`]: each section is parsed, then what must fit together is
+//! compared. Everything goes on after a fault, so that all of them are found.
+
+use super::faults::Faults;
+use super::values::{Source, Value, Values};
+use super::{Config, Overrides, Workers, cross, endpoint, layers, parse, print, sections, security};
+use boot::Settings;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// Listen addresses of one fleet; each costs every worker a descriptor.
+const LISTEN_MAX: usize = 16;
+
+/// A file that was read.
+pub(super) struct FileText {
+    pub(super) path: PathBuf,
+    pub(super) text: String,
+    /// Whether every user of the machine may read it.
+    pub(super) public: bool,
+}
+
+/// All layers over the defaults.
+pub(super) struct Inputs<'a> {
+    pub(super) file: Option<FileText>,
+    pub(super) dot_env: Option<FileText>,
+    pub(super) env: &'a BTreeMap<String, String>,
+    pub(super) overrides: &'a Overrides,
+}
+
+/// What the system says; the only view of it from here.
+pub(super) struct Facts<'a> {
+    /// The working directory.
+    pub(super) directory: &'a Path,
+    /// Effective user id.
+    pub(super) euid: u32,
+    /// Whether the log goes to a terminal.
+    pub(super) terminal: bool,
+    /// The id of a user, if there is one of that name.
+    pub(super) uid_of: fn(&str) -> Option<u32>,
+    /// Whether a directory exists.
+    pub(super) is_directory: fn(&Path) -> bool,
+    /// Whether a directory belongs to us or root and nobody else may write in it, or does not exist.
+    pub(super) is_private: fn(&Path) -> bool,
+}
+
+/// Lays the layers over each other and checks the result.
+pub(super) fn resolve(inputs: Inputs<'_>, facts: &Facts<'_>, faults: Faults) -> Result<Config, Faults> {
+    let mut values = Values::defaults();
+    values.faults = faults;
+    if let Some(file) = &inputs.file {
+        layers::file(&mut values, &file.path, &file.text);
+    }
+    if let Some(file) = &inputs.dot_env {
+        layers::dot_env(&mut values, &file.path, &file.text);
+    }
+    layers::environment(&mut values, inputs.env, |name| Source::Env(name.to_owned()));
+    layers::flags(&mut values, inputs.overrides);
+
+    let mut notices = Vec::new();
+    let listen = listen(&mut values);
+    let runtime_directory = runtime_directory(&mut values, inputs.env, facts);
+    let (redis, managed_redis) = endpoint::redis(&mut values, &runtime_directory, &mut notices);
+    let workers = workers(&mut values, redis.is_some(), facts, &mut notices);
+    let mut settings = Settings {
+        engine: sections::engine(&mut values),
+        socket: sections::socket(&mut values),
+        http: sections::http(&mut values),
+        redis,
+        log: sections::log(&values),
+        recovery: sections::recovery(&values),
+        limits: sections::limits(&values),
+        app: sections::app(&mut values),
+        checks: sections::checks(&mut values),
+        diagnostics: sections::diagnostics(&mut values),
+        logging: sections::logging(&values, facts),
+        security: boot::Security::default(),
+    };
+    cross::cross_check(&mut values, &settings, &workers);
+    if !values.faults.is_empty() {
+        return Err(values.faults);
+    }
+    let public = [&inputs.file, &inputs.dot_env]
+        .into_iter()
+        .flatten()
+        .filter(|file| file.public);
+    let public: Vec<&Path> = public.map(|file| file.path.as_path()).collect();
+    let findings = security::findings(
+        &settings,
+        managed_redis,
+        &workers,
+        facts,
+        &security::Exposed {
+            runtime_directory: &runtime_directory,
+            public_files: &public,
+            redis_source: values.source("redis.url"),
+        },
+    );
+    notices.extend(findings.iter().filter_map(security::Finding::notice));
+    settings.security.checks = findings
+        .into_iter()
+        .map(|finding| (finding.name.to_owned(), finding.passed))
+        .collect();
+    settings.security.listen = listen.clone();
+    let masked_toml = print::masked_toml(&mut values, &settings, managed_redis);
+    Ok(Config {
+        listen,
+        workers,
+        runtime_directory,
+        managed_redis,
+        settings,
+        notices,
+        masked_toml,
+    })
+}
+
+fn listen(values: &mut Values) -> Vec<SocketAddr> {
+    const KEY: &str = "listen.address";
+    let mut addresses: Vec<SocketAddr> = Vec::new();
+    let texts = values.list(KEY);
+    if texts.is_empty() || texts.len() > LISTEN_MAX {
+        values.fault(
+            KEY,
+            format!("{} addresses", texts.len()),
+            format!("give 1 to {LISTEN_MAX}"),
+        );
+    }
+    for text in texts {
+        let Some(address) = values.accept(KEY, parse::address(&text)) else {
+            continue;
+        };
+        if address.port() != 0 && addresses.contains(&address) {
+            values.fault(KEY, format!("{address} is there twice"), "remove one");
+        }
+        addresses.push(address);
+    }
+    addresses
+}
+
+/// The directory that was set, or the first of the usual ones.
+fn runtime_directory(values: &mut Values, env: &BTreeMap<String, String>, facts: &Facts<'_>) -> PathBuf {
+    const KEY: &str = "runtime.directory";
+    let absolute = |name: &str| env.get(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    // systemd separates several RuntimeDirectory= by colons.
+    let systemd = env
+        .get("RUNTIME_DIRECTORY")
+        .and_then(|paths| paths.split(':').next())
+        .map(PathBuf::from);
+    let directory = if let Some(text) = values.text_if_any(KEY) {
+        facts.directory.join(text)
+    } else if let Some(path) = systemd.filter(|path| path.is_absolute()) {
+        path
+    } else if let Some(path) = absolute("XDG_RUNTIME_DIR").filter(|path| (facts.is_directory)(path)) {
+        path.join("anyworker")
+    } else if facts.euid == 0 {
+        PathBuf::from("/run/anyworker")
+    } else {
+        PathBuf::from(format!("/tmp/anyworker-{}", facts.euid))
+    };
+    values.accept(KEY, parse::socket_directory(&directory));
+    values.resolve(KEY, Value::Text(directory.display().to_string()));
+    directory
+}
+
+fn workers(values: &mut Values, redis: bool, facts: &Facts<'_>, notices: &mut Vec<String>) -> Workers {
+    let count = values.int("workers.count");
+    if !redis && count > 1 {
+        if values.is_set("workers.count") {
+            let remedy = "set workers.count = 1 or redis.enabled = true";
+            values.fault(
+                "workers.count",
+                format!("{count} although Redis is disabled: multi-worker needs Redis"),
+                remedy,
+            );
+        } else {
+            values.resolve("workers.count", Value::Int(1));
+        }
+    }
+    if !redis {
+        notices.push("Redis is disabled: one worker, sessions in its memory, multi_worker_support is false".to_owned());
+    }
+    let user = values.text_if_any("workers.user");
+    if let Some(name) = &user {
+        match (facts.uid_of)(name) {
+            _ if name == "root" => {}
+            Some(uid) if facts.euid != 0 && facts.euid != uid => {
+                notices.push(format!(
+                    "workers.user = {name:?} has no effect: only root can become another user"
+                ));
+            }
+            Some(_) => {}
+            None if facts.euid != 0 => {
+                notices.push(format!(
+                    "workers.user = {name:?} has no effect, and there is no such user"
+                ));
+            }
+            None => values.fault(
+                "workers.user",
+                format!("there is no user {name:?}"),
+                "create it or name another",
+            ),
+        }
+    }
+    Workers {
+        count: u16::try_from(values.int("workers.count")).unwrap_or(1),
+        user,
+        grace: values.millis("workers.grace_ms"),
+        boot_timeout: values.millis("workers.boot_timeout_ms"),
+    }
+}
