@@ -175,14 +175,6 @@ pub(super) fn nearest(name: &str) -> Option<String> {
             .filter(|&(far, known)| far <= known.len().div_ceil(2))
             .map(|(_, known)| format!("checks.{check}.{known}"));
     }
-    let sections = ["checks"]
-        .into_iter()
-        .chain(KEYS.iter().filter_map(|key| Some(key.name.split_once('.')?.0)));
-    if let Some((far, section)) = sections.map(|section| (distance(name, section), section)).min()
-        && far <= 2
-    {
-        return Some(format!("[{section}]"));
-    }
     let spelled = KEYS.iter().map(|key| (distance(name, key.name), key.name)).min();
     if let Some((far, known)) = spelled
         && far <= 2.max(known.len() / 4)
@@ -192,6 +184,18 @@ pub(super) fn nearest(name: &str) -> Option<String> {
     let last = name.rsplit('.').next()?;
     let same = KEYS.iter().find(|key| key.name.rsplit('.').next() == Some(last));
     same.map(|key| key.name.to_owned())
+}
+
+/// The section that was probably meant.
+pub(super) fn nearest_section(name: &str) -> Option<&'static str> {
+    let known = KEYS.iter().filter_map(|key| Some(key.name.split_once('.')?.0));
+    let sections = known
+        .chain(["checks"])
+        .map(|section| (distance(name, section), section));
+    sections
+        .min()
+        .filter(|&(far, section)| far <= 2 && 2 * far < section.len())
+        .map(|(_, section)| section)
 }
 
 /// Levenshtein distance in bytes.
@@ -224,11 +228,14 @@ mod tests {
             ("worker.count", Some("workers.count")),
             ("server.namespaces_max", Some("socket.namespaces_max")),
             ("checks.ollama.htttp", Some("checks.ollama.http")),
-            ("enigne", Some("[engine]")),
             ("colour", None),
         ] {
             assert_eq!(nearest(written).as_deref(), meant, "{written}");
         }
+        assert_eq!(
+            (nearest_section("enigne"), nearest_section("foo")),
+            (Some("engine"), None)
+        );
         assert_eq!(distance("kitten", "sitting"), 3);
         assert_eq!(distance("", "abc"), 3);
     }

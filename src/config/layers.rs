@@ -68,9 +68,10 @@ fn unknown(name: &str) -> Fault {
             format!("write [{name}] and its keys below"),
         );
     }
-    let remedy = match keys::nearest(name) {
-        Some(meant) => format!("did you mean {meant}?"),
-        None => "remove it".to_owned(),
+    let remedy = match (keys::nearest_section(name), keys::nearest(name)) {
+        (Some(section), _) => format!("did you mean [{section}]?"),
+        (None, Some(meant)) => format!("did you mean {meant}?"),
+        (None, None) => "remove it".to_owned(),
     };
     Fault::new(name, "unknown key", remedy)
 }
