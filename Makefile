@@ -1,0 +1,33 @@
+# make run    build anyworker and run it: supervisor, four workers and a private Redis on 127.0.0.1:8000
+# make test   run all tests
+# make check  what continuous integration runs
+#
+# run and test install what is missing, and say so first.
+
+SHELL := bash
+.DEFAULT_GOAL := help
+# Where rustup puts cargo, for shells that were open before.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+.PHONY: help run build test check clean
+
+help:
+	@sed -n 's/^# make /make /p' Makefile
+
+build:
+	@scripts/need.sh run
+	cargo build --release
+
+run: build
+	@exec target/release/anyworker run --config supervisor.toml
+
+test:
+	@scripts/need.sh test
+	@scripts/test.sh
+
+check:
+	@.ci/run
+
+clean:
+	cargo clean
+	rm -rf tests/clients/node_modules

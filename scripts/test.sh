@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Runs all tests: installs the stock clients into the tree, then has cargo run everything.
+# Arguments go to the test runner.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+PATH="$PATH:$HOME/.cargo/bin"
+clients=tests/clients
+venv=target/test-venv
+
+# A copy of what was installed tells whether anything has changed since.
+if ! cmp -s "$clients/package-lock.json" "$clients/node_modules/.installed"; then
+    echo "installing the JavaScript client into $clients/node_modules" >&2
+    npm ci --prefix "$clients" --no-audit --no-fund --loglevel=error
+    cp "$clients/package-lock.json" "$clients/node_modules/.installed"
+fi
+if ! cmp -s "$clients/requirements.txt" "$venv/.installed"; then
+    echo "installing the Python client into $venv" >&2
+    mkdir -p target
+    python3 -m venv --clear "$venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$clients/requirements.txt"
+    cp "$clients/requirements.txt" "$venv/.installed"
+fi
+
+# The tests hold thousands of connections.
+ulimit -n "$(ulimit -Hn)" 2>/dev/null || true
+if cargo nextest --version >/dev/null 2>&1; then
+    cargo nextest run --workspace "$@"
+    cargo test --workspace --doc --quiet
+else
+    cargo test --workspace "$@"
+fi
