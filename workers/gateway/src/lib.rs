@@ -1,1 +1,23 @@
-//! The worker: accept, HTTP, WebSocket, hub, tailer, drain
+//! The worker: accept, HTTP, WebSocket, hub, tailer, drain.
+//!
+//! Everything of one worker runs on one thread. [`run`] is the whole life of a worker process.
+
+mod control;
+mod dispatch;
+mod drain;
+mod emit;
+mod ending;
+mod http;
+mod hub;
+mod missed;
+mod packet;
+mod poll;
+mod ready;
+mod ring;
+mod start;
+mod tailer;
+mod upgrade;
+mod worker;
+mod ws;
+
+pub use start::{Inherited, run};

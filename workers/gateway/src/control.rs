@@ -1,0 +1,126 @@
+//! The worker's end of the control socket: heartbeats to the supervisor, orders from it. End of
+//! file means that the supervisor is gone: drain and exit.
+
+use crate::ready;
+use crate::worker::{Phase, Worker};
+use boot::{Beat, ToSupervisor, ToWorker};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram as StdDatagram;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+use tokio::net::UnixDatagram;
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::{info, warn};
+
+/// How long a worker drains whose supervisor is gone.
+const ORPHAN_GRACE: Duration = Duration::from_secs(30);
+
+/// The control socket. `SOCK_SEQPACKET` is read and written like a connected datagram socket.
+pub(crate) struct Control {
+    socket: UnixDatagram,
+}
+
+impl Control {
+    /// Takes the inherited socket; needs a runtime.
+    pub(crate) fn new(fd: OwnedFd) -> io::Result<Self> {
+        let socket = StdDatagram::from(fd);
+        socket.set_nonblocking(true)?;
+        Ok(Self {
+            socket: UnixDatagram::from_std(socket)?,
+        })
+    }
+
+    /// Sends a message. A supervisor that does not read is not waited for longer than a beat.
+    pub(crate) async fn send(&self, message: &ToSupervisor) {
+        let Ok(bytes) = boot::encode(message) else { return };
+        let patience = Duration::from_millis(Beat::EVERY_MS);
+        // Whether it is gone, the reading side finds out.
+        let sent = tokio::time::timeout(patience, self.socket.send(&bytes)).await;
+        if !matches!(sent, Ok(Ok(_))) {
+            tracing::debug!("control message not sent");
+        }
+    }
+
+    /// The next order; nothing when the supervisor is gone.
+    async fn receive(&self, buffer: &mut [u8]) -> Option<ToWorker> {
+        loop {
+            match self.socket.recv(buffer).await {
+                Ok(0) | Err(_) => return None,
+                Ok(n) => match boot::decode(buffer.get(..n).unwrap_or_default()) {
+                    Ok(order) => return Some(order),
+                    Err(error) => warn!(%error, "order of the supervisor not understood"),
+                },
+            }
+        }
+    }
+}
+
+/// Sends heartbeats, for as long as the worker runs.
+pub(crate) async fn beat(worker: Rc<Worker>, control: Rc<Control>) {
+    let every = Duration::from_millis(Beat::EVERY_MS);
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut last = Instant::now();
+    loop {
+        ticks.tick().await;
+        let lag = last.elapsed().saturating_sub(every);
+        let sockets = worker.sockets.borrow().len() as u64;
+        let beat = Beat {
+            connections: worker.counters.connections.get() + sockets,
+            sessions: sockets + worker.parks.borrow().len() as u64,
+            lag_us: u64::try_from(lag.as_micros()).unwrap_or(u64::MAX),
+            ready: ready::is_ready(&worker),
+        };
+        control.send(&ToSupervisor::Beat(beat)).await;
+        last = Instant::now();
+    }
+}
+
+/// Carries out the supervisor's orders, until the last one: stop.
+pub(crate) async fn obey(worker: Rc<Worker>, control: Rc<Control>) {
+    let mut buffer = vec![0; boot::MESSAGE_BYTES_MAX];
+    loop {
+        match control.receive(&mut buffer).await {
+            Some(ToWorker::Drain { grace_ms }) => drain(&worker, Duration::from_millis(grace_ms)),
+            Some(ToWorker::Stop) => {
+                worker.phase.send_replace(Phase::Stopping);
+            }
+            Some(ToWorker::WorkerGone { incarnation }) => {
+                let worker = worker.clone();
+                tokio::task::spawn_local(async move { bury(&worker, incarnation.as_str()).await });
+            }
+            None => {
+                info!("supervisor is gone, draining");
+                return drain(&worker, ORPHAN_GRACE);
+            }
+        }
+    }
+}
+
+/// A drain that is under way is not prolonged.
+fn drain(worker: &Worker, grace: Duration) {
+    worker.phase.send_if_modified(|phase| {
+        let serving = *phase == Phase::Serving;
+        if serving {
+            *phase = Phase::Draining {
+                deadline: Instant::now() + grace,
+            };
+        }
+        serving
+    });
+}
+
+/// What a dead worker held is void at once; its sessions can be resumed.
+async fn bury(worker: &Worker, incarnation: &str) {
+    let recovery = &worker.settings.recovery;
+    let window = recovery.enabled.then_some(recovery.window);
+    let buried = match worker.store.mark_dead(incarnation).await {
+        Ok(()) => worker.store.sweep_dead(incarnation, window).await,
+        Err(error) => Err(error),
+    };
+    match buried {
+        Ok(sessions) => info!(incarnation, sessions, "worker buried"),
+        Err(error) => warn!(incarnation, %error, "worker not buried, its leases time out"),
+    }
+}

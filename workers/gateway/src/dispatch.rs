@@ -1,0 +1,169 @@
+//! From a client's packet to what is to be done about it; the same for both transports.
+
+use crate::packet::Packet;
+use crate::worker::{Worker, count};
+use app::{Action, Admission, App, Connecting, Sender};
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use session::{Event, Offset, Pid, Record, Step, Violation};
+
+/// A message of a client.
+pub(crate) enum Incoming<'a> {
+    /// Text behind the Engine.IO `4`.
+    Text(&'a str),
+    /// Binary data.
+    Binary(Bytes),
+}
+
+/// What is to be done about a message.
+pub(crate) enum Effect {
+    /// Nothing.
+    Nothing,
+    /// Send this.
+    Send(Packet),
+    /// The application lets the client into a namespace.
+    Admit(Admitted),
+    /// Do this, then ack.
+    Act(Act),
+    /// The client left a namespace.
+    Left {
+        /// Its name.
+        nsp: String,
+    },
+}
+
+/// A client that may join a namespace.
+pub(crate) struct Admitted {
+    pub(crate) nsp: String,
+    pub(crate) who: Option<String>,
+    pub(crate) data: Option<Box<RawValue>>,
+    /// The client wants to go on where it was.
+    pub(crate) resume: Option<Resume>,
+    /// `recovery=1|0` in the auth object: whether it wants offsets.
+    pub(crate) wants_offsets: Option<bool>,
+}
+
+/// What a client says that comes back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Resume {
+    pub(crate) pid: Pid,
+    /// Absent: it has seen nothing, so everything since the session's start is missed.
+    pub(crate) offset: Option<Offset>,
+}
+
+/// Something that an application wants done.
+pub(crate) struct Act {
+    pub(crate) nsp: String,
+    pub(crate) actions: Vec<Action>,
+    /// Ack id, and the ack for when all is done.
+    pub(crate) ack: Option<(u64, Packet)>,
+}
+
+/// Decides about a message of a session; updates what the record says about half-arrived packets
+/// and left namespaces.
+pub(crate) fn dispatch(worker: &Worker, record: &mut Record, incoming: Incoming<'_>) -> Result<Effect, Violation> {
+    match incoming {
+        Incoming::Text(text) => {
+            let step = record.text(text, &worker.limits)?;
+            Ok(decide(worker, record, step))
+        }
+        Incoming::Binary(bytes) => match record.binary(bytes, &worker.limits)? {
+            None => Ok(Effect::Nothing),
+            Some(whole) => {
+                let step = record.assembled(&whole, &worker.limits)?;
+                Ok(decide(worker, record, step))
+            }
+        },
+    }
+}
+
+fn decide(worker: &Worker, record: &Record, step: Step<'_>) -> Effect {
+    match step {
+        Step::Nothing => Effect::Nothing,
+        Step::Event(event) => react(worker, record, &event),
+        Step::Connect { nsp, auth } => admit(&*worker.app, record, nsp, auth),
+        Step::Refuse { nsp, message } => Effect::Send(Packet::connect_error(nsp, message, None)),
+        Step::Left { nsp, .. } => Effect::Left { nsp: nsp.to_owned() },
+    }
+}
+
+fn react(worker: &Worker, record: &Record, event: &Event<'_>) -> Effect {
+    // The machine lets only events of joined namespaces through.
+    let Some(joined) = record.namespaces.get(event.nsp) else {
+        return Effect::Nothing;
+    };
+    let reaction = worker.app.event(
+        Sender {
+            sid: &joined.sid,
+            who: record.who.as_deref(),
+        },
+        event,
+    );
+    if !reaction.known {
+        count(&worker.counters.unknown_events, 1);
+    }
+    let ack = event.ack.map(|id| {
+        (
+            id,
+            Packet::ack(event.nsp, id, &reaction.ack.inner, reaction.ack.attachments),
+        )
+    });
+    if reaction.actions.is_empty() {
+        return ack.map_or(Effect::Nothing, |(_, packet)| Effect::Send(packet));
+    }
+    Effect::Act(Act {
+        nsp: event.nsp.to_owned(),
+        actions: reaction.actions,
+        ack,
+    })
+}
+
+/// What concerns recovery in a CONNECT's auth object; a value of another type counts as absent.
+#[derive(Default, Deserialize)]
+struct Auth<'a> {
+    #[serde(default, borrow)]
+    pid: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    offset: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    recovery: Option<&'a RawValue>,
+}
+
+fn admit(app: &dyn App, record: &Record, nsp: &str, auth: Option<&str>) -> Effect {
+    match app.connect(&Connecting {
+        nsp,
+        auth,
+        address: &record.address,
+    }) {
+        Admission::Refuse { message, data } => {
+            Effect::Send(Packet::connect_error(nsp, &message, data.as_deref().map(RawValue::get)))
+        }
+        Admission::Accept { who, data } => {
+            let auth = auth
+                .and_then(|text| serde_json::from_str::<Auth<'_>>(text).ok())
+                .unwrap_or_default();
+            let text = |raw: Option<&RawValue>| raw.and_then(|raw| serde_json::from_str::<String>(raw.get()).ok());
+            let pid = text(auth.pid).and_then(|pid| Pid::parse(&pid).ok());
+            let offset = text(auth.offset).and_then(|offset| offset.parse().ok());
+            let wants_offsets = auth.recovery.and_then(|raw| flag(raw.get()));
+            let resume = pid.map(|pid| Resume { pid, offset });
+            Effect::Admit(Admitted {
+                nsp: nsp.to_owned(),
+                who,
+                data,
+                resume,
+                wants_offsets,
+            })
+        }
+    }
+}
+
+/// `1`, `"1"` and `true` are yes, `0`, `"0"` and `false` no; anything else says nothing.
+pub(crate) fn flag(text: &str) -> Option<bool> {
+    match text.trim_matches('"') {
+        "1" | "true" => Some(true),
+        "0" | "false" => Some(false),
+        _ => None,
+    }
+}

@@ -1,0 +1,87 @@
+//! The way out: nobody new, polls answered, WebSockets closed one by one, and an end to it.
+
+use crate::ending::Ending;
+use crate::worker::{Phase, Worker};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+use tokio::time::{sleep, sleep_until};
+use tracing::info;
+
+/// WebSockets are sent away over this part of the grace; the rest is for goodbyes.
+const WINDOW_PART: f64 = 0.5;
+/// No drain of WebSockets takes longer, however long the grace (a reload is not to be held up).
+const WINDOW_MAX: Duration = Duration::from_secs(10);
+/// Between two looks at what is still open.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Waits for the order to leave, and leaves: true if everybody went in time.
+pub(crate) async fn leave(worker: &Rc<Worker>) -> bool {
+    let mut phase = worker.phase.subscribe();
+    let left = phase
+        .wait_for(|phase| *phase != Phase::Serving)
+        .await
+        .map(|phase| *phase);
+    match left {
+        Ok(Phase::Draining { deadline }) => {
+            info!(sockets = worker.sockets.borrow().len(), "draining");
+            tokio::select! {
+                () = send_away(worker, deadline) => {}
+                () = sleep_until(deadline.into()) => {}
+                _ = phase.wait_for(|phase| *phase == Phase::Stopping) => {}
+            }
+        }
+        Ok(Phase::Serving | Phase::Stopping) | Err(_) => {}
+    }
+    cut(worker).await
+}
+
+async fn send_away(worker: &Rc<Worker>, deadline: Instant) {
+    let sockets: Vec<_> = worker
+        .sockets
+        .borrow()
+        .iter()
+        .map(|(_, socket)| socket.clone())
+        .collect();
+    let window = deadline
+        .saturating_duration_since(Instant::now())
+        .mul_f64(WINDOW_PART)
+        .min(WINDOW_MAX);
+    if let Ok(count) = u32::try_from(sockets.len())
+        && count > 0
+    {
+        // At a steady pace: those who come back are a stream, not a flood.
+        let pace = (window / count).min(Duration::from_millis(5));
+        for socket in sockets {
+            socket.end(Ending::Drain);
+            sleep(pace).await;
+        }
+    }
+    while worker.counters.connections.get() > 0 || !worker.sockets.borrow().is_empty() {
+        // Those that came in by an upgrade meanwhile.
+        worker
+            .sockets
+            .borrow()
+            .iter()
+            .for_each(|(_, socket)| socket.end(Ending::Drain));
+        sleep(LOOK).await;
+    }
+}
+
+/// Ends what is left; whether nothing was.
+async fn cut(worker: &Rc<Worker>) -> bool {
+    worker.phase.send_replace(Phase::Stopping);
+    let left: Vec<_> = worker
+        .sockets
+        .borrow()
+        .iter()
+        .map(|(_, socket)| socket.clone())
+        .collect();
+    for socket in &left {
+        socket.end(Ending::Drain);
+    }
+    if !left.is_empty() {
+        // One turn of the loop for their close frames.
+        sleep(LOOK).await;
+    }
+    left.is_empty()
+}

@@ -1,0 +1,101 @@
+//! Why a session or a connection ended.
+
+use session::Violation;
+use std::fmt;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+
+/// Why a connection ends. Closed set; the log and the metrics use its words.
+#[derive(Debug)]
+pub(crate) enum Ending {
+    /// The client said goodbye.
+    ClientLeft,
+    /// No namespace was joined in time.
+    ConnectTimeout,
+    /// The worker stops; the session goes on elsewhere.
+    Drain,
+    /// An operator ended the session, or Redis forgot it.
+    Kicked,
+    /// A message is larger than `engine.max_payload_bytes`.
+    PayloadTooLarge,
+    /// The pong did not come in time.
+    PingTimeout,
+    /// The client broke the protocol.
+    Protocol(Violation),
+    /// The same on the Engine.IO level.
+    EngineProtocol(&'static str),
+    /// Too many unsent bytes: `limits.outbox_bytes_max`.
+    SlowClient,
+    /// Redis is away and the session could not be kept.
+    StoreUnavailable,
+    /// Another connection took the session over.
+    TakenOver,
+    /// The connection was closed or lost.
+    TransportClosed,
+    /// The connection failed.
+    TransportError(String),
+}
+
+impl Ending {
+    /// Whether the client may come back to its session: it did not leave and was not sent away.
+    pub(crate) fn recoverable(&self) -> bool {
+        match self {
+            Self::Drain
+            | Self::PingTimeout
+            | Self::SlowClient
+            | Self::StoreUnavailable
+            | Self::TransportClosed
+            | Self::TransportError(_) => true,
+            Self::ClientLeft
+            | Self::ConnectTimeout
+            | Self::EngineProtocol(_)
+            | Self::Kicked
+            | Self::PayloadTooLarge
+            | Self::Protocol(_)
+            | Self::TakenOver => false,
+        }
+    }
+
+    /// The close frame, where one says more than none. RFC 6455, 7.4.
+    pub(crate) fn close_frame(&self) -> Option<CloseFrame> {
+        let code = match self {
+            Self::Drain => CloseCode::Restart,
+            Self::PayloadTooLarge => CloseCode::Size,
+            Self::SlowClient | Self::StoreUnavailable => CloseCode::Again,
+            Self::ClientLeft
+            | Self::ConnectTimeout
+            | Self::EngineProtocol(_)
+            | Self::Kicked
+            | Self::PingTimeout
+            | Self::Protocol(_)
+            | Self::TakenOver
+            | Self::TransportClosed
+            | Self::TransportError(_) => return None,
+        };
+        Some(CloseFrame {
+            code,
+            reason: Utf8Bytes::default(),
+        })
+    }
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ClientLeft => f.write_str("client left"),
+            Self::ConnectTimeout => f.write_str("no namespace joined in time"),
+            Self::Drain => f.write_str("worker is draining"),
+            Self::EngineProtocol(why) => write!(f, "parse error: {why}"),
+            Self::Kicked => f.write_str("session was ended"),
+            Self::PayloadTooLarge => f.write_str("message too large"),
+            Self::PingTimeout => f.write_str("ping timeout"),
+            Self::Protocol(why) => write!(f, "parse error: {why}"),
+            Self::SlowClient => f.write_str("client reads too slowly"),
+            Self::StoreUnavailable => f.write_str("redis is away"),
+            Self::TakenOver => f.write_str("taken over by another connection"),
+            Self::TransportClosed => f.write_str("transport close"),
+            Self::TransportError(why) => write!(f, "transport error: {why}"),
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! HTTP/1.1: connections, routes, and the engine's requests.
+
+mod answer;
+mod body;
+mod engine;
+mod origin;
+mod query;
+
+use crate::ready;
+use crate::worker::{Phase, Worker, count};
+pub(crate) use answer::{Answer, body, plain};
+use http::{Method, Request, StatusCode};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tracing::debug;
+
+/// Idle keep-alive connections of a draining worker are closed after so long: a request that is on
+/// its way when we close would fail.
+const IDLE_GRACE: Duration = Duration::from_millis(500);
+
+/// Serves one connection to its end.
+pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
+    let http = &worker.settings.http;
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(http.header_timeout)
+        .max_buf_size(http.header_bytes_max.max(8192))
+        .pipeline_flush(true);
+    let service = {
+        let worker = worker.clone();
+        service_fn(move |request| {
+            let worker = worker.clone();
+            async move { Ok::<_, Infallible>(route(&worker, request, peer).await) }
+        })
+    };
+    let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    let mut phase = worker.phase.subscribe();
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = drained(&mut phase) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        debug!(%error, "connection ended");
+    }
+}
+
+/// When connections that are idle may be closed.
+async fn drained(phase: &mut tokio::sync::watch::Receiver<Phase>) {
+    let stopping = match phase.wait_for(|phase| *phase != Phase::Serving).await {
+        Ok(phase) => *phase == Phase::Stopping,
+        Err(_) => true,
+    };
+    if !stopping {
+        tokio::time::sleep_until(Instant::now() + IDLE_GRACE).await;
+    }
+}
+
+async fn route(worker: &Rc<Worker>, request: Request<Incoming>, peer: SocketAddr) -> Answer {
+    count(&worker.counters.requests, 1);
+    let path = request.uri().path();
+    let settings = &worker.settings;
+    let mut answer = if is_below(path, &settings.engine.path) {
+        engine::serve(worker, request, peer, crate::ws::Speech::SocketIo).await
+    } else if settings
+        .diagnostics
+        .engine_echo
+        .as_deref()
+        .is_some_and(|echo| is_below(path, echo))
+    {
+        engine::serve(worker, request, peer, crate::ws::Speech::Echo).await
+    } else {
+        match (request.method(), path) {
+            (&Method::GET | &Method::HEAD, "/api/live") => ready::live(),
+            (&Method::GET | &Method::HEAD, "/api/ready") => ready::ready(worker).await,
+            (_, "/api/live" | "/api/ready") => plain(StatusCode::METHOD_NOT_ALLOWED, "use GET\n"),
+            _ => plain(StatusCode::NOT_FOUND, "not found\n"),
+        }
+    };
+    if !worker.is_serving() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+        answer
+            .headers_mut()
+            .insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
+    }
+    answer
+}
+
+/// Whether a request's path is the endpoint's (which ends with `/`); without the slash counts too.
+fn is_below(path: &str, endpoint: &str) -> bool {
+    path.starts_with(endpoint) || endpoint.strip_suffix('/') == Some(path)
+}

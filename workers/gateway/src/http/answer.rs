@@ -1,0 +1,96 @@
+//! Answers.
+
+use crate::poll::Reply;
+use crate::worker::Worker;
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use http::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, VARY};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http_body_util::Full;
+use std::io::Write;
+use wire::engine::Refusal;
+
+/// What hyper sends.
+pub(crate) type Answer = Response<Full<Bytes>>;
+
+/// What a client that finds Redis away is told to wait (seconds).
+const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("1");
+
+/// An answer with a body of this type.
+pub(crate) fn body(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Full::new(body.into()));
+    *answer.status_mut() = status;
+    answer
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    answer
+        .headers_mut()
+        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}
+
+/// An answer with a line of text.
+pub(crate) fn plain(status: StatusCode, text: &'static str) -> Answer {
+    body(status, "text/plain; charset=UTF-8", text)
+}
+
+/// An error of the engine.
+pub(crate) fn refused(refusal: Refusal) -> Answer {
+    let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
+    body(status, "application/json", refusal.json())
+}
+
+/// Redis is away.
+pub(crate) fn unavailable() -> Answer {
+    let json = r#"{"code":3,"message":"Service unavailable: the session store cannot be reached"}"#;
+    let mut answer = body(StatusCode::SERVICE_UNAVAILABLE, "application/json", json);
+    answer.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_S);
+    answer
+}
+
+/// The answer to a polling request.
+pub(crate) fn reply(worker: &Worker, request: &HeaderMap, reply: Reply) -> Answer {
+    match reply {
+        Reply::Broken => body(StatusCode::BAD_REQUEST, "text/plain; charset=UTF-8", ""),
+        Reply::Packets(payload) => packets(worker, request, payload),
+        Reply::Refused(refusal) => refused(refusal),
+        Reply::Taken => body(StatusCode::OK, "text/html", "ok"),
+        Reply::TooLarge => body(StatusCode::PAYLOAD_TOO_LARGE, "text/plain; charset=UTF-8", ""),
+        Reply::Unavailable => unavailable(),
+    }
+}
+
+/// The packets of a poll, compressed if they are large and the client wants it.
+pub(crate) fn packets(worker: &Worker, request: &HeaderMap, payload: String) -> Answer {
+    let http = &worker.settings.http;
+    const KIND: &str = "text/plain; charset=UTF-8";
+    if !http.compression || payload.len() < http.compression_bytes_min || !accepts_gzip(request) {
+        return body(StatusCode::OK, KIND, payload);
+    }
+    let mut encoder = GzEncoder::new(Vec::with_capacity(payload.len() / 2), Compression::fast());
+    let zipped = encoder.write_all(payload.as_bytes()).and_then(|()| encoder.finish());
+    // Writing into memory does not fail; if it did, the client could do without.
+    let Ok(zipped) = zipped else {
+        return body(StatusCode::OK, KIND, payload);
+    };
+    let mut answer = body(StatusCode::OK, KIND, zipped);
+    answer
+        .headers_mut()
+        .insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    answer
+        .headers_mut()
+        .append(VARY, HeaderValue::from_static("Accept-Encoding"));
+    answer
+}
+
+/// RFC 9110, 12.5.3, as far as browsers use it: `gzip` listed and not with `q=0`.
+fn accepts_gzip(request: &HeaderMap) -> bool {
+    let values = request.get_all(ACCEPT_ENCODING).iter().filter_map(|v| v.to_str().ok());
+    values.flat_map(|v| v.split(',')).any(|item| {
+        let mut parts = item.split(';').map(str::trim);
+        let name = parts.next().unwrap_or_default();
+        let refused = parts.any(|p| p.strip_prefix("q=").and_then(|q| q.parse::<f32>().ok()) == Some(0.0));
+        (name.eq_ignore_ascii_case("gzip") || name == "*") && !refused
+    })
+}

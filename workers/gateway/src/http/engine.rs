@@ -1,0 +1,347 @@
+//! Engine.IO requests: checks in the order of the reference server, then polling or WebSocket.
+
+use super::answer::{self, Answer, body as text};
+use super::query::Query;
+use super::{body, origin};
+use crate::dispatch::flag;
+use crate::ending::Ending;
+use crate::poll;
+use crate::upgrade::upgrade;
+use crate::worker::{Worker, new_sid, unix_ms};
+use crate::ws::{self, Opening, Speech};
+use boot::{Cookie, Offsets, SameSite};
+use bytes::Bytes;
+use http::header::{
+    CONNECTION, CONTENT_TYPE, HeaderName, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION,
+    SET_COOKIE, UPGRADE, USER_AGENT,
+};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use session::{Record, Sid, Transport};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use store::{RequestId, UpgradeBegin};
+use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tracing::debug;
+use wire::engine::Refusal;
+
+/// A WebSocket writes at the latest when so much waits (bytes); normally at the end of a batch.
+const WRITE_BUFFER_BYTES: usize = 32 * 1024;
+
+/// Serves a request to the engine's path.
+pub(crate) async fn serve(worker: &Rc<Worker>, request: Request<Incoming>, peer: SocketAddr, speech: Speech) -> Answer {
+    let http = &worker.settings.http;
+    if request.method() == Method::OPTIONS
+        && let Some(mut answer) = origin::preflight(http, request.headers())
+    {
+        origin::cors(http, request.headers(), answer.headers_mut());
+        return answer;
+    }
+    // What CORS needs of the request outlives it.
+    let origin = request.headers().get(ORIGIN).cloned();
+    let mut answer = if wants_websocket(request.headers()) {
+        websocket(worker, request, peer, speech).await
+    } else {
+        polling(worker, request, peer, speech).await
+    };
+    let headers: HeaderMap = origin.into_iter().map(|value| (ORIGIN, value)).collect();
+    origin::cors(http, &headers, answer.headers_mut());
+    answer
+}
+
+fn wants_websocket(headers: &HeaderMap) -> bool {
+    headers
+        .get(UPGRADE)
+        .is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
+
+/// Checks that both transports share: the transport asked for, and the Origin's bytes.
+fn check(worker: &Worker, query: &Query<'_>, headers: &HeaderMap) -> Result<Transport, Refusal> {
+    let engine = &worker.settings.engine;
+    let transport = match query.transport.as_deref() {
+        Some("polling") if engine.polling => Transport::Polling,
+        Some("websocket") if engine.websocket => Transport::Websocket,
+        _ => return Err(Refusal::TransportUnknown),
+    };
+    if headers.get(ORIGIN).is_some_and(|origin| origin.to_str().is_err()) {
+        return Err(Refusal::BadRequest);
+    }
+    Ok(transport)
+}
+
+async fn polling(worker: &Rc<Worker>, request: Request<Incoming>, peer: SocketAddr, speech: Speech) -> Answer {
+    let uri = request.uri().clone();
+    let query = Query::parse(uri.query().unwrap_or_default());
+    let transport = match check(worker, &query, request.headers()) {
+        Ok(transport) => transport,
+        Err(refusal) => return answer::refused(refusal),
+    };
+    let Some(text) = query.sid.as_deref() else {
+        let refusal = match (request.method(), transport) {
+            (&Method::GET, Transport::Polling) if query.eio.as_deref() == Some("4") => {
+                return begin(worker, &request, &query, peer, speech).await;
+            }
+            (&Method::GET, Transport::Polling) => Refusal::UnsupportedProtocol,
+            (&Method::GET, Transport::Websocket) => Refusal::BadRequest,
+            _ => Refusal::BadMethod,
+        };
+        return answer::refused(refusal);
+    };
+    let Ok(sid) = Sid::parse(text) else {
+        return answer::refused(Refusal::SessionUnknown);
+    };
+    if transport == Transport::Websocket {
+        // The session is looked at first, as the reference server does.
+        return match worker.store.load(&sid).await {
+            Ok(Some(_)) => answer::refused(Refusal::BadRequest),
+            Ok(None) => answer::refused(Refusal::SessionUnknown),
+            Err(_) => answer::unavailable(),
+        };
+    }
+    let headers = request.headers().clone();
+    let reply = match *request.method() {
+        Method::GET => poll::get(worker, &sid).await,
+        Method::POST => poll::post(worker, &sid, speech, Box::pin(body::read(worker, request))).await,
+        _ => poll::Reply::Refused(Refusal::BadMethod),
+    };
+    answer::reply(worker, &headers, reply)
+}
+
+/// The handshake of a polling session.
+async fn begin(
+    worker: &Worker,
+    request: &Request<Incoming>,
+    query: &Query<'_>,
+    peer: SocketAddr,
+    speech: Speech,
+) -> Answer {
+    let record = new_record(worker, request.headers(), query, peer, Transport::Polling, speech);
+    if let Err(error) = worker.store.create(&record, worker.head(), worker.session_ttl()).await {
+        debug!(%error, "session could not be stored");
+        return answer::unavailable();
+    }
+    let engine = &worker.settings.engine;
+    let upgrades: &[&str] = if engine.allow_upgrades && engine.websocket {
+        &["websocket"]
+    } else {
+        &[]
+    };
+    let open = ws::handshake(worker, &record, upgrades);
+    let mut answer = answer::packets(worker, request.headers(), open);
+    set_cookie(worker, &record.sid, answer.headers_mut());
+    answer
+}
+
+fn new_record(
+    worker: &Worker,
+    headers: &HeaderMap,
+    query: &Query<'_>,
+    peer: SocketAddr,
+    transport: Transport,
+    speech: Speech,
+) -> Record {
+    let address = peer.ip().to_canonical().to_string();
+    let mut record = Record::new(new_sid(), transport, worker.name().to_owned(), address, unix_ms());
+    record.offsets = speech == Speech::SocketIo && wants_offsets(worker, headers, query);
+    // There are no namespaces to wait for.
+    record.settled = speech == Speech::Echo;
+    record
+}
+
+/// Whether a client understands offsets: only the official JavaScript client is known to, and it is
+/// known by its query. Whoever says so itself is believed.
+fn wants_offsets(worker: &Worker, headers: &HeaderMap, query: &Query<'_>) -> bool {
+    let recovery = &worker.settings.recovery;
+    let said = query.recovery.as_deref().and_then(flag);
+    recovery.enabled
+        && match recovery.offsets {
+            Offsets::Always => true,
+            Offsets::Never => false,
+            Offsets::Auto => said.unwrap_or_else(|| query.is_official && !is_python(headers)),
+        }
+}
+
+fn is_python(headers: &HeaderMap) -> bool {
+    headers.get(USER_AGENT).is_some_and(|agent| {
+        let agent = agent.as_bytes().to_ascii_lowercase();
+        memchr::memmem::find(&agent, b"python").is_some()
+    })
+}
+
+fn set_cookie(worker: &Worker, sid: &Sid, headers: &mut HeaderMap) {
+    let Some(Cookie {
+        name,
+        path,
+        http_only,
+        same_site,
+        secure,
+    }) = &worker.settings.engine.cookie
+    else {
+        return;
+    };
+    let same_site = match same_site {
+        SameSite::Lax => "Lax",
+        SameSite::None => "None",
+        SameSite::Strict => "Strict",
+    };
+    let http_only = if *http_only { "; HttpOnly" } else { "" };
+    let secure = if *secure { "; Secure" } else { "" };
+    let cookie = format!("{name}={sid}; Path={path}{http_only}{secure}; SameSite={same_site}");
+    if let Ok(value) = HeaderValue::from_str(&cookie) {
+        headers.insert(SET_COOKIE, value);
+    }
+}
+
+/// What a WebSocket is opened for.
+enum Purpose {
+    /// Only to be closed: the session has one already.
+    Close,
+    Fresh(Record),
+    Upgrade {
+        sid: Sid,
+        request: RequestId,
+    },
+}
+
+async fn websocket(worker: &Rc<Worker>, mut request: Request<Incoming>, peer: SocketAddr, speech: Speech) -> Answer {
+    let uri = request.uri().clone();
+    let query = Query::parse(uri.query().unwrap_or_default());
+    let headers = request.headers();
+    let Some(key) = headers.get(SEC_WEBSOCKET_KEY).filter(|_| is_version_13(headers)) else {
+        return refuse_websocket(Refusal::BadRequest);
+    };
+    let accept = derive_accept_key(key.as_bytes());
+    let purpose = match purpose(worker, &query, headers, peer, speech).await {
+        Ok(purpose) => purpose,
+        Err(answer) => return *answer,
+    };
+    let mut cookie = HeaderMap::new();
+    if let Purpose::Fresh(record) = &purpose {
+        set_cookie(worker, &record.sid, &mut cookie);
+    }
+    let upgraded = hyper::upgrade::on(&mut request);
+    let worker = worker.clone();
+    tokio::task::spawn_local(async move {
+        let stream = match upgraded
+            .await
+            .map(hyper::upgrade::Upgraded::downcast::<TokioIo<TcpStream>>)
+        {
+            Ok(Ok(parts)) => parts,
+            Ok(Err(_)) => return debug!("upgraded connection is of another kind"),
+            Err(error) => return debug!(%error, "connection not upgraded"),
+        };
+        let config = websocket_config(&worker);
+        let (io, read) = (stream.io.into_inner(), stream.read_buf.to_vec());
+        let mut ws = WebSocketStream::from_partially_read(io, read, Role::Server, Some(config)).await;
+        match purpose {
+            Purpose::Fresh(record) => ws::open(worker, ws, speech, record, Opening::Fresh).await,
+            Purpose::Upgrade { sid, request } => upgrade(worker, ws, speech, sid, request).await,
+            Purpose::Close => {
+                if let Err(error) = ws.close(Ending::Kicked.close_frame()).await {
+                    debug!(%error, "superfluous websocket");
+                }
+            }
+        }
+    });
+    switch(&accept, cookie)
+}
+
+async fn purpose(
+    worker: &Worker,
+    query: &Query<'_>,
+    headers: &HeaderMap,
+    peer: SocketAddr,
+    speech: Speech,
+) -> Result<Purpose, Box<Answer>> {
+    let refuse = |refusal| Err(Box::new(refuse_websocket(refusal)));
+    match check(worker, query, headers) {
+        Ok(Transport::Websocket) => {}
+        Ok(Transport::Polling) => return refuse(Refusal::BadRequest),
+        Err(refusal) => return refuse(refusal),
+    }
+    if !origin::may_open_websocket(&worker.settings.http, headers) {
+        return refuse(Refusal::Forbidden);
+    }
+    let Some(text) = query.sid.as_deref() else {
+        if query.eio.as_deref() != Some("4") {
+            return refuse(Refusal::UnsupportedProtocol);
+        }
+        if !worker.store.available() {
+            return Err(Box::new(answer::unavailable()));
+        }
+        return Ok(Purpose::Fresh(new_record(
+            worker,
+            headers,
+            query,
+            peer,
+            Transport::Websocket,
+            speech,
+        )));
+    };
+    let Ok(sid) = Sid::parse(text) else {
+        return refuse(Refusal::SessionUnknown);
+    };
+    if !worker.settings.engine.allow_upgrades {
+        return refuse(Refusal::BadRequest);
+    }
+    let request = worker.store.request();
+    match worker
+        .store
+        .upgrade_begin(&sid, request, worker.settings.engine.upgrade_timeout)
+        .await
+    {
+        Ok(UpgradeBegin::Go { .. }) => Ok(Purpose::Upgrade { sid, request }),
+        Ok(UpgradeBegin::Busy | UpgradeBegin::Moved(_)) => Ok(Purpose::Close),
+        Ok(UpgradeBegin::Unknown) => refuse(Refusal::SessionUnknown),
+        Err(_) => Err(Box::new(answer::unavailable())),
+    }
+}
+
+fn is_version_13(headers: &HeaderMap) -> bool {
+    headers
+        .get(SEC_WEBSOCKET_VERSION)
+        .is_some_and(|v| v.as_bytes() == b"13")
+}
+
+fn websocket_config(worker: &Worker) -> WebSocketConfig {
+    let (limits, max) = (&worker.settings.limits, worker.settings.engine.max_payload_bytes);
+    let write_buffer = WRITE_BUFFER_BYTES.min(limits.outbox_bytes_max / 2);
+    WebSocketConfig::default()
+        .read_buffer_size(limits.ws_read_buffer_bytes)
+        .write_buffer_size(write_buffer)
+        .max_write_buffer_size(limits.outbox_bytes_max.max(write_buffer + 1))
+        .max_message_size(Some(max))
+        .max_frame_size(Some(max))
+}
+
+/// As the reference server does it: text, and the connection is closed.
+fn refuse_websocket(refusal: Refusal) -> Answer {
+    let mut answer = text(StatusCode::BAD_REQUEST, "text/html", refusal.message());
+    answer
+        .headers_mut()
+        .insert(CONNECTION, HeaderValue::from_static("close"));
+    answer
+}
+
+fn switch(accept: &str, extra: HeaderMap) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::new()));
+    *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = answer.headers_mut();
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    if let Ok(accept) = HeaderValue::from_str(accept) {
+        headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    }
+    headers.extend(
+        extra
+            .into_iter()
+            .filter_map(|(name, value)| name.map(|name: HeaderName| (name, value))),
+    );
+    headers.remove(CONTENT_TYPE);
+    answer
+}

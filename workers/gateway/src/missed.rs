@@ -1,0 +1,104 @@
+//! What a session has not seen of the log yet.
+
+use crate::packet::Packet;
+use crate::ring::Logged;
+use crate::worker::Worker;
+use session::{Entry, EntryKind, Offset, Record};
+use std::rc::Rc;
+use store::{Mail, Range, StoreError};
+use tracing::warn;
+
+/// Why it cannot be told.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Missing {
+    /// Redis did not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// There is more than is replayed (`recovery.entries_max`).
+    #[error("more than {0} entries were missed")]
+    TooMany(usize),
+    /// The log does not reach back so far.
+    #[error("the log was trimmed")]
+    Trimmed,
+}
+
+/// Entries after `after` that may no longer stand in the ring, and the position from which the ring
+/// knows everything: what follows must be taken from it without an await in between.
+pub(crate) async fn older_than_ring(worker: &Worker, after: Offset) -> Result<(Vec<Rc<Logged>>, Offset), Missing> {
+    let max = worker.settings.recovery.entries_max;
+    let (mut list, mut position) = (Vec::new(), after);
+    while worker.ring.borrow().after(position).is_none() {
+        match worker.store.range(position, None, max).await? {
+            Range::Trimmed => return Err(Missing::Trimmed),
+            Range::TooMany => return Err(Missing::TooMany(max)),
+            Range::Entries(entries) => {
+                // The ring cannot be behind what Redis has for long: it ends with the ring's floor.
+                let Some((last, _)) = entries.last() else {
+                    return Err(Missing::Trimmed);
+                };
+                position = *last;
+                list.extend(entries.into_iter().filter_map(|(offset, bytes)| read(offset, &bytes)));
+                if list.len() > max {
+                    return Err(Missing::TooMany(max));
+                }
+            }
+        }
+    }
+    Ok((list, position))
+}
+
+/// Makes an entry of its bytes; what cannot be read is reported and left out.
+pub(crate) fn read(offset: Offset, bytes: &bytes::Bytes) -> Option<Rc<Logged>> {
+    match Entry::decode(bytes) {
+        Ok(entry) => Some(Logged::new(offset, entry)),
+        Err(error) => {
+            warn!(%offset, %error, "log entry not understood");
+            None
+        }
+    }
+}
+
+/// Entries that concern a session as packets, merged with its mail: an entry goes before mail that
+/// was made after it.
+pub(crate) fn merge<'a>(
+    record: &Record,
+    entries: impl Iterator<Item = &'a Rc<Logged>>,
+    mail: Mail,
+    mut emit: impl FnMut(Piece),
+) {
+    let mut mail = mail.into_iter().peekable();
+    for logged in entries.filter(|logged| concerns(record, logged)) {
+        while let Some((_, bytes)) = mail.next_if(|(tag, _)| *tag < logged.offset) {
+            emit(Piece::Mail(bytes));
+        }
+        let text = logged.text(record.offsets);
+        emit(Piece::Packet(Packet {
+            text,
+            attachments: logged.entry.attachments.clone(),
+        }));
+    }
+    for (_, bytes) in mail {
+        emit(Piece::Mail(bytes));
+    }
+}
+
+/// A part of an answer.
+pub(crate) enum Piece {
+    /// From the log.
+    Packet(Packet),
+    /// For this session alone.
+    Mail(bytes::Bytes),
+}
+
+/// Whether an entry is to be sent to a session.
+pub(crate) fn concerns(record: &Record, logged: &Logged) -> bool {
+    match logged.entry.kind {
+        EntryKind::Emit | EntryKind::Volatile => {}
+        EntryKind::Join | EntryKind::Leave | EntryKind::Disconnect | EntryKind::Takeover => return false,
+    }
+    let nsp = logged.entry.target.nsp.as_str();
+    record
+        .namespaces
+        .get(nsp)
+        .is_some_and(|joined| logged.concerns(nsp, joined))
+}

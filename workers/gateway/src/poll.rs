@@ -1,0 +1,196 @@
+//! HTTP long-polling: any worker answers any poll, takes any POST. What must survive between two
+//! requests stands in the store.
+
+mod get;
+mod post;
+
+pub(crate) use get::get;
+pub(crate) use post::{BodyError, post};
+
+use crate::ending::Ending;
+use crate::hub::{MemberId, Outlet};
+use crate::worker::Worker;
+use session::{Record, Sid};
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+use store::StoreError;
+use tokio::sync::Notify;
+use tracing::{debug, info};
+use wire::engine::Refusal;
+
+/// A request that finds Redis away waits so long for it to come back, then gets 503.
+const REDIS_PATIENCE: Duration = Duration::from_secs(5);
+/// Between two looks at a Redis that is away.
+const REDIS_RETRY: Duration = Duration::from_millis(100);
+
+/// How a polling request is answered.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Reply {
+    /// 400 without a body: the request broke a rule and the session is over.
+    Broken,
+    /// 200 with the packets of a poll.
+    Packets(String),
+    /// 400 (or 403) with the error's JSON.
+    Refused(Refusal),
+    /// 200 `ok` to a POST.
+    Taken,
+    /// 413: the body is too large; the session goes on.
+    TooLarge,
+    /// 503: Redis is away.
+    Unavailable,
+}
+
+/// A poll that waits in this worker.
+pub(crate) struct Park {
+    /// Something in the log is for it.
+    hit: Cell<bool>,
+    /// The store says that there is something.
+    woken: Cell<bool>,
+    notify: Notify,
+    members: RefCell<Vec<MemberId>>,
+}
+
+impl Park {
+    fn new() -> Rc<Self> {
+        Rc::new(Self {
+            hit: Cell::new(false),
+            woken: Cell::new(false),
+            notify: Notify::new(),
+            members: RefCell::default(),
+        })
+    }
+
+    /// Called by the hub: an entry of the log is for this session.
+    pub(crate) fn hit(&self) {
+        self.hit.set(true);
+        self.notify.notify_one();
+    }
+
+    /// Called by the tailer: another worker left something in the store.
+    pub(crate) fn wake(&self) {
+        self.woken.set(true);
+        self.notify.notify_one();
+    }
+}
+
+/// A parked poll's places in the hub and in the list of parks; gone when dropped.
+struct Parked {
+    worker: Rc<Worker>,
+    sid: Sid,
+    park: Rc<Park>,
+}
+
+impl Parked {
+    fn new(worker: &Rc<Worker>, sid: &Sid, record: &Record) -> Self {
+        let park = Park::new();
+        worker.parks.borrow_mut().insert(sid.clone(), park.clone());
+        let parked = Self {
+            worker: worker.clone(),
+            sid: sid.clone(),
+            park,
+        };
+        parked.enter_hub(record);
+        parked
+    }
+
+    /// Notes what the session is a member of.
+    fn enter_hub(&self, record: &Record) {
+        let mut hub = self.worker.hub.borrow_mut();
+        let mut members = self.park.members.borrow_mut();
+        members.drain(..).for_each(|member| hub.remove(member));
+        for (nsp, joined) in &record.namespaces {
+            let member = hub.enter(nsp, joined.sid.as_str(), Outlet::Poll(self.park.clone()));
+            joined.rooms.keys().for_each(|room| hub.join(member, room));
+            members.push(member);
+        }
+    }
+}
+
+impl Drop for Parked {
+    fn drop(&mut self) {
+        let mut hub = self.worker.hub.borrow_mut();
+        self.park
+            .members
+            .borrow_mut()
+            .drain(..)
+            .for_each(|member| hub.remove(member));
+        let mut parks = self.worker.parks.borrow_mut();
+        if parks.get(&self.sid).is_some_and(|park| Rc::ptr_eq(park, &self.park)) {
+            parks.remove(&self.sid);
+        }
+    }
+}
+
+/// Ends the session if its request is dropped before it was answered: the client went away, and the
+/// protocol says that its session is over then.
+struct Abort {
+    worker: Rc<Worker>,
+    sid: Sid,
+    armed: bool,
+}
+
+impl Abort {
+    fn new(worker: &Rc<Worker>, sid: &Sid) -> Self {
+        Self {
+            worker: worker.clone(),
+            sid: sid.clone(),
+            armed: true,
+        }
+    }
+
+    fn disarm(mut self) {
+        self.armed = false;
+    }
+}
+
+impl Drop for Abort {
+    fn drop(&mut self) {
+        if !self.armed || !self.worker.is_serving() {
+            return;
+        }
+        let (worker, sid) = (self.worker.clone(), self.sid.clone());
+        tokio::task::spawn_local(async move { end(&worker, &sid, &Ending::TransportClosed).await });
+    }
+}
+
+/// Ends a polling session.
+async fn end(worker: &Worker, sid: &Sid, ending: &Ending) {
+    let connections = worker.settings.logging.connections;
+    if connections {
+        info!(reason = %ending, transport = "polling", "client disconnected");
+    } else {
+        debug!(reason = %ending, transport = "polling", "client disconnected");
+    }
+    let recovery = &worker.settings.recovery;
+    let ended = if recovery.enabled && ending.recoverable() {
+        match worker.store.load(sid).await {
+            Ok(Some(record)) => {
+                worker
+                    .store
+                    .end(sid, Some(record.epoch), Some((&record, recovery.window)))
+                    .await
+            }
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        }
+    } else {
+        worker.store.end(sid, None, None).await
+    };
+    if let Err(error) = ended {
+        debug!(%error, "session could not be ended in the store");
+    }
+}
+
+/// Asks the store, with patience: a Redis that restarts costs polling clients a moment, not their session.
+async fn patiently<T>(mut ask: impl AsyncFnMut() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    let deadline = tokio::time::Instant::now() + REDIS_PATIENCE;
+    loop {
+        match ask().await {
+            Err(error) if error.passing() && tokio::time::Instant::now() < deadline => {
+                tokio::time::sleep(REDIS_RETRY).await;
+            }
+            answer => return answer,
+        }
+    }
+}

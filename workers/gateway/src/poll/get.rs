@@ -1,0 +1,281 @@
+//! The poll: answered at once if there is anything, otherwise it waits here.
+
+use super::{Abort, Park, Parked, Reply, end, patiently};
+use crate::ending::Ending;
+use crate::missed::{self, Missing, Piece};
+use crate::worker::{Phase, Worker, unix_ms};
+use session::{Offset, Record, Sid, Transport};
+use std::rc::Rc;
+use std::time::Duration;
+use store::{Mail, Poll, PollMode, RequestId, StoreError};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+use tracing::{debug, warn};
+use wire::engine::{Payload, Refusal};
+
+/// A poll that only ends.
+const NOOP: &str = "6";
+/// The session is over.
+const CLOSE: &str = "1";
+
+/// Serves a GET with a sid.
+pub(crate) async fn get(worker: &Rc<Worker>, sid: &Sid) -> Reply {
+    let abort = Abort::new(worker, sid);
+    let request = worker.store.request();
+    let reply = serve(worker, sid, request).await;
+    abort.disarm();
+    reply
+}
+
+async fn serve(worker: &Rc<Worker>, sid: &Sid, request: RequestId) -> Reply {
+    let first = patiently(async || {
+        worker
+            .store
+            .poll(sid, request, PollMode::Begin, worker.head(), None)
+            .await
+    })
+    .await;
+    match first {
+        Err(error) => unavailable(&error),
+        Ok(Poll::Unknown | Poll::Ended | Poll::LeaseLost) => Reply::Refused(Refusal::SessionUnknown),
+        Ok(Poll::Moved(record)) => moved(&record),
+        Ok(Poll::Overlap) => Reply::Broken,
+        Ok(Poll::Answer {
+            record,
+            after,
+            upto,
+            mail,
+            ping,
+            ..
+        }) => {
+            let Some(record) = record else {
+                return Reply::Refused(Refusal::SessionUnknown);
+            };
+            answer(
+                worker,
+                &Answer {
+                    record: &record,
+                    after,
+                    upto,
+                    ping,
+                },
+                mail,
+            )
+            .await
+        }
+        Ok(Poll::Parked {
+            record,
+            revision,
+            after,
+            ping_in,
+            expires_in,
+        }) => {
+            let Some(record) = record else {
+                return Reply::Refused(Refusal::SessionUnknown);
+            };
+            let now = Instant::now();
+            let waiting = Waiting {
+                revision,
+                after,
+                ping_at: ping_in.map(|d| now + d),
+                expires_at: now + expires_in,
+                settle_by: now + settles_in(worker, &record),
+                record,
+            };
+            wait(worker, sid, request, waiting).await
+        }
+    }
+}
+
+/// A poll of a session that no longer polls.
+pub(super) fn moved(record: &Record) -> Reply {
+    match record.transport {
+        Transport::Websocket => Reply::Refused(Refusal::BadRequest),
+        // Its time ran out: the record is kept for a while for its client to come back to.
+        Transport::Polling => Reply::Refused(Refusal::SessionUnknown),
+    }
+}
+
+/// What is left of the time to join a first namespace; by the clock, so a jump of it costs a
+/// client without a namespace its connection at worst.
+fn settles_in(worker: &Worker, record: &Record) -> Duration {
+    let age = Duration::from_millis(unix_ms().saturating_sub(record.created_ms));
+    worker.settings.socket.connect_timeout.saturating_sub(age)
+}
+
+/// What a waiting poll knows.
+struct Waiting {
+    record: Record,
+    revision: u64,
+    after: Offset,
+    ping_at: Option<Instant>,
+    expires_at: Instant,
+    /// A client that joined no namespace by then is closed.
+    settle_by: Instant,
+}
+
+impl Waiting {
+    fn look_at(&self) -> Instant {
+        let next = self.ping_at.unwrap_or(self.expires_at);
+        if self.record.settled {
+            next
+        } else {
+            next.min(self.settle_by)
+        }
+    }
+}
+
+async fn wait(worker: &Rc<Worker>, sid: &Sid, request: RequestId, mut waiting: Waiting) -> Reply {
+    let parked = Parked::new(worker, sid, &waiting.record);
+    let mut phase = worker.phase.subscribe();
+    let mut mode = look_back(worker, &waiting).then_some(PollMode::Answer);
+    loop {
+        let asked = match mode.take() {
+            Some(mode) => mode,
+            None => match sleep_till_something(&parked.park, &waiting, &mut phase).await {
+                Something::Ask(mode) => mode,
+                Something::Spurious => continue,
+                Something::Leave => {
+                    if let Err(error) = worker.store.poll_release(sid, request).await {
+                        debug!(%error, "poll not released");
+                    }
+                    return Reply::Packets(NOOP.to_owned());
+                }
+                Something::Unsettled => {
+                    end(worker, sid, &Ending::ConnectTimeout).await;
+                    return Reply::Packets(CLOSE.to_owned());
+                }
+            },
+        };
+        let known = Some(waiting.revision);
+        match patiently(async || worker.store.poll(sid, request, asked, worker.head(), known).await).await {
+            Err(error) => return unavailable(&error),
+            Ok(Poll::Answer {
+                record,
+                after,
+                upto,
+                mail,
+                ping,
+                ..
+            }) => {
+                let record = record.unwrap_or(waiting.record);
+                return answer(
+                    worker,
+                    &Answer {
+                        record: &record,
+                        after,
+                        upto,
+                        ping,
+                    },
+                    mail,
+                )
+                .await;
+            }
+            Ok(Poll::Parked {
+                record,
+                revision,
+                after,
+                ping_in,
+                expires_in,
+            }) => {
+                let now = Instant::now();
+                (waiting.revision, waiting.after) = (revision, after);
+                waiting.ping_at = ping_in.map(|d| now + d);
+                waiting.expires_at = now + expires_in;
+                if let Some(record) = record {
+                    waiting.record = record;
+                    parked.enter_hub(&waiting.record);
+                    mode = look_back(worker, &waiting).then_some(PollMode::Answer);
+                }
+            }
+            Ok(Poll::Moved(_)) => return Reply::Packets(NOOP.to_owned()),
+            Ok(Poll::Ended | Poll::Unknown | Poll::Overlap | Poll::LeaseLost) => {
+                return Reply::Packets(CLOSE.to_owned());
+            }
+        }
+    }
+}
+
+/// What ends the sleep of a parked poll.
+enum Something {
+    /// The store is to be asked.
+    Ask(PollMode),
+    /// The worker drains: the client polls again, elsewhere.
+    Leave,
+    /// Nothing.
+    Spurious,
+    /// No namespace was joined in time.
+    Unsettled,
+}
+
+async fn sleep_till_something(park: &Park, waiting: &Waiting, phase: &mut watch::Receiver<Phase>) -> Something {
+    tokio::select! {
+        () = park.notify.notified() => {
+            let (hit, woken) = (park.hit.take(), park.woken.take());
+            match (hit, woken) {
+                (true, _) => Something::Ask(PollMode::Answer),
+                (false, true) => Something::Ask(PollMode::Wake),
+                (false, false) => Something::Spurious,
+            }
+        }
+        () = sleep_until(waiting.look_at()) => {
+            let unsettled = !waiting.record.settled && waiting.settle_by <= Instant::now();
+            if unsettled { Something::Unsettled } else { Something::Ask(PollMode::Answer) }
+        }
+        _ = phase.wait_for(|phase| *phase != Phase::Serving) => Something::Leave,
+    }
+}
+
+/// Whether the ring already has something: it came between the cursor and the place in the hub.
+fn look_back(worker: &Worker, waiting: &Waiting) -> bool {
+    match worker.ring.borrow().after(waiting.after) {
+        Some(mut entries) => entries.any(|logged| missed::concerns(&waiting.record, logged)),
+        // Older than the ring: only the log itself can tell.
+        None => true,
+    }
+}
+
+/// What is known when a poll ends.
+struct Answer<'a> {
+    record: &'a Record,
+    after: Offset,
+    upto: Offset,
+    ping: bool,
+}
+
+async fn answer(worker: &Worker, answer: &Answer<'_>, mail: Mail) -> Reply {
+    let (older, position) = match missed::older_than_ring(worker, answer.after).await {
+        Ok(found) => found,
+        Err(Missing::Store(error)) => return unavailable(&error),
+        Err(gap) => {
+            warn!(reason = %gap, "session ended: what it missed cannot be told");
+            end(worker, &answer.record.sid, &Ending::TransportClosed).await;
+            return Reply::Packets(CLOSE.to_owned());
+        }
+    };
+    let ring = worker.ring.borrow();
+    let newer = ring
+        .after(position)
+        .into_iter()
+        .flatten()
+        .take_while(|logged| logged.offset <= answer.upto);
+    let mut payload = Payload::default();
+    missed::merge(answer.record, older.iter().chain(newer), mail, |piece| match piece {
+        Piece::Packet(packet) => packet.push_to(&mut payload),
+        Piece::Mail(mail) => payload.push_text(std::str::from_utf8(&mail).unwrap_or_default()),
+    });
+    if answer.ping {
+        payload.push_text("2");
+    }
+    // An upgrade ends the poll with a noop, if nothing else does.
+    if payload.is_empty() {
+        payload.push_text(NOOP);
+    }
+    Reply::Packets(payload.finish())
+}
+
+/// The store did not answer: the client is told to come back.
+pub(super) fn unavailable(error: &StoreError) -> Reply {
+    debug!(%error, "polling request not served");
+    Reply::Unavailable
+}

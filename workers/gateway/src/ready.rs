@@ -1,0 +1,106 @@
+//! `/api/live` and `/api/ready`, in the shape that the guide's readers know.
+
+use crate::http::{Answer, body};
+use crate::worker::Worker;
+use boot::{Check, Probe};
+use http::StatusCode;
+use std::collections::BTreeMap;
+use std::path::Path;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// The first line of an HTTP answer fits into this (bytes).
+const STATUS_LINE_BYTES: usize = 64;
+
+/// The event loop turns: nothing else is looked at.
+pub(crate) fn live() -> Answer {
+    body(StatusCode::OK, "application/json", r#"{"status":"live"}"#)
+}
+
+/// Whether clients should be sent here.
+pub(crate) async fn ready(worker: &Worker) -> Answer {
+    let mut checks = BTreeMap::new();
+    let redis = worker.settings.redis.is_some();
+    checks.insert("redis", is_redis_up(worker));
+    checks.insert("log", is_log_heard(worker));
+    let probes = worker
+        .settings
+        .checks
+        .iter()
+        .map(async |(name, check)| (name.as_str(), passes(check).await));
+    checks.extend(futures_util::future::join_all(probes).await);
+    let draining = !worker.is_serving();
+    let all = checks.values().all(|passed| *passed);
+    let status = match (draining, all) {
+        (true, _) => "draining",
+        (false, true) => "ready",
+        (false, false) => "not_ready",
+    };
+    let security = &worker.settings.security.checks;
+    let json = serde_json::json!({
+        "status": status,
+        "checks": checks,
+        "security_validated": !security.is_empty() && security.values().all(|passed| *passed),
+        "security_checks": security,
+        "multi_worker_support": redis && worker.workers > 1 && is_redis_up(worker),
+        "workers": worker.workers,
+    });
+    let code = if status == "ready" {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    body(code, "application/json", json.to_string())
+}
+
+/// What the heartbeat tells the supervisor: everything but the configured checks.
+pub(crate) fn is_ready(worker: &Worker) -> bool {
+    worker.is_serving() && is_redis_up(worker) && is_log_heard(worker)
+}
+
+fn is_redis_up(worker: &Worker) -> bool {
+    worker.store.available() && worker.tail_up.get()
+}
+
+/// A canary passes through the log every few seconds: without it this worker is deaf.
+fn is_log_heard(worker: &Worker) -> bool {
+    worker.settings.redis.is_none() || worker.canary_seen.get().elapsed() < worker.settings.log.canary_overdue
+}
+
+async fn passes(check: &Check) -> bool {
+    let probe = async {
+        match &check.probe {
+            Probe::Http { authority, path } => http_ok(authority, path).await,
+            Probe::Tcp { address } => TcpStream::connect(address).await.is_ok(),
+            Probe::WritablePath { path } => is_writable(path),
+        }
+    };
+    timeout(check.timeout, probe).await.unwrap_or(false)
+}
+
+async fn http_ok(authority: &str, path: &str) -> bool {
+    let Ok(mut stream) = TcpStream::connect(authority).await else {
+        return false;
+    };
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n");
+    if stream.write_all(request.as_bytes()).await.is_err() {
+        return false;
+    }
+    let mut line = Vec::new();
+    while line.len() < STATUS_LINE_BYTES && !line.contains(&b'\n') {
+        match stream.read_buf(&mut line).await {
+            Ok(1..) => {}
+            Ok(0) | Err(_) => break,
+        }
+    }
+    line.starts_with(b"HTTP/1.") && line.get(9) == Some(&b'2')
+}
+
+/// Tried, not asked: permissions do not tell about full disks and read-only mounts.
+fn is_writable(path: &Path) -> bool {
+    let file = path.join(format!(".anyworker-check-{}", std::process::id()));
+    let written = std::fs::write(&file, b"ok").is_ok();
+    let removed = std::fs::remove_file(&file).is_ok();
+    written && removed
+}

@@ -1,0 +1,202 @@
+//! A worker's life: up, serving, out.
+
+use crate::control::{self, Control};
+use crate::worker::{Phase, Worker, count};
+use crate::{drain, http, tailer};
+use boot::{Exit, RedisEndpoint, Settings, Setup, ToSupervisor};
+use std::io;
+use std::net::TcpListener as StdListener;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::Duration;
+use store::{Backend, Endpoint, Options, RedisOptions, Store, StoreError, Tail};
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::time::sleep;
+use tracing::{error, info, warn};
+
+/// Between two attempts to reach Redis at start.
+const REDIS_RETRY: Duration = Duration::from_millis(500);
+/// How long a repeated publish id counts as the same.
+const DEDUPE_WINDOW: Duration = Duration::from_secs(300);
+/// When accept(2) fails for want of file descriptors or memory, this long until the next try.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What the process inherited from the supervisor.
+#[derive(Debug)]
+pub struct Inherited {
+    /// Our end of the control socket.
+    pub control: OwnedFd,
+    /// The listeners of the slot.
+    pub listeners: Vec<OwnedFd>,
+    /// What we are told at birth.
+    pub setup: Setup,
+}
+
+/// Serves until told to leave. The runtime is built here; call it from a plain thread.
+pub fn run(inherited: Inherited) -> Exit {
+    let runtime = match Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            error!(%error, "runtime not built");
+            return Exit::Internal;
+        }
+    };
+    runtime.block_on(live(inherited))
+}
+
+async fn live(inherited: Inherited) -> Exit {
+    let control = match Control::new(inherited.control) {
+        Ok(control) => Rc::new(control),
+        Err(error) => {
+            error!(%error, "control socket not usable");
+            return Exit::Internal;
+        }
+    };
+    let (store, tail) = match open_store(&inherited.setup).await {
+        Ok(opened) => opened,
+        Err(error) => return fail(&control, Exit::Config, error.to_string()).await,
+    };
+    let worker = Worker::new(inherited.setup, store, tail.position());
+    tokio::task::spawn_local(tailer::run(worker.clone(), tail));
+    tokio::task::spawn_local(control::obey(worker.clone(), control.clone()));
+    for fd in inherited.listeners {
+        match listener(fd) {
+            Ok(listener) => drop(tokio::task::spawn_local(accept(worker.clone(), listener))),
+            Err(error) => return fail(&control, Exit::Internal, format!("listener not usable: {error}")).await,
+        }
+    }
+    control.send(&ToSupervisor::Ready).await;
+    info!(slot = worker.slot, incarnation = %worker.incarnation, "worker is ready");
+    tokio::task::spawn_local(control::beat(worker.clone(), control.clone()));
+    let sockets = || worker.sockets.borrow().len() as u64;
+    let clean = drain::leave(&worker).await;
+    let cut = if clean { 0 } else { sockets() };
+    let closed = worker.counters.closed_by_drain.get();
+    control.send(&ToSupervisor::Drained { closed, cut }).await;
+    info!(closed, cut, "worker leaves");
+    Exit::Done
+}
+
+async fn fail(control: &Control, exit: Exit, reason: String) -> Exit {
+    error!(reason, "worker cannot serve");
+    control
+        .send(&ToSupervisor::Failed {
+            code: exit.code(),
+            reason,
+        })
+        .await;
+    exit
+}
+
+fn listener(fd: OwnedFd) -> io::Result<TcpListener> {
+    let listener = StdListener::from(fd);
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
+}
+
+/// Opens the store; as long as Redis is away, tries again: the worker is not ready until then.
+async fn open_store(setup: &Setup) -> Result<(Store, Tail), StoreError> {
+    let options = options(&setup.settings, setup.incarnation.as_str());
+    let mut told = false;
+    loop {
+        match Store::open(options.clone()).await {
+            Ok(opened) => return Ok(opened),
+            Err(error) if error.passing() => {
+                if !told {
+                    let redis = setup.settings.redis.as_ref().map(ToString::to_string);
+                    warn!(redis, %error, "redis is not there yet, trying again; nobody is served until it is");
+                    told = true;
+                }
+                sleep(REDIS_RETRY).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn options(settings: &Settings, me: &str) -> Options {
+    let log = &settings.log;
+    let backend = match &settings.redis {
+        None => Backend::Memory,
+        Some(redis) => Backend::Redis(RedisOptions {
+            endpoint: match &redis.endpoint {
+                RedisEndpoint::Tcp { host, port } => Endpoint::Tcp {
+                    host: host.clone(),
+                    port: *port,
+                },
+                RedisEndpoint::Tls { host, port } => Endpoint::Tls {
+                    host: host.clone(),
+                    port: *port,
+                },
+                RedisEndpoint::Unix { path } => Endpoint::Unix { path: path.clone() },
+            },
+            db: redis.db,
+            username: redis.username.clone(),
+            password: redis.password.as_ref().map(|secret| secret.expose().to_owned()),
+            pool_size: redis.pool_size,
+            connect_timeout: redis.connect_timeout,
+            response_timeout: redis.response_timeout,
+        }),
+    };
+    let prefix = settings
+        .redis
+        .as_ref()
+        .map_or_else(|| "socketio".to_owned(), |redis| redis.prefix.clone());
+    Options {
+        backend,
+        me: me.to_owned(),
+        prefix,
+        ping_interval: settings.engine.ping_interval,
+        ping_timeout: settings.engine.ping_timeout,
+        log_entries_max: log.entries_max,
+        log_age_max: log.age_max,
+        entry_bytes_max: log.entry_bytes_max,
+        queue_bytes_max: log.queue_bytes_max,
+        publish_timeout: log.publish_timeout,
+        dedupe_window: DEDUPE_WINDOW,
+        canary_interval: log.canary_interval,
+    }
+}
+
+/// Takes connections from the slot's listener until the worker drains. What is in the accept queue
+/// then belongs to the next worker of the slot, which has the same listener.
+async fn accept(worker: Rc<Worker>, listener: TcpListener) {
+    let mut phase = worker.phase.subscribe();
+    loop {
+        let is_full = worker.counters.connections.get() + worker.sockets.borrow().len() as u64
+            >= worker.settings.limits.connections_max as u64;
+        if is_full {
+            // They wait in the accept queue, where nothing is lost.
+            tokio::select! {
+                () = sleep(ACCEPT_PAUSE) => continue,
+                _ = phase.wait_for(|phase| *phase != Phase::Serving) => return,
+            }
+        }
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = phase.wait_for(|phase| *phase != Phase::Serving) => return,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                if let Err(error) = stream.set_nodelay(true) {
+                    warn!(%error, "TCP_NODELAY not set");
+                }
+                count(&worker.counters.connections, 1);
+                let worker = worker.clone();
+                tokio::task::spawn_local(async move {
+                    http::serve(worker.clone(), stream, peer).await;
+                    let open = &worker.counters.connections;
+                    open.set(open.get().saturating_sub(1));
+                });
+            }
+            Err(error) => {
+                warn!(%error, "connection not accepted");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! The log's end, as this worker hears it: entries into the ring and to the hub's members, wakes to
+//! parked polls.
+
+use crate::ending::Ending;
+use crate::hub::Outlet;
+use crate::missed;
+use crate::ring::Logged;
+use crate::worker::Worker;
+use session::EntryKind;
+use std::rc::Rc;
+use std::time::Instant;
+use store::{Tail, TailEvent};
+use tracing::{info, warn};
+
+/// Runs as long as the worker.
+pub(crate) async fn run(worker: Rc<Worker>, mut tail: Tail) {
+    loop {
+        match tail.next().await {
+            TailEvent::Entries(entries) => {
+                worker.canary_seen.set(Instant::now());
+                for (offset, bytes) in entries {
+                    if let Some(logged) = missed::read(offset, &bytes) {
+                        take(&worker, logged);
+                    }
+                }
+                worker.flush_dirty();
+            }
+            TailEvent::Canary { .. } => worker.canary_seen.set(Instant::now()),
+            TailEvent::Wake(sid) => {
+                if let Some(park) = worker.parks.borrow().get(&sid) {
+                    park.wake();
+                }
+            }
+            TailEvent::Reset { from, to, reason } => {
+                warn!(%from, %to, ?reason, "log entries are missing for good");
+                worker.ring.borrow_mut().reset(to);
+            }
+            TailEvent::Down(error) => {
+                worker.tail_up.set(false);
+                warn!(error, "log is out of reach");
+            }
+            TailEvent::Up => {
+                worker.tail_up.set(true);
+                worker.canary_seen.set(Instant::now());
+                info!(position = %tail.position(), "log is back");
+            }
+        }
+    }
+}
+
+fn take(worker: &Worker, logged: Rc<Logged>) {
+    match logged.entry.kind {
+        EntryKind::Emit | EntryKind::Volatile => {
+            worker.hub.borrow_mut().deliver(&logged, |outlet, logged| match outlet {
+                Outlet::Socket(connection) => connection.deliver(logged),
+                Outlet::Poll(park) => park.hit(),
+            });
+        }
+        EntryKind::Takeover => taken_over(worker, &logged),
+        // Written by the foreign emitters' doors.
+        EntryKind::Disconnect | EntryKind::Join | EntryKind::Leave => {}
+    }
+    worker.ring.borrow_mut().push(logged);
+}
+
+/// Another worker resumed a session: a connection that still holds it is a ghost.
+fn taken_over(worker: &Worker, logged: &Logged) {
+    let text = std::str::from_utf8(&logged.entry.text).unwrap_or_default();
+    let Some((sid, epoch)) = text.split_once(' ') else {
+        return;
+    };
+    let Ok(epoch) = epoch.parse::<u64>() else { return };
+    for (_, connection) in worker.sockets.borrow().iter() {
+        let is_ghost = {
+            let record = connection.record.borrow();
+            record.sid.as_str() == sid && record.epoch < epoch
+        };
+        if is_ghost {
+            connection.end(Ending::TakenOver);
+        }
+    }
+}

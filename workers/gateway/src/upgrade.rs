@@ -1,0 +1,83 @@
+//! The move from polling to WebSocket: probe, noop for the waiting poll, upgrade packet. It may
+//! happen on a worker that has never seen the session.
+
+use crate::worker::Worker;
+use crate::ws::{Opening, Speech, open};
+use futures_util::{SinkExt, StreamExt};
+use session::Sid;
+use std::rc::Rc;
+use std::time::Duration;
+use store::{RequestId, UpgradeFinish, UpgradeStep};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tracing::debug;
+
+/// Between two attempts while a POST of the session is still running.
+const POST_RETRY: Duration = Duration::from_millis(5);
+
+/// Serves a WebSocket that was opened for a polling session; `request` holds the upgrade.
+pub(crate) async fn upgrade(
+    worker: Rc<Worker>,
+    mut ws: WebSocketStream<TcpStream>,
+    speech: Speech,
+    sid: Sid,
+    request: RequestId,
+) {
+    let deadline = Instant::now() + worker.settings.engine.upgrade_timeout;
+    match timeout_at(deadline, probe(&worker, &mut ws, &sid, request)).await {
+        Ok(Some((record, opening))) => open(worker, ws, speech, record, opening).await,
+        failed => {
+            debug!(
+                timed_out = failed.is_err(),
+                "upgrade failed, the session goes on polling"
+            );
+            if let Err(error) = worker.store.upgrade_cancel(&sid, request).await {
+                debug!(%error, "upgrade not cancelled, it times out");
+            }
+            if let Err(error) = ws.close(None).await {
+                debug!(%error, "websocket of a failed upgrade");
+            }
+        }
+    }
+}
+
+/// The dance; nothing if either side broke it off.
+async fn probe(
+    worker: &Worker,
+    ws: &mut WebSocketStream<TcpStream>,
+    sid: &Sid,
+    request: RequestId,
+) -> Option<(session::Record, Opening)> {
+    let mut probed = false;
+    loop {
+        let message = ws.next().await?.ok()?;
+        match message {
+            Message::Text(text) if text.as_str() == "2probe" && !probed => {
+                probed = true;
+                ws.send(Message::text("3probe")).await.ok()?;
+                match worker.store.upgrade_probed(sid, request).await {
+                    Ok(UpgradeStep::Done) => {}
+                    Ok(UpgradeStep::Gone) | Err(_) => return None,
+                }
+            }
+            Message::Text(text) if text.as_str() == "5" => return finish(worker, sid, request).await,
+            Message::Ping(_) | Message::Pong(_) => {}
+            Message::Text(_) | Message::Binary(_) | Message::Close(_) | Message::Frame(_) => return None,
+        }
+    }
+}
+
+async fn finish(worker: &Worker, sid: &Sid, request: RequestId) -> Option<(session::Record, Opening)> {
+    loop {
+        match worker.store.upgrade_finish(sid, request).await {
+            Ok(UpgradeFinish::Done { record, after, mail }) => {
+                return Some((*record, Opening::Upgraded { after, mail }));
+            }
+            // The POST ends by itself, and the caller's deadline bounds the wait.
+            Ok(UpgradeFinish::Busy) => sleep(POST_RETRY).await,
+            Ok(UpgradeFinish::Gone) | Err(_) => return None,
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! What the parts of one worker share.
+
+use crate::hub::Hub;
+use crate::poll::Park;
+use crate::ring::Ring;
+use crate::ws::Connection;
+use app::{App, Relay};
+use boot::{Incarnation, Namespaces, Settings};
+use rustc_hash::FxHashMap;
+use serde_json::value::RawValue;
+use session::{Joined, Limits, Offset, Pid, Record, Sid};
+use slab::Slab;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use store::Store;
+use tokio::sync::watch;
+
+/// How far the worker is on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Serving.
+    Serving,
+    /// Sending everybody away by the deadline.
+    Draining {
+        /// When the rest is cut.
+        deadline: Instant,
+    },
+    /// Cutting everything now.
+    Stopping,
+}
+
+/// Numbers for heartbeats and readiness.
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub(crate) connections: Cell<u64>,
+    pub(crate) requests: Cell<u64>,
+    pub(crate) unknown_events: Cell<u64>,
+    pub(crate) closed_by_drain: Cell<u64>,
+}
+
+/// Adds to a counter.
+pub(crate) fn count(counter: &Cell<u64>, n: u64) {
+    counter.set(counter.get().wrapping_add(n));
+}
+
+/// The shared state of a worker. Everything runs on one thread; a borrow never outlives a step.
+pub(crate) struct Worker {
+    pub(crate) settings: Settings,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) slot: u16,
+    /// Workers that the fleet is to have.
+    pub(crate) workers: u16,
+    pub(crate) store: Store,
+    pub(crate) app: Box<dyn App>,
+    pub(crate) limits: Limits,
+    pub(crate) hub: RefCell<Hub>,
+    pub(crate) ring: RefCell<Ring>,
+    /// Polls that wait here.
+    pub(crate) parks: RefCell<FxHashMap<Sid, Rc<Park>>>,
+    /// WebSockets of this worker.
+    pub(crate) sockets: RefCell<Slab<Rc<Connection>>>,
+    /// WebSockets that have something to flush once the present batch is through.
+    pub(crate) dirty: RefCell<Vec<Rc<Connection>>>,
+    pub(crate) phase: watch::Sender<Phase>,
+    /// When the log's push path last gave a sign of life.
+    pub(crate) canary_seen: Cell<Instant>,
+    /// Whether the tailer is connected.
+    pub(crate) tail_up: Cell<bool>,
+    pub(crate) counters: Counters,
+}
+
+impl Worker {
+    pub(crate) fn new(setup: boot::Setup, store: Store, position: Offset) -> Rc<Self> {
+        let settings = setup.settings;
+        let socket = &settings.socket;
+        let limits = Limits {
+            packet: wire::socket::Limits {
+                attachments_max: socket.attachments_max,
+                ..wire::socket::Limits::default()
+            },
+            attachment_bytes_max: socket.attachment_bytes_max,
+            namespaces: match &socket.namespaces {
+                Namespaces::All => None,
+                Namespaces::Only(list) => Some(list.clone()),
+            },
+            namespaces_max: socket.namespaces_max,
+        };
+        let events = &settings.app.events;
+        let names = app::EventNames {
+            join: events.join.clone(),
+            leave: events.leave.clone(),
+            publish: events.publish.clone(),
+            echo: events.echo.clone(),
+            message: events.message.clone(),
+        };
+        let app: Box<dyn App> = match settings.app.kind {
+            boot::AppKind::Relay => Box::new(Relay::new(names, socket.room_bytes_max)),
+        };
+        Rc::new(Self {
+            incarnation: setup.incarnation,
+            slot: setup.slot,
+            workers: setup.workers,
+            store,
+            app,
+            limits,
+            hub: RefCell::default(),
+            ring: RefCell::new(Ring::new(position, settings.log.ring_bytes_max)),
+            parks: RefCell::default(),
+            sockets: RefCell::default(),
+            dirty: RefCell::default(),
+            phase: watch::Sender::new(Phase::Serving),
+            canary_seen: Cell::new(Instant::now()),
+            tail_up: Cell::new(true),
+            counters: Counters::default(),
+            settings,
+        })
+    }
+
+    /// Position of the log that this worker has seen.
+    pub(crate) fn head(&self) -> Offset {
+        self.ring.borrow().head()
+    }
+
+    pub(crate) fn is_serving(&self) -> bool {
+        *self.phase.borrow() == Phase::Serving
+    }
+
+    /// Lifetime of a session record without a sign of life: with recovery on, a client that lost its
+    /// worker must find it for as long as the window says.
+    pub(crate) fn session_ttl(&self) -> Duration {
+        let liveness = self.settings.engine.ping_interval + self.settings.engine.ping_timeout;
+        let recovery = &self.settings.recovery;
+        if recovery.enabled {
+            liveness.max(recovery.window)
+        } else {
+            liveness
+        }
+    }
+
+    /// A membership that begins now.
+    pub(crate) fn new_membership(&self, record: &Record, data: Option<Box<RawValue>>) -> Joined {
+        let pid = (self.settings.recovery.enabled && record.offsets).then(|| Pid::new(&record.sid, random()));
+        Joined {
+            sid: new_sid(),
+            pid,
+            since: self.head(),
+            rooms: BTreeMap::new(),
+            data,
+        }
+    }
+
+    /// Flushes the WebSockets that got something since the last call.
+    pub(crate) fn flush_dirty(&self) {
+        let mut dirty = self.dirty.take();
+        for connection in dirty.drain(..) {
+            connection.flush_now();
+        }
+        // Keeps the allocation.
+        let mut slot = self.dirty.borrow_mut();
+        if slot.is_empty() {
+            *slot = dirty;
+        }
+    }
+}
+
+/// A fresh session id.
+pub(crate) fn new_sid() -> Sid {
+    Sid::from_random(random())
+}
+
+/// Random bytes of the kernel.
+fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    // getrandom(2) fails only on kernels without it; an id that could be guessed is no way out.
+    #[expect(
+        clippy::expect_used,
+        reason = "the worker must not go on without randomness; the supervisor restarts it"
+    )]
+    getrandom::fill(&mut bytes).expect("getrandom(2) works");
+    bytes
+}
+
+/// Milliseconds since 1970, for people; nothing is decided by it.
+pub(crate) fn unix_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,340 @@
+//! A WebSocket and its session: read, decide, write. One task owns the reading; whoever has
+//! something for the client puts it into the WebSocket's own write buffer, and what was put there
+//! in one go leaves in one write.
+
+mod act;
+mod heart;
+mod open;
+
+pub(crate) use act::{note_join, refusal};
+pub(crate) use open::{Opening, handshake, open};
+
+use crate::dispatch::{Effect, Incoming, dispatch};
+use crate::ending::Ending;
+use crate::hub::MemberId;
+use crate::packet::Packet;
+use crate::ring::Logged;
+use crate::worker::{Phase, Worker, count};
+use futures_util::future::LocalBoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{Sink, Stream};
+use heart::{Beat, Heart};
+use session::{EntryKind, Record};
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::{Error as WsError, Message, error::CapacityError};
+use tracing::{debug, info};
+use wire::engine;
+
+/// After our close frame, this long for the client's own close; then the connection is cut.
+const CLOSE_LINGER: Duration = Duration::from_secs(1);
+
+/// What is spoken on top of Engine.IO.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Speech {
+    /// Every message comes back (`diagnostics.engine_echo`).
+    Echo,
+    /// Socket.IO.
+    SocketIo,
+}
+
+/// A WebSocket with its session.
+pub(crate) struct Connection {
+    worker: Rc<Worker>,
+    speech: Speech,
+    ws: RefCell<WebSocketStream<TcpStream>>,
+    pub(crate) record: RefCell<Record>,
+    /// Whether events carry their offset.
+    offsets: Cell<bool>,
+    /// Places in the hub, by namespace.
+    members: RefCell<Vec<(Box<str>, MemberId)>>,
+    /// Something was put into the write buffer since the last flush.
+    dirty: Cell<bool>,
+    /// The last flush did not get everything out: the client is slow.
+    stuck: Cell<bool>,
+    /// Set by whoever wants the connection to end; the task sees it when woken.
+    ending: Cell<Option<Ending>>,
+    waker: RefCell<Waker>,
+    /// The client has sent its close frame, or its end of the stream.
+    peer_closed: Cell<bool>,
+    /// Epoch of the log when the record was last written: another one means that Redis lost it.
+    written_in: Cell<u64>,
+}
+
+/// What only the connection's own task touches.
+struct Task {
+    heart: Heart,
+    /// Until this is done nothing more is read: the order of joins and events is kept.
+    blocked: Option<LocalBoxFuture<'static, ()>>,
+    /// Acks that wait for the log, refreshes of the session's lifetime.
+    pending: FuturesUnordered<LocalBoxFuture<'static, ()>>,
+}
+
+impl Connection {
+    /// Serves the connection until it ends; the session is settled in the store afterwards.
+    async fn run(self: Rc<Self>, mut task: Task) {
+        let ending = poll_fn(|cx| self.poll(cx, &mut task)).await;
+        drop(task);
+        self.leave_hub();
+        self.settle(&ending).await;
+        self.close(&ending).await;
+    }
+
+    /// One turn: answer everything that has arrived, then write once.
+    fn poll(self: &Rc<Self>, cx: &mut Context<'_>, task: &mut Task) -> Poll<Ending> {
+        if !self.waker.borrow().will_wake(cx.waker()) {
+            self.waker.replace(cx.waker().clone());
+        }
+        loop {
+            if let Some(ending) = self.ending.take() {
+                return Poll::Ready(ending);
+            }
+            if !task.pending.is_empty() {
+                while let Poll::Ready(Some(())) = Pin::new(&mut task.pending).poll_next(cx) {}
+            }
+            if let Some(blocked) = &mut task.blocked {
+                match blocked.as_mut().poll(cx) {
+                    Poll::Ready(()) => task.blocked = None,
+                    Poll::Pending => break,
+                }
+            }
+            let message = Pin::new(&mut *self.ws.borrow_mut()).poll_next(cx);
+            match message {
+                Poll::Ready(Some(Ok(message))) => {
+                    if let Err(ending) = self.take(message, task) {
+                        return Poll::Ready(ending);
+                    }
+                }
+                Poll::Ready(Some(Err(e))) => return Poll::Ready(read_failed(e)),
+                Poll::Ready(None) => {
+                    self.peer_closed.set(true);
+                    return Poll::Ready(Ending::TransportClosed);
+                }
+                Poll::Pending => break,
+            }
+        }
+        while let Poll::Ready(beat) = task.heart.poll_beat(cx) {
+            match beat {
+                Beat::Ping => self.send(Packet::text("2")),
+                Beat::Late => return Poll::Ready(Ending::PingTimeout),
+                Beat::Unsettled if self.is_unsettled() => return Poll::Ready(Ending::ConnectTimeout),
+                Beat::Unsettled => {}
+            }
+        }
+        if let Some(ending) = self.ending.take() {
+            return Poll::Ready(ending);
+        }
+        self.flush(cx)
+    }
+
+    fn flush(&self, cx: &mut Context<'_>) -> Poll<Ending> {
+        if !self.dirty.get() && !self.stuck.get() {
+            return Poll::Pending;
+        }
+        self.dirty.set(false);
+        match Pin::new(&mut *self.ws.borrow_mut()).poll_flush(cx) {
+            Poll::Ready(Ok(())) => self.stuck.set(false),
+            Poll::Ready(Err(e)) => return Poll::Ready(Ending::TransportError(e.to_string())),
+            Poll::Pending => self.stuck.set(true),
+        }
+        Poll::Pending
+    }
+
+    /// Flushes from outside the connection's task; what does not go out at once is left to the task.
+    pub(crate) fn flush_now(&self) {
+        if !self.dirty.get() || self.stuck.get() {
+            return;
+        }
+        let waker = self.waker.borrow().clone();
+        if let Poll::Ready(ending) = self.flush(&mut Context::from_waker(&waker)) {
+            self.end(ending);
+        }
+    }
+
+    /// Acts on one WebSocket message.
+    fn take(self: &Rc<Self>, message: Message, task: &mut Task) -> Result<(), Ending> {
+        let incoming = match &message {
+            Message::Text(text) => match text.as_str().strip_prefix(engine::MESSAGE) {
+                Some(text) => Incoming::Text(text),
+                None => return self.control(text, task),
+            },
+            Message::Binary(bytes) => Incoming::Binary(bytes.clone()),
+            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => return Ok(()),
+            Message::Close(_) => {
+                self.peer_closed.set(true);
+                return Err(Ending::TransportClosed);
+            }
+        };
+        if self.speech == Speech::Echo {
+            self.send_message(message);
+            return Ok(());
+        }
+        let effect = dispatch(&self.worker, &mut self.record.borrow_mut(), incoming);
+        match effect.map_err(Ending::Protocol)? {
+            Effect::Nothing => {}
+            Effect::Send(packet) => self.send(packet),
+            Effect::Admit(admitted) => task.blocked = Some(self.admit(admitted)),
+            Effect::Act(act) => self.act(act, task),
+            Effect::Left { nsp } => task.blocked = self.left(&nsp),
+        }
+        Ok(())
+    }
+
+    /// Engine.IO packets that are no messages.
+    fn control(self: &Rc<Self>, text: &str, task: &mut Task) -> Result<(), Ending> {
+        match engine::decode(text) {
+            Ok(engine::Packet::Pong(_)) => {
+                task.heart.pong();
+                task.pending.push(self.touch());
+                Ok(())
+            }
+            Ok(engine::Packet::Close) => Err(Ending::ClientLeft),
+            Ok(engine::Packet::Ping(_)) => Err(Ending::EngineProtocol("ping from a client")),
+            // The reference server ignores these on an open WebSocket.
+            Ok(engine::Packet::Open(_) | engine::Packet::Upgrade | engine::Packet::Noop) => Ok(()),
+            Ok(engine::Packet::Message(_) | engine::Packet::Binary(_)) => Ok(()),
+            Err(_) => Err(Ending::EngineProtocol("not an Engine.IO packet")),
+        }
+    }
+
+    /// Puts a packet into the write buffer.
+    pub(crate) fn send(&self, packet: Packet) {
+        for message in packet.into_messages() {
+            self.send_message(message);
+        }
+    }
+
+    fn send_message(&self, message: Message) {
+        self.dirty.set(true);
+        match Pin::new(&mut *self.ws.borrow_mut()).start_send(message) {
+            Ok(()) => {}
+            Err(WsError::WriteBufferFull(_)) => self.end(Ending::SlowClient),
+            Err(e) => self.end(Ending::TransportError(e.to_string())),
+        }
+    }
+
+    /// Hands over an entry of the log; it leaves when the batch is through.
+    pub(crate) fn deliver(self: &Rc<Self>, logged: &Logged) {
+        if self.stuck.get() && logged.entry.kind == EntryKind::Volatile {
+            return;
+        }
+        if !self.dirty.get() {
+            self.worker.dirty.borrow_mut().push(self.clone());
+        }
+        self.send_message(Message::Text(logged.text(self.offsets.get())));
+        for attachment in &logged.entry.attachments {
+            self.send_message(Message::Binary(attachment.clone()));
+        }
+    }
+
+    /// Asks the connection to end; the first reason counts.
+    pub(crate) fn end(&self, ending: Ending) {
+        let first = self.ending.take().unwrap_or(ending);
+        self.ending.set(Some(first));
+        self.waker.borrow().wake_by_ref();
+    }
+
+    fn is_unsettled(&self) -> bool {
+        self.speech == Speech::SocketIo && !self.record.borrow().settled
+    }
+
+    fn leave_hub(&self) {
+        let mut hub = self.worker.hub.borrow_mut();
+        for (_, member) in self.members.borrow_mut().drain(..) {
+            hub.remove(member);
+        }
+    }
+
+    /// Ends the session in the store, or leaves it there for its client to come back to.
+    async fn settle(&self, ending: &Ending) {
+        let record = self.record.borrow().clone();
+        let recovery = &self.worker.settings.recovery;
+        let keep = recovery.enabled && ending.recoverable() && record.namespaces.values().any(|n| n.pid.is_some());
+        if self.worker.settings.logging.connections {
+            info!(reason = %ending, who = record.who, transport = "websocket", "client disconnected");
+        } else {
+            debug!(reason = %ending, transport = "websocket", "client disconnected");
+        }
+        if matches!(ending, Ending::TakenOver | Ending::Kicked) {
+            return;
+        }
+        let keep = keep.then_some((&record, recovery.window));
+        if let Err(error) = self.worker.store.end(&record.sid, Some(record.epoch), keep).await {
+            // The record expires by itself.
+            debug!(%error, "session could not be ended in the store");
+        }
+    }
+
+    /// The closing handshake, as far as the client takes part in it.
+    async fn close(&self, ending: &Ending) {
+        if matches!(ending, Ending::TransportError(_)) {
+            return;
+        }
+        if matches!(ending, Ending::Drain) {
+            count(&self.worker.counters.closed_by_drain, 1);
+        }
+        let frame = ending.close_frame();
+        let started = Instant::now();
+        let closing = async {
+            if !self.peer_closed.get() {
+                self.send_message(Message::Close(frame));
+            }
+            poll_fn(|cx| Pin::new(&mut *self.ws.borrow_mut()).poll_flush(cx))
+                .await
+                .ok();
+            if !self.peer_closed.get() {
+                poll_fn(|cx| self.poll_discard(cx)).await;
+            }
+        };
+        let mut phase = self.worker.phase.subscribe();
+        tokio::select! {
+            () = closing => {}
+            () = tokio::time::sleep(CLOSE_LINGER) => debug!(waited = ?started.elapsed(), "client did not close"),
+            _ = phase.wait_for(|phase| *phase == Phase::Stopping) => {}
+        }
+    }
+
+    /// Reads and forgets until the client closes: unread bytes would turn the close into a reset,
+    /// which can destroy the close frame on its way.
+    fn poll_discard(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut ws = self.ws.borrow_mut();
+        let mut bytes = [0; 4096];
+        loop {
+            let mut buf = ReadBuf::new(&mut bytes);
+            match Pin::new(ws.get_mut()).poll_read(cx, &mut buf) {
+                Poll::Ready(Ok(())) if !buf.filled().is_empty() => {
+                    // A close frame ends it: the client waits for us to close the connection first.
+                    if buf.filled().first().is_some_and(|b| b & 0x0f == 0x08) {
+                        return Poll::Ready(());
+                    }
+                }
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+}
+
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the library's errors; all others mean the same to us"
+)]
+fn read_failed(error: WsError) -> Ending {
+    match error {
+        WsError::Capacity(CapacityError::MessageTooLong { .. }) => Ending::PayloadTooLarge,
+        WsError::ConnectionClosed | WsError::AlreadyClosed => Ending::TransportClosed,
+        WsError::Io(e) => Ending::TransportError(e.kind().to_string()),
+        WsError::Utf8(_)
+        | WsError::Protocol(tokio_tungstenite::tungstenite::error::ProtocolError::InvalidOpcode(_)) => {
+            Ending::EngineProtocol("not a WebSocket text")
+        }
+        other => Ending::TransportError(other.to_string()),
+    }
+}

@@ -1,0 +1,272 @@
+//! Carrying out what a WebSocket client's packets lead to.
+
+use super::{Connection, Task};
+use crate::dispatch::{Act, Admitted};
+use crate::emit::Deed;
+use crate::ending::Ending;
+use crate::hub::{MemberId, Outlet};
+use crate::packet::Packet;
+use crate::worker::Worker;
+use futures_util::future::LocalBoxFuture;
+use session::Joined;
+use std::rc::Rc;
+use store::{AppendError, Appended, Restored, Saved, StoreError, Touched};
+use tracing::{debug, info, warn};
+
+/// What a client is told when Redis is away.
+const UNAVAILABLE: &str = "service unavailable, try again";
+
+/// How an attempt to store the session's record ended.
+enum Kept {
+    Yes,
+    /// Redis is away.
+    NotNow(StoreError),
+    /// The session is no longer ours; the connection is ending.
+    Lost,
+}
+
+impl Connection {
+    /// Lets the client into a namespace: stored first, so that a crash right after the answer does
+    /// not lose it.
+    pub(super) fn admit(self: &Rc<Self>, admitted: Admitted) -> LocalBoxFuture<'static, ()> {
+        let this = self.clone();
+        Box::pin(async move {
+            let nsp = admitted.nsp.clone();
+            let joined = this.note_membership(admitted);
+            match this.save().await {
+                Kept::Yes => {
+                    this.enter_hub(&nsp, &joined);
+                    let pid = joined.pid.as_ref().map(session::Pid::as_str);
+                    this.send(Packet::connect(&nsp, joined.sid.as_str(), pid));
+                    this.log_connected(&nsp);
+                }
+                Kept::NotNow(error) => {
+                    debug!(%error, "namespace could not be joined");
+                    this.record.borrow_mut().namespaces.remove(&nsp);
+                    this.send(Packet::connect_error(&nsp, UNAVAILABLE, None));
+                }
+                Kept::Lost => {}
+            }
+        })
+    }
+
+    fn note_membership(&self, admitted: Admitted) -> Joined {
+        let mut record = self.record.borrow_mut();
+        if let Some(wants) = admitted.wants_offsets {
+            record.offsets = wants && self.worker.settings.recovery.enabled;
+            self.offsets.set(record.offsets);
+        }
+        let joined = self.worker.new_membership(&record, admitted.data);
+        record.who = admitted.who.or(record.who.take());
+        record.settled = true;
+        record.namespaces.insert(admitted.nsp, joined.clone());
+        joined
+    }
+
+    fn log_connected(&self, nsp: &str) {
+        let record = self.record.borrow();
+        if self.worker.settings.logging.connections {
+            info!(
+                nsp,
+                who = record.who,
+                address = record.address,
+                transport = "websocket",
+                "client connected"
+            );
+        }
+    }
+
+    /// Becomes a member of the hub, in all rooms that the membership names.
+    pub(super) fn enter_hub(self: &Rc<Self>, nsp: &str, joined: &Joined) {
+        let mut hub = self.worker.hub.borrow_mut();
+        let member = hub.enter(nsp, joined.sid.as_str(), Outlet::Socket(self.clone()));
+        for room in joined.rooms.keys() {
+            hub.join(member, room);
+        }
+        self.members.borrow_mut().push((nsp.into(), member));
+    }
+
+    fn member(&self, nsp: &str) -> Option<MemberId> {
+        self.members
+            .borrow()
+            .iter()
+            .find(|(name, _)| &**name == nsp)
+            .map(|(_, member)| *member)
+    }
+
+    /// The client left a namespace.
+    pub(super) fn left(self: &Rc<Self>, nsp: &str) -> Option<LocalBoxFuture<'static, ()>> {
+        let member = self.member(nsp)?;
+        self.worker.hub.borrow_mut().remove(member);
+        self.members.borrow_mut().retain(|(name, _)| &**name != nsp);
+        let this = self.clone();
+        Some(Box::pin(async move {
+            if let Kept::NotNow(error) = this.save().await {
+                // A resume would find the namespace still joined: harmless, the client does not ask for it.
+                debug!(%error, "leaving a namespace was not stored");
+            }
+        }))
+    }
+
+    /// Does what the application wants done, and acks when all of it is durable.
+    pub(super) fn act(self: &Rc<Self>, act: Act, task: &mut Task) {
+        let mut appends = Vec::new();
+        let mut undo = Vec::new();
+        let mut refused = None;
+        for action in act.actions {
+            match Deed::of(&act.nsp, action) {
+                Deed::Emit(emit) => appends.push(emit.append(&self.worker.store)),
+                Deed::Join(room) => match self.join(&act.nsp, &room) {
+                    Ok(true) => undo.push(room),
+                    Ok(false) => {}
+                    Err(why) => refused = Some(why),
+                },
+                Deed::Leave(room) => {
+                    if self.leave(&act.nsp, &room) {
+                        undo.push(String::new());
+                    }
+                }
+            }
+        }
+        let changed = !undo.is_empty();
+        let (this, nsp, ack) = (self.clone(), act.nsp, act.ack);
+        let work = async move {
+            let mut failed = refused;
+            if changed {
+                match this.save().await {
+                    Kept::Yes => {}
+                    Kept::NotNow(error) => {
+                        warn!(%error, "room could not be joined or left");
+                        undo.iter().filter(|room| !room.is_empty()).for_each(|room| {
+                            this.leave(&nsp, room);
+                        });
+                        failed = Some(UNAVAILABLE.to_owned());
+                    }
+                    Kept::Lost => return,
+                }
+            }
+            for append in appends {
+                failed = failed.or(refusal(append.await));
+            }
+            if let Some((id, packet)) = ack {
+                this.send(failed.map_or(packet, |why| Packet::error_ack(&nsp, id, &why)));
+            }
+        };
+        if changed {
+            task.blocked = Some(Box::pin(work))
+        } else {
+            task.pending.push(Box::pin(work))
+        }
+    }
+
+    /// Whether the membership is new; the reason if there are too many.
+    fn join(&self, nsp: &str, room: &str) -> Result<bool, String> {
+        let head = self.worker.head();
+        let mut record = self.record.borrow_mut();
+        let Some(joined) = record.namespaces.get_mut(nsp) else {
+            return Ok(false);
+        };
+        if !note_join(joined, room, head, self.worker.settings.socket.rooms_max)? {
+            return Ok(false);
+        }
+        if let Some(member) = self.member(nsp) {
+            self.worker.hub.borrow_mut().join(member, room);
+        }
+        if self.worker.settings.logging.connections {
+            info!(nsp, room, who = record.who, "room joined");
+        }
+        Ok(true)
+    }
+
+    /// Whether there was a membership.
+    fn leave(&self, nsp: &str, room: &str) -> bool {
+        let mut record = self.record.borrow_mut();
+        let was_in = record
+            .namespaces
+            .get_mut(nsp)
+            .is_some_and(|joined| joined.rooms.remove(room).is_some());
+        if let (true, Some(member)) = (was_in, self.member(nsp)) {
+            self.worker.hub.borrow_mut().leave(member, room);
+        }
+        was_in
+    }
+
+    /// Stores the record as it is now. Saves of a connection follow one another: reading is blocked
+    /// meanwhile.
+    async fn save(&self) -> Kept {
+        let record = self.record.borrow().clone();
+        self.written_in.set(self.worker.head().epoch());
+        match self
+            .worker
+            .store
+            .save(&record, record.epoch, self.worker.session_ttl())
+            .await
+        {
+            Ok(Saved::Done) => Kept::Yes,
+            Ok(Saved::Gone) => {
+                self.end(Ending::Kicked);
+                Kept::Lost
+            }
+            Ok(Saved::Fenced { .. }) => {
+                self.end(Ending::TakenOver);
+                Kept::Lost
+            }
+            Err(error) => Kept::NotNow(error),
+        }
+    }
+
+    /// The client gave a sign of life: so does its record.
+    pub(super) fn touch(self: &Rc<Self>) -> LocalBoxFuture<'static, ()> {
+        let this = self.clone();
+        Box::pin(async move {
+            let (sid, ttl) = (this.record.borrow().sid.clone(), this.worker.session_ttl());
+            match this.worker.store.touch(&sid, ttl).await {
+                Ok(Touched::Alive) => {}
+                Ok(Touched::Gone) => this.heal().await,
+                // What is connected stays connected while Redis is away.
+                Err(error) => debug!(%error, "session not refreshed"),
+            }
+        })
+    }
+
+    /// The record is gone: an operator's kick, unless Redis lost everything, or evicts.
+    async fn heal(&self) {
+        if self.written_in.get() == self.worker.head().epoch() {
+            return self.end(Ending::Kicked);
+        }
+        let record = self.record.borrow().clone();
+        match self.worker.store.restore(&record, self.worker.session_ttl()).await {
+            Ok(Restored::Done | Restored::Present) => self.written_in.set(self.worker.head().epoch()),
+            Err(error) => debug!(%error, "session not restored"),
+        }
+    }
+}
+
+/// Notes a room in a membership: whether it is new, or why not.
+pub(crate) fn note_join(
+    joined: &mut Joined,
+    room: &str,
+    head: session::Offset,
+    rooms_max: usize,
+) -> Result<bool, String> {
+    if joined.rooms.contains_key(room) {
+        return Ok(false);
+    }
+    if joined.rooms.len() >= rooms_max {
+        return Err(format!("a socket may be in {rooms_max} rooms at most"));
+    }
+    joined.rooms.insert(room.to_owned(), head);
+    Ok(true)
+}
+
+/// What a sender is told about a publish that did not get into the log.
+pub(crate) fn refusal(result: Result<Appended, AppendError>) -> Option<String> {
+    result.err().map(|error| error.to_string())
+}
+
+impl Worker {
+    /// The name under which the store knows this worker.
+    pub(crate) fn name(&self) -> &str {
+        self.incarnation.as_str()
+    }
+}
