@@ -158,6 +158,9 @@ pub enum PostDone {
         /// The epoch that the stored record has.
         current: u64,
     },
+    /// The client posts without polling, and more mail than a session may have would wait for it
+    /// (4096 packets, 8 MiB): the session was ended, a parked poll is being woken.
+    Full,
     /// The session ended, moved, or the lease ran out: nothing was stored.
     Gone,
 }

@@ -11,6 +11,7 @@
 
 mod answer;
 mod error;
+mod limits;
 mod memory;
 mod options;
 mod remote;

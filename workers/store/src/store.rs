@@ -58,7 +58,13 @@ impl Store {
                 (Inner::Remote(Rc::new(remote)), tail)
             }
         };
-        Ok((Self { backend, requests: Rc::default() }, tail))
+        Ok((
+            Self {
+                backend,
+                requests: Rc::default(),
+            },
+            tail,
+        ))
     }
 
     /// A further worker with the incarnation `me` over the same memory, for tests of several
@@ -69,7 +75,13 @@ impl Store {
             Inner::Memory(memory) => {
                 let (memory, tail) = memory.sibling(me);
                 let backend = Inner::Memory(Rc::new(memory));
-                Some((Self { backend, requests: Rc::default() }, tail))
+                Some((
+                    Self {
+                        backend,
+                        requests: Rc::default(),
+                    },
+                    tail,
+                ))
             }
             Inner::Remote(_) => None,
         }
@@ -118,7 +130,8 @@ impl Store {
         ask!(self.load(sid))
     }
 
-    /// Writes a session's record if the stored one has `expected_epoch`, and prolongs it to `ttl`.
+    /// Writes a session's record if the stored one has `expected_epoch`, and prolongs it to `ttl`
+    /// (not while it polls: then only a pong does). The holder of a parked poll elsewhere is woken.
     /// Writing the same record again is [`Saved::Done`].
     ///
     /// # Errors
@@ -187,6 +200,15 @@ impl Store {
         ask!(self.takeover(pid, old, old_sid, expected_epoch, new_sid, ttl))
     }
 
+    /// Prolongs the pointer from a pid to the session it was moved to, for sessions that outlive the
+    /// `ttl` of [`Self::takeover`].
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn point(&self, pid: &Pid, sid: &Sid, ttl: Duration) -> Result<(), StoreError> {
+        ask!(self.point(pid, sid, ttl))
+    }
+
     /// Declares a worker dead: its leases are void from now on, on every host. Remembered for ten
     /// minutes, which is longer than any lease.
     ///
@@ -242,12 +264,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]; may be repeated with the same `request`.
-    pub async fn post_begin(
-        &self,
-        sid: &Sid,
-        request: RequestId,
-        known: Option<u64>,
-    ) -> Result<PostBegin, StoreError> {
+    pub async fn post_begin(&self, sid: &Sid, request: RequestId, known: Option<u64>) -> Result<PostBegin, StoreError> {
         ask!(self.post_begin(sid, request, known))
     }
 

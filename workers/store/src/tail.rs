@@ -29,7 +29,8 @@ pub enum TailEvent {
         /// Why.
         reason: ResetReason,
     },
-    /// The connection is back, and what was missed has been delivered.
+    /// The connection is back, and the entries that were missed have been delivered. Wakes were
+    /// not: every parked poll asks again ([`crate::PollMode::Wake`]).
     Up,
     /// The parked poll of this session has something to look at.
     Wake(Sid),

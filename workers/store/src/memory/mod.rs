@@ -1,46 +1,201 @@
-//! In-memory twin.
-#![allow(clippy::todo, clippy::unused_async, reason = "under construction")]
+//! The in-memory twin: the same semantics in this process, for one worker without Redis (and for
+//! tests of several). Nothing in it waits.
 
-use crate::answer::*;
-use crate::error::AppendError;
-use crate::options::*;
-use crate::tail::{Tail, TailEvent};
-use bytes::Bytes;
-use session::{Offset, Pid, Record, Sid};
+mod log;
+mod polls;
+mod sessions;
+mod tail;
+
+pub(crate) use tail::MemoryTail;
+
+use crate::answer::{Mail, RequestId};
+use crate::options::Options;
+use crate::tail::{Tail, TailInner};
+use log::Log;
+use rustc_hash::FxHashMap;
+use session::{Offset, Record, Sid};
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::fmt;
+use std::rc::Rc;
 use std::time::Duration;
+use tail::Ear;
+use tokio::time::Instant;
 
-
-#[derive(Debug)]
-pub(crate) struct Memory;
-#[derive(Debug)]
-pub(crate) struct MemoryTail;
-impl MemoryTail {
-    pub(crate) fn position(&self) -> Offset { todo!() }
-    pub(crate) async fn next(&mut self) -> TailEvent { todo!() }
+/// A worker's store over a space.
+pub(crate) struct Memory {
+    space: Rc<RefCell<Space>>,
+    options: Rc<Options>,
 }
+
+impl fmt::Debug for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Memory")
+            .field("me", &self.options.me)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What Redis would hold.
+struct Space {
+    sessions: FxHashMap<Sid, Session>,
+    lost: FxHashMap<Sid, Mortal<Record>>,
+    pids: FxHashMap<String, Mortal<Sid>>,
+    dead: FxHashMap<String, Mortal<()>>,
+    log: Log,
+    ears: FxHashMap<String, Rc<Ear>>,
+}
+
+/// Something with a TTL.
+struct Mortal<T> {
+    value: T,
+    expires: Instant,
+}
+
+struct Session {
+    record: Record,
+    expires: Instant,
+    poll: Option<PollState>,
+    mail: VecDeque<(Offset, bytes::Bytes)>,
+    /// What `upgrade_finish` found, for a repeated call.
+    moved: Option<(Holder, Offset, Mail, Instant)>,
+}
+
+/// Who holds a lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Holder {
+    incarnation: String,
+    request: RequestId,
+}
+
+struct Lease {
+    holder: Holder,
+    deadline: Instant,
+}
+
+struct PollState {
+    expires: Instant,
+    revision: u64,
+    /// The client has all up to here.
+    cursor: Offset,
+    /// The last answer covered up to here, and so many of the mail.
+    sent: Offset,
+    sent_mail: usize,
+    /// `None` while a pong is outstanding.
+    ping_due: Option<Instant>,
+    get: Option<Lease>,
+    post: Option<Lease>,
+    upgrade: Option<Lease>,
+    probed: bool,
+    /// The last request answered, and whether a ping was in the answer.
+    answered: Option<(Holder, bool)>,
+    /// The last POST finished.
+    finished: Option<Holder>,
+}
+
+/// Expired entries are removed when they are met, and all of them this often.
+const PURGE_INTERVAL: Duration = Duration::from_secs(5);
+
 impl Memory {
-    pub(crate) fn open(_options: Options) -> (Self, Tail) { todo!() }
-    pub(crate) fn sibling(&self, _me: &str) -> (Self, Tail) { todo!() }
-    pub(crate) fn append(&self, _entry: Bytes, _dedupe: Option<String>) -> Result<Appended, AppendError> { todo!() }
-    pub(crate) fn ping(&self) -> Duration { todo!() }
-    pub(crate) fn create(&self, _record: &Record, _head: Offset, _ttl: Duration) -> () { todo!() }
-    pub(crate) fn load(&self, _sid: &Sid) -> Option<Record> { todo!() }
-    pub(crate) fn save(&self, _record: &Record, _expected_epoch: u64, _ttl: Duration) -> Saved { todo!() }
-    pub(crate) fn restore(&self, _record: &Record, _ttl: Duration) -> Restored { todo!() }
-    pub(crate) fn touch(&self, _sid: &Sid, _ttl: Duration) -> Touched { todo!() }
-    pub(crate) fn end(&self, _sid: &Sid, _expected_epoch: Option<u64>, _keep: Option<(&Record, Duration)>) -> () { todo!() }
-    pub(crate) fn resolve(&self, _pid: &Pid) -> Option<Record> { todo!() }
-    pub(crate) fn takeover(&self, _pid: &Pid, _old: Option<&Record>, _old_sid: &Sid, _expected_epoch: u64, _new_sid: &Sid, _ttl: Duration) -> Saved { todo!() }
-    pub(crate) fn mark_dead(&self, _incarnation: &str) -> () { todo!() }
-    pub(crate) fn sweep_dead(&self, _incarnation: &str, _window: Option<Duration>) -> u64 { todo!() }
-    pub(crate) fn count_sessions(&self) -> u64 { todo!() }
-    pub(crate) fn poll(&self, _sid: &Sid, _request: RequestId, _mode: PollMode, _head: Offset, _known: Option<u64>) -> Poll { todo!() }
-    pub(crate) fn poll_release(&self, _sid: &Sid, _request: RequestId) -> () { todo!() }
-    pub(crate) fn post_begin(&self, _sid: &Sid, _request: RequestId, _known: Option<u64>) -> PostBegin { todo!() }
-    pub(crate) fn post_finish(&self, _sid: &Sid, _request: RequestId, _effects: &PostEffects<'_>) -> PostDone { todo!() }
-    pub(crate) fn upgrade_begin(&self, _sid: &Sid, _request: RequestId, _timeout: Duration) -> UpgradeBegin { todo!() }
-    pub(crate) fn upgrade_probed(&self, _sid: &Sid, _request: RequestId) -> UpgradeStep { todo!() }
-    pub(crate) fn upgrade_finish(&self, _sid: &Sid, _request: RequestId) -> UpgradeFinish { todo!() }
-    pub(crate) fn upgrade_cancel(&self, _sid: &Sid, _request: RequestId) -> UpgradeStep { todo!() }
-    pub(crate) fn range(&self, _after: Offset, _upto: Option<Offset>, _max: usize) -> Range { todo!() }
+    pub(crate) fn open(options: Options) -> (Self, Tail) {
+        let space = Space {
+            sessions: FxHashMap::default(),
+            lost: FxHashMap::default(),
+            pids: FxHashMap::default(),
+            dead: FxHashMap::default(),
+            log: Log::new(&options),
+            ears: FxHashMap::default(),
+        };
+        Self::over(Rc::new(RefCell::new(space)), Rc::new(options))
+    }
+
+    pub(crate) fn sibling(&self, me: &str) -> (Self, Tail) {
+        let mut options = Options::clone(&self.options);
+        me.clone_into(&mut options.me);
+        Self::over(Rc::clone(&self.space), Rc::new(options))
+    }
+
+    fn over(space: Rc<RefCell<Space>>, options: Rc<Options>) -> (Self, Tail) {
+        let ear = Rc::new(Ear::default());
+        space.borrow_mut().ears.insert(options.me.clone(), Rc::clone(&ear));
+        let tail = MemoryTail::new(&space, ear, &options);
+        (Self { space, options }, Tail(TailInner::Memory(tail)))
+    }
+
+    pub(crate) fn ping(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn holder(&self, request: RequestId) -> Holder {
+        Holder {
+            incarnation: self.options.me.clone(),
+            request,
+        }
+    }
+}
+
+impl Space {
+    /// The session, if it lives; its poll state is gone if that has expired.
+    fn session(&mut self, sid: &Sid, now: Instant) -> Option<&mut Session> {
+        if self.sessions.get(sid).is_some_and(|s| s.expires <= now) {
+            self.sessions.remove(sid);
+        }
+        let session = self.sessions.get_mut(sid)?;
+        if session.poll.as_ref().is_some_and(|p| p.expires <= now) {
+            session.poll = None;
+            session.mail.clear();
+        }
+        Some(session)
+    }
+
+    fn is_dead(&self, incarnation: &str, now: Instant) -> bool {
+        self.dead.get(incarnation).is_some_and(|d| d.expires > now)
+    }
+
+    /// Whether somebody holds it: in time, and not declared dead.
+    fn is_held(&self, lease: Option<&Lease>, now: Instant) -> bool {
+        lease.is_some_and(|l| l.deadline > now && !self.is_dead(&l.holder.incarnation, now))
+    }
+
+    /// Tells the worker of a parked poll to look again.
+    fn wake(&self, holder: Option<&Holder>, sid: &Sid) {
+        if let Some(ear) = holder.and_then(|h| self.ears.get(&h.incarnation)) {
+            ear.wake(sid);
+        }
+    }
+
+    /// Removes a session and wakes its parked poll.
+    fn remove(&mut self, sid: &Sid) {
+        if let Some(session) = self.sessions.remove(sid) {
+            let lease = session.poll.and_then(|p| p.get);
+            self.wake(lease.map(|l| l.holder).as_ref(), sid);
+        }
+    }
+
+    fn purge(&mut self, now: Instant) {
+        self.sessions.retain(|_, s| s.expires > now);
+        self.lost.retain(|_, m| m.expires > now);
+        self.pids.retain(|_, m| m.expires > now);
+        self.dead.retain(|_, m| m.expires > now);
+        self.log.purge(now);
+    }
+}
+
+impl PollState {
+    fn new(head: Offset, now: Instant, ttl: Duration, ping_interval: Duration) -> Self {
+        Self {
+            expires: now + ttl,
+            revision: 1,
+            cursor: head,
+            sent: head,
+            sent_mail: 0,
+            ping_due: Some(now + ping_interval),
+            get: None,
+            post: None,
+            upgrade: None,
+            probed: false,
+            answered: None,
+            finished: None,
+        }
+    }
 }

@@ -1,46 +1,109 @@
-//! Redis.
-#![allow(clippy::todo, clippy::unused_async, reason = "under construction")]
+//! The store in Redis or Valkey.
 
-use crate::answer::*;
+mod inbox;
+mod keys;
+mod link;
+mod polls;
+mod push;
+mod reply;
+mod script;
+mod sessions;
+mod stream;
+mod tailer;
+mod writer;
+
+pub(crate) use tailer::RemoteTail;
+
+use crate::answer::Appended;
 use crate::error::{AppendError, StoreError};
-use crate::options::*;
-use crate::tail::{Tail, TailEvent};
+use crate::options::{Options, RedisOptions};
+use crate::tail::{Tail, TailInner};
 use bytes::Bytes;
-use session::{Offset, Pid, Record, Sid};
+use keys::Keys;
+use link::{Lane, Link};
+use script::Scripts;
+use session::Offset;
+use std::cell::Cell;
+use std::fmt;
+use std::rc::Rc;
 use std::time::Duration;
+use tokio::time::Instant;
 
-
-#[derive(Debug)]
-pub(crate) struct Remote;
-#[derive(Debug)]
-pub(crate) struct RemoteTail;
-impl RemoteTail {
-    pub(crate) fn position(&self) -> Offset { todo!() }
-    pub(crate) async fn next(&mut self) -> TailEvent { todo!() }
+/// What everything in here shares.
+struct Shared {
+    options: Options,
+    keys: Keys,
+    link: Link,
+    scripts: Scripts,
+    /// The latest position of the log that this worker has heard of: it shows whether Redis lost data.
+    known: Cell<Offset>,
 }
+
+impl Shared {
+    /// Heard of a position.
+    fn saw(&self, position: Offset) {
+        self.known.set(self.known.get().max(position));
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("options", &self.options)
+            .field("link", &self.link)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The store in Redis.
+#[derive(Debug)]
+pub(crate) struct Remote {
+    shared: Rc<Shared>,
+    writer: writer::Writer,
+}
+
 impl Remote {
-    pub(crate) async fn open(_options: Options, _redis: RedisOptions) -> Result<(Self, Tail), StoreError> { todo!() }
-    pub(crate) fn available(&self) -> bool { todo!() }
-    pub(crate) fn append(&self, _entry: Bytes, _dedupe: Option<String>) -> std::future::Ready<Result<Appended, AppendError>> { todo!() }
-    pub(crate) async fn ping(&self) -> Result<Duration, StoreError> { todo!() }
-    pub(crate) async fn create(&self, _record: &Record, _head: Offset, _ttl: Duration) -> Result<(), StoreError> { todo!() }
-    pub(crate) async fn load(&self, _sid: &Sid) -> Result<Option<Record>, StoreError> { todo!() }
-    pub(crate) async fn save(&self, _record: &Record, _expected_epoch: u64, _ttl: Duration) -> Result<Saved, StoreError> { todo!() }
-    pub(crate) async fn restore(&self, _record: &Record, _ttl: Duration) -> Result<Restored, StoreError> { todo!() }
-    pub(crate) async fn touch(&self, _sid: &Sid, _ttl: Duration) -> Result<Touched, StoreError> { todo!() }
-    pub(crate) async fn end(&self, _sid: &Sid, _expected_epoch: Option<u64>, _keep: Option<(&Record, Duration)>) -> Result<(), StoreError> { todo!() }
-    pub(crate) async fn resolve(&self, _pid: &Pid) -> Result<Option<Record>, StoreError> { todo!() }
-    pub(crate) async fn takeover(&self, _pid: &Pid, _old: Option<&Record>, _old_sid: &Sid, _expected_epoch: u64, _new_sid: &Sid, _ttl: Duration) -> Result<Saved, StoreError> { todo!() }
-    pub(crate) async fn mark_dead(&self, _incarnation: &str) -> Result<(), StoreError> { todo!() }
-    pub(crate) async fn sweep_dead(&self, _incarnation: &str, _window: Option<Duration>) -> Result<u64, StoreError> { todo!() }
-    pub(crate) async fn count_sessions(&self) -> Result<u64, StoreError> { todo!() }
-    pub(crate) async fn poll(&self, _sid: &Sid, _request: RequestId, _mode: PollMode, _head: Offset, _known: Option<u64>) -> Result<Poll, StoreError> { todo!() }
-    pub(crate) async fn poll_release(&self, _sid: &Sid, _request: RequestId) -> Result<(), StoreError> { todo!() }
-    pub(crate) async fn post_begin(&self, _sid: &Sid, _request: RequestId, _known: Option<u64>) -> Result<PostBegin, StoreError> { todo!() }
-    pub(crate) async fn post_finish(&self, _sid: &Sid, _request: RequestId, _effects: &PostEffects<'_>) -> Result<PostDone, StoreError> { todo!() }
-    pub(crate) async fn upgrade_begin(&self, _sid: &Sid, _request: RequestId, _timeout: Duration) -> Result<UpgradeBegin, StoreError> { todo!() }
-    pub(crate) async fn upgrade_probed(&self, _sid: &Sid, _request: RequestId) -> Result<UpgradeStep, StoreError> { todo!() }
-    pub(crate) async fn upgrade_finish(&self, _sid: &Sid, _request: RequestId) -> Result<UpgradeFinish, StoreError> { todo!() }
-    pub(crate) async fn upgrade_cancel(&self, _sid: &Sid, _request: RequestId) -> Result<UpgradeStep, StoreError> { todo!() }
-    pub(crate) async fn range(&self, _after: Offset, _upto: Option<Offset>, _max: usize) -> Result<Range, StoreError> { todo!() }
+    pub(crate) async fn open(options: Options, redis: RedisOptions) -> Result<(Self, Tail), StoreError> {
+        let shared = Rc::new(Shared {
+            keys: Keys::new(&options.prefix, redis.db),
+            link: Link::new(redis)?,
+            scripts: Scripts::new(),
+            known: Cell::new(Offset::ZERO),
+            options,
+        });
+        let tail = RemoteTail::open(&shared).await?;
+        let writer = writer::Writer::start(&shared);
+        Ok((Self { shared, writer }, Tail(TailInner::Remote(tail))))
+    }
+
+    pub(crate) fn available(&self) -> bool {
+        self.shared.link.healthy()
+    }
+
+    pub(crate) async fn ping(&self) -> Result<Duration, StoreError> {
+        let start = Instant::now();
+        self.shared
+            .link
+            .run(Lane::Requests, "ping", &redis::cmd("PING"))
+            .await?;
+        Ok(start.elapsed())
+    }
+
+    pub(crate) fn append(
+        &self,
+        entry: Bytes,
+        dedupe: Option<String>,
+    ) -> impl Future<Output = Result<Appended, AppendError>> + use<> {
+        self.writer.append(entry, dedupe)
+    }
 }
+
+/// Milliseconds for Redis, which refuses a TTL of 0.
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis())
+        .unwrap_or(u64::MAX)
+        .clamp(1, MILLIS_MAX)
+}
+
+/// A longer time makes Redis refuse the expiry; nobody means it.
+const MILLIS_MAX: u64 = 1 << 50;

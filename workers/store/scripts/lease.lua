@@ -1,0 +1,30 @@
+-- Leases: `<incarnation> <request>` in one field, its deadline (ms) in another.
+
+-- The epoch that a record's JSON begins with.
+local function epoch_of(json)
+  return string.match(json, '^{"v":%d+,"epoch":(%d+)')
+end
+
+local function incarnation(lease)
+  return string.match(lease, '^%S+')
+end
+
+-- Whether somebody holds it: set, in time, and its worker not declared dead.
+local function held(lease, deadline, now, dead)
+  if not lease or lease == '' or (tonumber(deadline) or 0) <= now then return false end
+  return redis.call('EXISTS', dead .. incarnation(lease)) == 0
+end
+
+-- Tells the worker of a parked poll to look again.
+local function wake(channel, lease, sid)
+  if lease and lease ~= '' then redis.call('PUBLISH', channel .. incarnation(lease), sid) end
+end
+
+-- An offset `<epoch>-<seq>` is later than another.
+local function later(a, b)
+  local ae, as = string.match(a, '^(%d+)-(%d+)$')
+  local be, bs = string.match(b, '^(%d+)-(%d+)$')
+  ae, be = tonumber(ae), tonumber(be)
+  if ae ~= be then return ae > be end
+  return tonumber(as) > tonumber(bs)
+end

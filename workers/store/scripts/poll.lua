@@ -1,0 +1,75 @@
+-- A step of a poll.
+-- KEYS: session, poll, mail
+-- ARGV: 1 me and request, 2 mode (begin|wake|answer), 3 head, 4 known revision or '',
+--       5 dead key prefix, 6 wake channel, 7 sid
+local ttl = redis.call('PTTL', KEYS[1])
+if ttl == -2 then return {'unknown'} end
+if ttl < 0 then ttl = 3600000 end -- an operator's PERSIST
+local p = redis.call('HMGET', KEYS[2], 'cur', 'sent', 'n', 'ping', 'get', 'getd', 'up', 'upd', 'probed', 'ar', 'rev',
+  'bytes', 'sentbytes')
+local cur, sent, n, ping, get, getd = p[1], p[2], tonumber(p[3]), p[4], p[5], p[6]
+if not cur then return {'moved', redis.call('GET', KEYS[1])} end
+local mine, now = ARGV[1], now_ms()
+local bytes = tonumber(p[12]) or 0
+local changed = {}
+local function set(field, value)
+  changed[#changed + 1] = field
+  changed[#changed + 1] = value
+end
+
+-- `ar` is the last request answered, and whether a ping was in it: the same request again gets the
+-- same again, and proves no receipt.
+local answered, pinged = string.match(p[10] or '', '^(%S+ %S+) (%d)$')
+local again = answered == mine
+
+if ARGV[2] ~= 'begin' then
+  if get ~= mine and not again then return {'lost'} end
+elseif get ~= mine then
+  if held(get, getd, now, ARGV[5]) then
+    redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])
+    wake(ARGV[6], get, ARGV[7])
+    return {'overlap'}
+  end
+  if not again then
+    if sent ~= cur then
+      cur = sent
+      set('cur', cur)
+    end
+    if n > 0 then
+      redis.call('LTRIM', KEYS[3], n, -1)
+      n = 0
+      set('n', 0)
+      bytes = bytes - (tonumber(p[13]) or 0)
+      set('bytes', int(bytes))
+    end
+  end
+end
+
+local json = ''
+if p[11] ~= ARGV[4] then json = redis.call('GET', KEYS[1]) end
+local due = ping ~= '' and tonumber(ping) <= now
+local noop = p[9] == '1' and held(p[7], p[8], now, ARGV[5])
+local waiting = redis.call('LLEN', KEYS[3])
+
+if ARGV[2] == 'answer' or again or waiting > 0 or due or noop then
+  local upto = cur
+  if later(ARGV[3], cur) then upto = ARGV[3] end
+  due = due or (again and pinged == '1')
+  set('sent', upto)
+  set('n', waiting)
+  set('sentbytes', int(bytes))
+  set('ar', mine .. (due and ' 1' or ' 0'))
+  set('get', '')
+  if due then set('ping', '') end
+  redis.call('HSET', KEYS[2], unpack(changed))
+  local mail = {}
+  if waiting > 0 then mail = redis.call('LRANGE', KEYS[3], 0, -1) end
+  return {'answer', json, p[11], cur, upto, due and 1 or 0, noop and 1 or 0, mail}
+end
+
+set('get', mine)
+set('getd', int(now + ttl))
+redis.call('HSET', KEYS[2], unpack(changed))
+local ping_in = -1
+if ping ~= '' then ping_in = tonumber(ping) - now end
+return {'parked', json, p[11], cur, ping_in, ttl}

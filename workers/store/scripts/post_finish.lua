@@ -1,0 +1,52 @@
+-- Stores what a POST led to.
+-- KEYS: session, poll, mail
+-- ARGV: 1 me and request, 2 epoch of the record, 3 json or '', 4 pong (0|1), 5 ping interval ms, 6 ttl ms,
+--       7 most items of mail, 8 most bytes of mail, 9 wake channel, 10 sid, 11… mail
+local ttl = redis.call('PTTL', KEYS[1])
+if ttl == -2 then return {'gone'} end
+local p = redis.call('HMGET', KEYS[2], 'cur', 'post', 'done', 'get', 'bytes')
+if not p[1] then return {'gone'} end
+if p[2] ~= ARGV[1] then
+  if p[3] == ARGV[1] then return {'done'} end
+  return {'gone'}
+end
+local set = {'post', '', 'done', ARGV[1]}
+local anything = ARGV[4] == '1'
+if ARGV[3] ~= '' then
+  local epoch = epoch_of(redis.call('GET', KEYS[1]))
+  if epoch ~= ARGV[2] then
+    redis.call('HSET', KEYS[2], 'post', '')
+    return {'fenced', epoch}
+  end
+end
+if #ARGV > 10 then
+  local bytes = tonumber(p[5]) or 0
+  for i = 11, #ARGV do bytes = bytes + #ARGV[i] end
+  if bytes > tonumber(ARGV[8]) or redis.call('LLEN', KEYS[3]) + #ARGV - 10 > tonumber(ARGV[7]) then
+    redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])
+    wake(ARGV[9], p[4], ARGV[10])
+    return {'full'}
+  end
+  for i = 11, #ARGV do redis.call('RPUSH', KEYS[3], ARGV[i]) end
+  set[#set + 1] = 'bytes'
+  set[#set + 1] = int(bytes)
+  anything = true
+end
+if ARGV[3] ~= '' then
+  redis.call('SET', KEYS[1], ARGV[3], 'KEEPTTL')
+  redis.call('HINCRBY', KEYS[2], 'rev', 1)
+  anything = true
+end
+if ARGV[4] == '1' then
+  ttl = ARGV[6]
+  set[#set + 1] = 'ping'
+  set[#set + 1] = int(now_ms() + ARGV[5])
+  redis.call('PEXPIRE', KEYS[1], ttl)
+  redis.call('PEXPIRE', KEYS[2], ttl)
+end
+redis.call('HSET', KEYS[2], unpack(set))
+if anything then
+  if tonumber(ttl) > 0 then redis.call('PEXPIRE', KEYS[3], ttl) end
+  wake(ARGV[9], p[4], ARGV[10])
+end
+return {'done'}

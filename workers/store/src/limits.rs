@@ -1,0 +1,17 @@
+//! Limits that both backends keep.
+
+use std::time::Duration;
+
+/// How long a POST holds its lease; longer than a request body may take.
+pub(crate) const POST_LEASE: Duration = Duration::from_secs(60);
+/// For how long `upgrade_finish` can be repeated.
+pub(crate) const UPGRADE_REPEATABLE: Duration = Duration::from_secs(60);
+/// Packets in the mail of a session that posts but does not poll; with one more it is ended.
+pub(crate) const MAIL_ITEMS_MAX: usize = 4096;
+/// Their bytes, with their offsets. Larger than one POST can lead to.
+pub(crate) const MAIL_BYTES_MAX: usize = 8 << 20;
+/// Bytes that one range of the log may have; a larger one counts as too many entries.
+pub(crate) const RANGE_BYTES_MAX: usize = 64 << 20;
+/// Bytes of events that wait for the worker to take them from its tail; what comes then stays in
+/// Redis until there is room.
+pub(crate) const TAIL_BYTES_MAX: usize = 16 << 20;

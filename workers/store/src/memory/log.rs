@@ -1,0 +1,133 @@
+//! The log in memory.
+
+use super::Memory;
+use crate::answer::{Appended, Range};
+use crate::error::AppendError;
+use crate::limits::RANGE_BYTES_MAX;
+use crate::options::Options;
+use bytes::Bytes;
+use rustc_hash::FxHashMap;
+use session::Offset;
+use std::collections::VecDeque;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::time::Instant;
+
+pub(super) struct Log {
+    entries: VecDeque<(Offset, Bytes, Instant)>,
+    head: Offset,
+    dedupe: FxHashMap<String, (Offset, Instant)>,
+    entries_max: usize,
+    age_max: Duration,
+}
+
+impl Log {
+    pub(super) fn new(options: &Options) -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self {
+            entries: VecDeque::new(),
+            head: Offset::new(u64::try_from(since.as_millis()).unwrap_or(1), 0),
+            dedupe: FxHashMap::default(),
+            entries_max: usize::try_from(options.log_entries_max).unwrap_or(usize::MAX),
+            age_max: options.log_age_max,
+        }
+    }
+
+    pub(super) fn head(&self) -> Offset {
+        self.head
+    }
+
+    /// Trims what is too old, and forgets dedupe ids.
+    pub(super) fn purge(&mut self, now: Instant) {
+        let age_max = self.age_max;
+        let old = |at: &Instant| now.saturating_duration_since(*at) > age_max;
+        while self.entries.front().is_some_and(|(_, _, at)| old(at)) {
+            self.entries.pop_front();
+        }
+        self.dedupe.retain(|_, (_, until)| *until > now);
+    }
+
+    fn append(&mut self, entry: Bytes, dedupe: Option<String>, window: Duration, now: Instant) -> Appended {
+        let offset = self.head.next();
+        if let Some(id) = dedupe {
+            if let Some((before, until)) = self.dedupe.get(&id)
+                && *until > now
+            {
+                return Appended {
+                    offset: *before,
+                    duplicate: true,
+                };
+            }
+            self.dedupe.insert(id, (offset, now + window));
+        }
+        self.head = offset;
+        self.entries.push_back((offset, entry, now));
+        while self.entries.len() > self.entries_max {
+            self.entries.pop_front();
+        }
+        Appended {
+            offset,
+            duplicate: false,
+        }
+    }
+
+    /// Position before the oldest entry.
+    pub(super) fn start(&self) -> Offset {
+        let first = self.entries.front().map(|(offset, _, _)| *offset);
+        first.map_or(self.head, |first| {
+            Offset::new(first.epoch(), first.seq().saturating_sub(1))
+        })
+    }
+
+    /// At most `max` entries after a position of this log.
+    pub(super) fn after(&self, position: Offset, max: usize) -> Vec<(Offset, Bytes)> {
+        let skip = position.seq().saturating_sub(self.start().seq());
+        let skip = usize::try_from(skip).unwrap_or(usize::MAX);
+        let rest = self.entries.iter().skip(skip).take(max);
+        rest.map(|(offset, bytes, _)| (*offset, bytes.clone())).collect()
+    }
+}
+
+impl Memory {
+    pub(crate) fn append(&self, entry: Bytes, dedupe: Option<String>) -> Result<Appended, AppendError> {
+        let max = self.options.entry_bytes_max;
+        if entry.len() > max {
+            return Err(AppendError::TooLarge {
+                bytes: entry.len(),
+                max,
+            });
+        }
+        let mut space = self.space.borrow_mut();
+        let appended = space
+            .log
+            .append(entry, dedupe, self.options.dedupe_window, Instant::now());
+        if !appended.duplicate {
+            for ear in space.ears.values() {
+                ear.appended();
+            }
+        }
+        Ok(appended)
+    }
+
+    pub(crate) fn range(&self, after: Offset, upto: Option<Offset>, max: usize) -> Range {
+        let space = self.space.borrow();
+        let (start, head) = (space.log.start(), space.log.head());
+        if after.epoch() != head.epoch() || after > head || upto.is_some_and(|u| u.epoch() != head.epoch()) {
+            return Range::Trimmed;
+        }
+        let end = upto.unwrap_or(head).min(head);
+        let wanted = usize::try_from(end.seq().saturating_sub(after.seq())).unwrap_or(usize::MAX);
+        if wanted > max {
+            return Range::TooMany;
+        }
+        if wanted > 0 && after < start {
+            return Range::Trimmed;
+        }
+        let entries = space.log.after(after, wanted);
+        let bytes: usize = entries.iter().map(|(_, bytes)| bytes.len()).sum();
+        if bytes > RANGE_BYTES_MAX {
+            Range::TooMany
+        } else {
+            Range::Entries(entries)
+        }
+    }
+}

@@ -1,0 +1,361 @@
+//! Connections to Redis: a pool, and lanes that hold on to a connection of it, because the pool
+//! checks a connection with a round trip each time it is taken. Commands of many requests share a
+//! lane at a time.
+
+use super::script::Script;
+use crate::error::StoreError;
+use crate::options::{Endpoint, RedisOptions};
+use deadpool_redis::{Connection, Manager, Pool, Runtime};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo,
+    RedisError, Value, aio::MultiplexedConnection, aio::PubSubStream,
+};
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::time::Duration;
+use tokio::time::{Instant, timeout};
+
+/// Commands that wait to be written on one connection.
+const PIPELINE_COMMANDS_MAX: usize = 512;
+
+/// Which of the held connections a command goes over, so that a large read or a batch does not
+/// stand in the way of a poll.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Lane {
+    Requests = 0,
+    Log = 1,
+    Bulk = 2,
+}
+
+/// A held connection.
+struct Held {
+    /// Tells connections of a lane apart.
+    number: u64,
+    connection: Connection,
+}
+
+#[derive(Default)]
+struct Slot {
+    held: RefCell<Option<Held>>,
+    connecting: tokio::sync::Mutex<()>,
+    failed: RefCell<Option<(Instant, StoreError)>>,
+}
+
+/// The way to Redis.
+pub(super) struct Link {
+    client: Client,
+    pool: Pool,
+    slots: Vec<Slot>,
+    next: Cell<u64>,
+    healthy: Cell<bool>,
+    connect_timeout: Duration,
+    response_timeout: Duration,
+    password: Option<String>,
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link")
+            .field("healthy", &self.healthy)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Link {
+    /// Prepares; connects to nothing yet.
+    pub(super) fn new(options: RedisOptions) -> Result<Self, StoreError> {
+        let refused = |reason: String| StoreError::Refused { op: "open", reason };
+        let info = connection_info(&options).map_err(|e| refused(e.to_string()))?;
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(options.connect_timeout))
+            .set_response_timeout(Some(options.response_timeout))
+            .set_pipeline_buffer_size(PIPELINE_COMMANDS_MAX);
+        let client = Client::open(info.clone()).map_err(|e| refused(e.to_string()))?;
+        let manager = Manager::new_with_config(info, config).map_err(|e| refused(e.to_string()))?;
+        let size = options.pool_size.max(1);
+        let pool = Pool::builder(manager)
+            .max_size(size)
+            .runtime(Runtime::Tokio1)
+            .build()
+            .map_err(|e| refused(e.to_string()))?;
+        Ok(Self {
+            client,
+            pool,
+            slots: (0..size.min(Lane::Bulk as usize + 1))
+                .map(|_| Slot::default())
+                .collect(),
+            next: Cell::new(0),
+            healthy: Cell::new(false),
+            connect_timeout: options.connect_timeout,
+            response_timeout: options.response_timeout,
+            password: options.password,
+        })
+    }
+
+    /// Whether the latest exchange with Redis worked.
+    pub(super) fn healthy(&self) -> bool {
+        self.healthy.get()
+    }
+
+    /// The tailer's connection tells too.
+    pub(super) fn set_healthy(&self, healthy: bool) {
+        self.healthy.set(healthy);
+    }
+
+    /// Runs a command that may be run twice: if the connection broke, once more on a fresh one.
+    pub(super) async fn run(&self, lane: Lane, op: &'static str, cmd: &Cmd) -> Result<Value, StoreError> {
+        match self.once(lane, op, cmd).await {
+            Err(Failure { broken: true, .. }) => self.once(lane, op, cmd).await.map_err(|f| f.error),
+            Err(failure) => Err(failure.error),
+            Ok(value) => Ok(value),
+        }
+    }
+
+    /// Runs a script that may be run twice.
+    pub(super) async fn script(&self, lane: Lane, script: &Script, cmd: &Cmd) -> Result<Value, StoreError> {
+        match self.script_once(lane, script, cmd).await {
+            Err(Failure { broken: true, .. }) => self.script_once(lane, script, cmd).await.map_err(|f| f.error),
+            Err(failure) => Err(failure.error),
+            Ok(value) => Ok(value),
+        }
+    }
+
+    /// Runs a script once, after making it known if Redis does not know it (it was restarted).
+    pub(super) async fn script_once(&self, lane: Lane, script: &Script, cmd: &Cmd) -> Result<Value, Failure> {
+        match self.once(lane, script.op, cmd).await {
+            Err(Failure {
+                unknown_script: true, ..
+            }) => {
+                self.once(lane, script.op, &script.load()).await?;
+                self.once(lane, script.op, cmd).await
+            }
+            other => other,
+        }
+    }
+
+    async fn once(&self, lane: Lane, op: &'static str, cmd: &Cmd) -> Result<Value, Failure> {
+        let slot = self.slot(lane, op)?;
+        let (number, mut connection) = self.connection(slot, op).await?;
+        match cmd.query_async::<Value>(&mut connection).await {
+            Ok(value) => {
+                self.healthy.set(true);
+                Ok(value)
+            }
+            Err(error) => {
+                let failure = self.classify(op, &error);
+                if failure.discard {
+                    discard(slot, number);
+                    self.healthy.set(false);
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    fn slot(&self, lane: Lane, op: &'static str) -> Result<&Slot, Failure> {
+        let index = lane as usize % self.slots.len().max(1);
+        let none = || Failure::refused(op, "no connections are allowed".to_owned());
+        self.slots.get(index).ok_or_else(none)
+    }
+
+    /// The lane's connection; whoever finds none makes one, the others wait for the outcome.
+    async fn connection(&self, slot: &Slot, op: &'static str) -> Result<(u64, MultiplexedConnection), Failure> {
+        let held = || {
+            slot.held
+                .borrow()
+                .as_ref()
+                .map(|h| (h.number, MultiplexedConnection::clone(&h.connection)))
+        };
+        if let Some(found) = held() {
+            return Ok(found);
+        }
+        let asked = Instant::now();
+        let _connecting = slot.connecting.lock().await;
+        if let Some(found) = held() {
+            return Ok(found);
+        }
+        if let Some((when, error)) = slot.failed.borrow().as_ref()
+            && *when >= asked
+        {
+            return Err(Failure::unsent(error.clone()));
+        }
+        match self.connect(op).await {
+            Ok(connection) => {
+                let number = self.next.get() + 1;
+                self.next.set(number);
+                let shared = MultiplexedConnection::clone(&connection);
+                slot.held.replace(Some(Held { number, connection }));
+                Ok((number, shared))
+            }
+            Err(error) => {
+                self.healthy.set(false);
+                slot.failed.replace(Some((Instant::now(), error.clone())));
+                Err(Failure::unsent(error))
+            }
+        }
+    }
+
+    async fn connect(&self, op: &'static str) -> Result<Connection, StoreError> {
+        // A hung Redis accepts connections and then says nothing.
+        let patience = self.connect_timeout + self.response_timeout;
+        match timeout(patience, self.pool.get()).await {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(deadpool_redis::PoolError::Backend(error))) => Err(self.classify(op, &error).error),
+            Ok(Err(error)) => Err(StoreError::Unavailable {
+                op,
+                reason: error.to_string(),
+            }),
+            Err(_) => Err(StoreError::Timeout { op, after: patience }),
+        }
+    }
+
+    /// A connection of its own that is subscribed to `channels`.
+    pub(super) async fn subscribe(&self, channels: &[String]) -> Result<PubSubStream, StoreError> {
+        let op = "subscribe";
+        let patience = self.connect_timeout + self.response_timeout;
+        let subscribed = async {
+            let mut pubsub = self.client.get_async_pubsub().await?;
+            pubsub.subscribe(channels).await?;
+            Ok::<_, RedisError>(pubsub.into_on_message())
+        };
+        match timeout(patience, subscribed).await {
+            Ok(Ok(stream)) => Ok(stream),
+            Ok(Err(error)) => Err(self.classify(op, &error).error),
+            Err(_) => Err(StoreError::Timeout { op, after: patience }),
+        }
+    }
+
+    fn classify(&self, op: &'static str, error: &RedisError) -> Failure {
+        let mut reason = error.to_string();
+        if let Some(password) = self.password.as_deref().filter(|p| !p.is_empty()) {
+            reason = reason.replace(password, "***");
+        }
+        if error.is_timeout() {
+            let error = StoreError::Timeout {
+                op,
+                after: self.response_timeout,
+            };
+            return Failure {
+                error,
+                discard: true,
+                sent: true,
+                ..Failure::default()
+            };
+        }
+        if error.is_io_error() || error.is_connection_dropped() || error.is_unrecoverable_error() {
+            let error = StoreError::Unavailable { op, reason };
+            return Failure {
+                error,
+                broken: true,
+                discard: true,
+                sent: true,
+                ..Failure::default()
+            };
+        }
+        match error.code() {
+            Some("NOSCRIPT") => Failure {
+                unknown_script: true,
+                ..Failure::refused(op, reason)
+            },
+            // Redis 6 wraps the error of a command in a script.
+            _ if reason.contains("OOM ") => Failure {
+                error: StoreError::OutOfMemory { op },
+                ..Failure::default()
+            },
+            Some(
+                "BUSY" | "CLUSTERDOWN" | "LOADING" | "MASTERDOWN" | "MISCONF" | "NOREPLICAS" | "READONLY" | "TRYAGAIN",
+            ) => {
+                // After a failover the name may lead elsewhere.
+                let error = StoreError::Unavailable { op, reason };
+                Failure {
+                    error,
+                    discard: true,
+                    ..Failure::default()
+                }
+            }
+            _ => Failure::refused(op, reason),
+        }
+    }
+}
+
+/// Gives a connection up, unless it was replaced already.
+fn discard(slot: &Slot, number: u64) {
+    let mut held = slot.held.borrow_mut();
+    if held.as_ref().is_some_and(|h| h.number == number)
+        && let Some(old) = held.take()
+    {
+        drop(Connection::take(old.connection));
+    }
+}
+
+/// A command failed, and what that means for trying again.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) error: StoreError,
+    /// The connection broke: a fresh one may do.
+    broken: bool,
+    /// The connection is not to be used again.
+    discard: bool,
+    /// Redis may have done it all the same.
+    pub(super) sent: bool,
+    unknown_script: bool,
+}
+
+impl Default for Failure {
+    fn default() -> Self {
+        Self::refused("", String::new())
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::unsent(error)
+    }
+}
+
+impl Failure {
+    fn refused(op: &'static str, reason: String) -> Self {
+        let error = StoreError::Refused { op, reason };
+        Self {
+            error,
+            broken: false,
+            discard: false,
+            sent: false,
+            unknown_script: false,
+        }
+    }
+
+    /// It never left this process.
+    fn unsent(error: StoreError) -> Self {
+        Self {
+            error,
+            broken: false,
+            discard: false,
+            sent: false,
+            unknown_script: false,
+        }
+    }
+}
+
+fn connection_info(options: &RedisOptions) -> Result<ConnectionInfo, RedisError> {
+    let addr = match options.endpoint.clone() {
+        Endpoint::Tcp { host, port } => ConnectionAddr::Tcp(host, port),
+        Endpoint::Tls { host, port } => ConnectionAddr::TcpTls {
+            host,
+            port,
+            insecure: false,
+            tls_params: None,
+        },
+        Endpoint::Unix { path } => ConnectionAddr::Unix(path),
+    };
+    let mut login = RedisConnectionInfo::default()
+        .set_db(options.db)
+        .set_skip_set_lib_name();
+    if let Some(username) = &options.username {
+        login = login.set_username(username);
+    }
+    if let Some(password) = &options.password {
+        login = login.set_password(password);
+    }
+    Ok(addr.into_connection_info()?.set_redis_settings(login))
+}

@@ -1,0 +1,203 @@
+//! Sessions that poll: polls, posts, the upgrade. All of the logic is in the scripts.
+
+use super::link::Lane;
+use super::reply::Reply;
+use super::{Remote, millis};
+use crate::answer::{
+    Poll, PollMode, PostBegin, PostDone, PostEffects, RequestId, UpgradeBegin, UpgradeFinish, UpgradeStep,
+};
+use crate::error::StoreError;
+use crate::limits::{MAIL_BYTES_MAX, MAIL_ITEMS_MAX, POST_LEASE, UPGRADE_REPEATABLE};
+use session::{Offset, Sid};
+use std::time::Duration;
+
+impl Remote {
+    /// Who asks: this worker and the request.
+    fn mine(&self, request: RequestId) -> String {
+        format!("{} {}", self.shared.options.me, request.number())
+    }
+
+    pub(crate) async fn poll(
+        &self,
+        sid: &Sid,
+        request: RequestId,
+        mode: PollMode,
+        head: Offset,
+        known: Option<u64>,
+    ) -> Result<Poll, StoreError> {
+        let (keys, script) = (&self.shared.keys, &self.shared.scripts.poll);
+        let mut cmd = script.call(&[keys.session(sid), keys.poll(sid), keys.mail(sid)]);
+        let name = match mode {
+            PollMode::Answer => "answer",
+            PollMode::Begin => "begin",
+            PollMode::Wake => "wake",
+        };
+        cmd.arg(self.mine(request))
+            .arg(name)
+            .arg(head.to_string())
+            .arg(known.map(|n| n.to_string()).unwrap_or_default())
+            .arg(keys.dead_prefix())
+            .arg(keys.wake_prefix())
+            .arg(sid.as_str());
+        let value = self.shared.link.script(Lane::Requests, script, &cmd).await?;
+        let mut answer = Reply::new(script.op, value)?;
+        Ok(match answer.text()?.as_str() {
+            "answer" => Poll::Answer {
+                record: answer.record()?,
+                revision: answer.number()?,
+                after: answer.offset()?,
+                upto: answer.offset()?,
+                ping: answer.flag()?,
+                noop: answer.flag()?,
+                mail: answer.mail()?,
+            },
+            "parked" => Poll::Parked {
+                record: answer.record()?,
+                revision: answer.number()?,
+                after: answer.offset()?,
+                ping_in: answer.millis()?,
+                expires_in: answer.millis()?.unwrap_or_default(),
+            },
+            "moved" => Poll::Moved(answer.present_record()?),
+            "overlap" => Poll::Overlap,
+            "lost" => Poll::LeaseLost,
+            _ if mode == PollMode::Begin => Poll::Unknown,
+            _ => Poll::Ended,
+        })
+    }
+
+    pub(crate) async fn poll_release(&self, sid: &Sid, request: RequestId) -> Result<(), StoreError> {
+        let script = &self.shared.scripts.poll_release;
+        let mut cmd = script.call(&[self.shared.keys.poll(sid)]);
+        cmd.arg(self.mine(request));
+        self.shared.link.script(Lane::Requests, script, &cmd).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn post_begin(
+        &self,
+        sid: &Sid,
+        request: RequestId,
+        known: Option<u64>,
+    ) -> Result<PostBegin, StoreError> {
+        let (keys, script) = (&self.shared.keys, &self.shared.scripts.post_begin);
+        let mut cmd = script.call(&[keys.session(sid), keys.poll(sid), keys.mail(sid)]);
+        cmd.arg(self.mine(request))
+            .arg(known.map(|n| n.to_string()).unwrap_or_default())
+            .arg(millis(POST_LEASE))
+            .arg(keys.dead_prefix())
+            .arg(keys.wake_prefix())
+            .arg(sid.as_str());
+        let value = self.shared.link.script(Lane::Requests, script, &cmd).await?;
+        let mut answer = Reply::new(script.op, value)?;
+        Ok(match answer.text()?.as_str() {
+            "go" => PostBegin::Go {
+                record: answer.record()?,
+                revision: answer.number()?,
+                sent: answer.offset()?,
+            },
+            "moved" => PostBegin::Moved(answer.present_record()?),
+            "overlap" => PostBegin::Overlap,
+            _ => PostBegin::Unknown,
+        })
+    }
+
+    pub(crate) async fn post_finish(
+        &self,
+        sid: &Sid,
+        request: RequestId,
+        effects: &PostEffects<'_>,
+    ) -> Result<PostDone, StoreError> {
+        let (keys, script) = (&self.shared.keys, &self.shared.scripts.post_finish);
+        let (epoch, json) = effects.record.map(|r| (r.epoch, r.to_json())).unwrap_or_default();
+        let mut cmd = script.call(&[keys.session(sid), keys.poll(sid), keys.mail(sid)]);
+        cmd.arg(self.mine(request))
+            .arg(epoch)
+            .arg(json)
+            .arg(u8::from(effects.pong))
+            .arg(millis(self.shared.options.ping_interval))
+            .arg(millis(self.shared.options.liveness()))
+            .arg(MAIL_ITEMS_MAX)
+            .arg(MAIL_BYTES_MAX)
+            .arg(keys.wake_prefix())
+            .arg(sid.as_str());
+        for (tag, packet) in effects.mail {
+            let mut item = format!("{tag} ").into_bytes();
+            item.extend_from_slice(packet);
+            cmd.arg(item);
+        }
+        let value = self.shared.link.script(Lane::Requests, script, &cmd).await?;
+        let mut answer = Reply::new(script.op, value)?;
+        Ok(match answer.text()?.as_str() {
+            "done" => PostDone::Done,
+            "fenced" => PostDone::Fenced {
+                current: answer.number()?,
+            },
+            "full" => PostDone::Full,
+            _ => PostDone::Gone,
+        })
+    }
+
+    async fn upgrade(&self, sid: &Sid, request: RequestId, step: &str, time: Duration) -> Result<Reply, StoreError> {
+        let (keys, script) = (&self.shared.keys, &self.shared.scripts.upgrade);
+        let mut cmd = script.call(&[
+            keys.session(sid),
+            keys.poll(sid),
+            keys.mail(sid),
+            keys.moved(sid),
+            keys.moved_mail(sid),
+        ]);
+        cmd.arg(self.mine(request))
+            .arg(step)
+            .arg(millis(time))
+            .arg(keys.dead_prefix())
+            .arg(keys.wake_prefix())
+            .arg(sid.as_str());
+        Reply::new(script.op, self.shared.link.script(Lane::Requests, script, &cmd).await?)
+    }
+
+    pub(crate) async fn upgrade_begin(
+        &self,
+        sid: &Sid,
+        request: RequestId,
+        timeout: Duration,
+    ) -> Result<UpgradeBegin, StoreError> {
+        let mut answer = self.upgrade(sid, request, "begin", timeout).await?;
+        Ok(match answer.text()?.as_str() {
+            "busy" => UpgradeBegin::Busy,
+            "go" => UpgradeBegin::Go {
+                record: answer.present_record()?,
+            },
+            "moved" => UpgradeBegin::Moved(answer.present_record()?),
+            _ => UpgradeBegin::Unknown,
+        })
+    }
+
+    pub(crate) async fn upgrade_probed(&self, sid: &Sid, request: RequestId) -> Result<UpgradeStep, StoreError> {
+        step(self.upgrade(sid, request, "probed", Duration::ZERO).await?)
+    }
+
+    pub(crate) async fn upgrade_finish(&self, sid: &Sid, request: RequestId) -> Result<UpgradeFinish, StoreError> {
+        let mut answer = self.upgrade(sid, request, "finish", UPGRADE_REPEATABLE).await?;
+        Ok(match answer.text()?.as_str() {
+            "busy" => UpgradeFinish::Busy,
+            "done" => UpgradeFinish::Done {
+                record: answer.present_record()?,
+                after: answer.offset()?,
+                mail: answer.mail()?,
+            },
+            _ => UpgradeFinish::Gone,
+        })
+    }
+
+    pub(crate) async fn upgrade_cancel(&self, sid: &Sid, request: RequestId) -> Result<UpgradeStep, StoreError> {
+        step(self.upgrade(sid, request, "cancel", Duration::ZERO).await?)
+    }
+}
+
+fn step(mut answer: Reply) -> Result<UpgradeStep, StoreError> {
+    Ok(match answer.text()?.as_str() {
+        "done" => UpgradeStep::Done,
+        _ => UpgradeStep::Gone,
+    })
+}

@@ -1,0 +1,72 @@
+//! The scripts that run inside Redis.
+
+use redis::{Cmd, Script as Source};
+
+/// A script, and the SHA-1 that Redis knows it by.
+pub(super) struct Script {
+    /// Name of the operation, for errors.
+    pub(super) op: &'static str,
+    source: Source,
+    text: String,
+}
+
+impl Script {
+    fn new(op: &'static str, parts: &[&str]) -> Self {
+        let text = parts.concat();
+        Self {
+            op,
+            source: Source::new(&text),
+            text,
+        }
+    }
+
+    /// The command that runs it with `keys`; its arguments are to follow.
+    pub(super) fn call(&self, keys: &[String]) -> Cmd {
+        let mut cmd = redis::cmd("EVALSHA");
+        cmd.arg(self.source.get_hash()).arg(keys.len()).arg(keys);
+        cmd
+    }
+
+    /// The command that makes it known.
+    pub(super) fn load(&self) -> Cmd {
+        let mut cmd = redis::cmd("SCRIPT");
+        cmd.arg("LOAD").arg(&self.text);
+        cmd
+    }
+}
+
+macro_rules! scripts {
+    ($($name:ident = [$($part:literal),+]),+ $(,)?) => {
+        /// All of them.
+        pub(super) struct Scripts {
+            $(pub(super) $name: Script,)+
+        }
+
+        impl Scripts {
+            pub(super) fn new() -> Self {
+                Self {
+                    $($name: Script::new(
+                        stringify!($name),
+                        &[$(include_str!(concat!("../../scripts/", $part, ".lua"))),+],
+                    ),)+
+                }
+            }
+        }
+    };
+}
+
+scripts! {
+    append = ["common", "log", "append"],
+    canary = ["common", "log", "canary"],
+    create = ["common", "create"],
+    end = ["lease", "end"],
+    head = ["common", "log", "head"],
+    poll = ["common", "lease", "poll"],
+    poll_release = ["poll_release"],
+    post_begin = ["common", "lease", "post_begin"],
+    post_finish = ["common", "lease", "post_finish"],
+    resolve = ["resolve"],
+    save = ["lease", "save"],
+    takeover = ["lease", "takeover"],
+    upgrade = ["common", "lease", "upgrade"],
+}

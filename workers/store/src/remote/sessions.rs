@@ -1,0 +1,270 @@
+//! Sessions: records, their lifetime, resume, the sessions of dead workers.
+
+use super::link::Lane;
+use super::reply::{self, Reply};
+use super::{Remote, millis};
+use crate::answer::{Restored, Saved, Touched};
+use crate::error::StoreError;
+use redis::Value;
+use rustc_hash::FxHashSet;
+use session::{Offset, Pid, Record, Sid, Transport};
+use std::hash::{BuildHasher, BuildHasherDefault};
+use std::time::Duration;
+
+/// How long a dead worker is remembered; longer than any lease.
+const DEAD_REMEMBERED: Duration = Duration::from_secs(600);
+/// Keys looked at per step of a scan.
+const SCAN_KEYS: usize = 256;
+
+impl Remote {
+    pub(crate) async fn create(&self, record: &Record, head: Offset, ttl: Duration) -> Result<(), StoreError> {
+        let (keys, link) = (&self.shared.keys, &self.shared.link);
+        let sid = &record.sid;
+        match record.transport {
+            Transport::Polling => {
+                let script = &self.shared.scripts.create;
+                let mut cmd = script.call(&[keys.session(sid), keys.poll(sid), keys.mail(sid), keys.moved(sid)]);
+                cmd.arg(record.to_json())
+                    .arg(millis(ttl))
+                    .arg(head.to_string())
+                    .arg(millis(self.shared.options.ping_interval));
+                link.script(Lane::Requests, script, &cmd).await?;
+            }
+            Transport::Websocket => {
+                let mut cmd = redis::cmd("SET");
+                cmd.arg(keys.session(sid))
+                    .arg(record.to_json())
+                    .arg("PX")
+                    .arg(millis(ttl));
+                link.run(Lane::Requests, "create", &cmd).await?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn load(&self, sid: &Sid) -> Result<Option<Record>, StoreError> {
+        let mut cmd = redis::cmd("GET");
+        cmd.arg(self.shared.keys.session(sid));
+        let value = self.shared.link.run(Lane::Requests, "load", &cmd).await?;
+        reply::record("load", value)
+    }
+
+    pub(crate) async fn save(&self, record: &Record, expected_epoch: u64, ttl: Duration) -> Result<Saved, StoreError> {
+        let (keys, script) = (&self.shared.keys, &self.shared.scripts.save);
+        let mut cmd = script.call(&[keys.session(&record.sid), keys.poll(&record.sid)]);
+        cmd.arg(expected_epoch)
+            .arg(record.to_json())
+            .arg(millis(ttl))
+            .arg(keys.wake_prefix())
+            .arg(record.sid.as_str())
+            .arg(&self.shared.options.me);
+        let value = self.shared.link.script(Lane::Requests, script, &cmd).await?;
+        saved(script.op, value)
+    }
+
+    pub(crate) async fn restore(&self, record: &Record, ttl: Duration) -> Result<Restored, StoreError> {
+        let mut cmd = redis::cmd("SET");
+        cmd.arg(self.shared.keys.session(&record.sid))
+            .arg(record.to_json())
+            .arg("NX")
+            .arg("PX")
+            .arg(millis(ttl));
+        match self.shared.link.run(Lane::Requests, "restore", &cmd).await? {
+            Value::Nil => Ok(Restored::Present),
+            _ => Ok(Restored::Done),
+        }
+    }
+
+    pub(crate) async fn touch(&self, sid: &Sid, ttl: Duration) -> Result<Touched, StoreError> {
+        let mut cmd = redis::cmd("PEXPIRE");
+        cmd.arg(self.shared.keys.session(sid)).arg(millis(ttl));
+        let value = self.shared.link.run(Lane::Requests, "touch", &cmd).await?;
+        Ok(match reply::number("touch", value)? {
+            0 => Touched::Gone,
+            _ => Touched::Alive,
+        })
+    }
+
+    pub(crate) async fn end(
+        &self,
+        sid: &Sid,
+        expected_epoch: Option<u64>,
+        keep: Option<(&Record, Duration)>,
+    ) -> Result<(), StoreError> {
+        let (json, window) = keep
+            .map(|(record, window)| (record.to_json(), window))
+            .unwrap_or_default();
+        self.end_as(Lane::Requests, sid, expected_epoch, &json, window).await
+    }
+
+    async fn end_as(
+        &self,
+        lane: Lane,
+        sid: &Sid,
+        expected_epoch: Option<u64>,
+        keep: &str,
+        window: Duration,
+    ) -> Result<(), StoreError> {
+        let (keys, script) = (&self.shared.keys, &self.shared.scripts.end);
+        let mut cmd = script.call(&[
+            keys.session(sid),
+            keys.poll(sid),
+            keys.mail(sid),
+            keys.lost(sid),
+            keys.moved(sid),
+        ]);
+        cmd.arg(expected_epoch.map(|e| e.to_string()).unwrap_or_default())
+            .arg(keep)
+            .arg(millis(window))
+            .arg(keys.wake_prefix())
+            .arg(sid.as_str());
+        self.shared.link.script(lane, script, &cmd).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn resolve(&self, pid: &Pid) -> Result<Option<Record>, StoreError> {
+        let (keys, script) = (&self.shared.keys, &self.shared.scripts.resolve);
+        let mut cmd = script.call(&[keys.pid(pid)]);
+        cmd.arg(pid.session().as_str())
+            .arg(keys.session_prefix())
+            .arg(keys.lost_prefix());
+        let value = self.shared.link.script(Lane::Requests, script, &cmd).await?;
+        reply::record(script.op, value)
+    }
+
+    pub(crate) async fn takeover(
+        &self,
+        pid: &Pid,
+        old: Option<&Record>,
+        old_sid: &Sid,
+        expected_epoch: u64,
+        new_sid: &Sid,
+        ttl: Duration,
+    ) -> Result<Saved, StoreError> {
+        let (keys, script) = (&self.shared.keys, &self.shared.scripts.takeover);
+        let mut cmd = script.call(&[
+            keys.session(old_sid),
+            keys.lost(old_sid),
+            keys.pid(pid),
+            keys.poll(old_sid),
+            keys.mail(old_sid),
+        ]);
+        cmd.arg(expected_epoch)
+            .arg(old.map(Record::to_json).unwrap_or_default())
+            .arg(new_sid.as_str())
+            .arg(millis(ttl))
+            .arg(keys.wake_prefix())
+            .arg(old_sid.as_str());
+        let value = self.shared.link.script(Lane::Requests, script, &cmd).await?;
+        saved(script.op, value)
+    }
+
+    pub(crate) async fn point(&self, pid: &Pid, sid: &Sid, ttl: Duration) -> Result<(), StoreError> {
+        let mut cmd = redis::cmd("SET");
+        cmd.arg(self.shared.keys.pid(pid))
+            .arg(sid.as_str())
+            .arg("PX")
+            .arg(millis(ttl));
+        self.shared.link.run(Lane::Requests, "point", &cmd).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn mark_dead(&self, incarnation: &str) -> Result<(), StoreError> {
+        let mut cmd = redis::cmd("SET");
+        cmd.arg(self.shared.keys.dead(incarnation))
+            .arg(1)
+            .arg("PX")
+            .arg(millis(DEAD_REMEMBERED));
+        self.shared.link.run(Lane::Requests, "mark_dead", &cmd).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn sweep_dead(&self, incarnation: &str, window: Option<Duration>) -> Result<u64, StoreError> {
+        let mut ended = 0;
+        let mut cursor = 0;
+        loop {
+            let (next, found) = self.scan(cursor).await?;
+            if !found.is_empty() {
+                ended += self.sweep_some(&found, incarnation, window).await?;
+            }
+            if next == 0 {
+                return Ok(ended);
+            }
+            cursor = next;
+        }
+    }
+
+    /// Ends those of the sessions whose WebSocket the dead worker held.
+    async fn sweep_some(&self, found: &[String], dead: &str, window: Option<Duration>) -> Result<u64, StoreError> {
+        let mut cmd = redis::cmd("MGET");
+        cmd.arg(found);
+        let mut records = Reply::new("sweep", self.shared.link.run(Lane::Bulk, "sweep", &cmd).await?)?;
+        let mut ended = 0;
+        while !records.is_empty() {
+            // One unreadable record must not keep the others from being ended.
+            let Ok(Some(record)) = records.record() else { continue };
+            if record.worker != dead || record.transport != Transport::Websocket {
+                continue;
+            }
+            let keep = window.map(|_| record.to_json()).unwrap_or_default();
+            self.end_as(
+                Lane::Bulk,
+                &record.sid,
+                Some(record.epoch),
+                &keep,
+                window.unwrap_or_default(),
+            )
+            .await?;
+            ended += 1;
+        }
+        Ok(ended)
+    }
+
+    pub(crate) async fn count_sessions(&self) -> Result<u64, StoreError> {
+        // A scan may show a key twice; a hash of each will do for telling.
+        let hasher = BuildHasherDefault::<rustc_hash::FxHasher>::default();
+        let mut seen = FxHashSet::default();
+        let mut cursor = 0;
+        loop {
+            let (next, found) = self.scan(cursor).await?;
+            seen.extend(found.iter().map(|key| hasher.hash_one(key)));
+            if next == 0 {
+                return Ok(u64::try_from(seen.len()).unwrap_or(u64::MAX));
+            }
+            cursor = next;
+        }
+    }
+
+    /// One step over the session keys: the next cursor (0 at the end) and keys.
+    async fn scan(&self, cursor: u64) -> Result<(u64, Vec<String>), StoreError> {
+        let op = "scan";
+        let mut cmd = redis::cmd("SCAN");
+        cmd.arg(cursor)
+            .arg("MATCH")
+            .arg(self.shared.keys.session_pattern())
+            .arg("COUNT")
+            .arg(SCAN_KEYS);
+        let mut answer = Reply::new(op, self.shared.link.run(Lane::Bulk, op, &cmd).await?)?;
+        let next = answer.number()?;
+        let mut list = Reply::new(op, answer.value()?)?;
+        let mut found = Vec::new();
+        while !list.is_empty() {
+            let key = list.text()?;
+            if self.shared.keys.sid_of(&key).is_some() {
+                found.push(key);
+            }
+        }
+        Ok((next, found))
+    }
+}
+
+fn saved(op: &'static str, value: Value) -> Result<Saved, StoreError> {
+    let mut answer = Reply::new(op, value)?;
+    match answer.text()?.as_str() {
+        "done" => Ok(Saved::Done),
+        "fenced" => Ok(Saved::Fenced {
+            current: answer.number()?,
+        }),
+        _ => Ok(Saved::Gone),
+    }
+}

@@ -1,0 +1,114 @@
+//! Reading the log's stream.
+
+use super::link::Lane;
+use super::reply::{self, Reply};
+use super::{Remote, Shared};
+use crate::answer::Range;
+use crate::error::StoreError;
+use crate::limits::RANGE_BYTES_MAX;
+use bytes::Bytes;
+use redis::Value;
+use session::Offset;
+
+/// Entries read at a time.
+const CHUNK_ENTRIES: usize = 256;
+
+impl Shared {
+    /// The head of the log, which begins a new epoch if Redis lost what this worker has seen.
+    pub(super) async fn head(&self) -> Result<Offset, StoreError> {
+        let script = &self.scripts.head;
+        let known = self.known.get();
+        let mut cmd = script.call(&[self.keys.log_meta(), self.keys.log()]);
+        cmd.arg(known.epoch()).arg(known.seq());
+        let value = self.link.script(Lane::Bulk, script, &cmd).await?;
+        let head = reply::offset(script.op, &reply::text(script.op, value)?)?;
+        self.saw(head);
+        Ok(head)
+    }
+
+    /// The next entries after `after` of the same epoch, and whether that was all there are.
+    pub(super) async fn chunk(&self, after: Offset, upto: Option<Offset>) -> Result<Chunk, StoreError> {
+        let op = "range";
+        let mut cmd = redis::cmd("XRANGE");
+        let last = upto.unwrap_or(Offset::new(after.epoch(), u64::MAX));
+        // `(` for exclusive bounds is not known to Redis 6.0.
+        cmd.arg(self.keys.log())
+            .arg(after.next().to_string())
+            .arg(last.to_string())
+            .arg("COUNT")
+            .arg(CHUNK_ENTRIES);
+        let value = self.link.run(Lane::Bulk, op, &cmd).await?;
+        let mut list = Reply::new(op, value)?;
+        let mut entries = Vec::new();
+        while !list.is_empty() {
+            let mut item = Reply::new(op, list.value()?)?;
+            let offset = item.offset()?;
+            entries.push((offset, entry(op, item.value()?)?));
+        }
+        let complete = entries.len() < CHUNK_ENTRIES;
+        Ok(Chunk { entries, complete })
+    }
+
+    /// Epoch and sequence number of the head, as they stand.
+    async fn meta(&self) -> Result<Option<Offset>, StoreError> {
+        let op = "range";
+        let mut cmd = redis::cmd("HMGET");
+        cmd.arg(self.keys.log_meta()).arg("epoch").arg("seq");
+        let mut answer = Reply::new(op, self.link.run(Lane::Bulk, op, &cmd).await?)?;
+        match answer.value()? {
+            Value::Nil => Ok(None),
+            epoch => Ok(Some(Offset::new(reply::number(op, epoch)?, answer.number()?))),
+        }
+    }
+}
+
+/// A piece of the log.
+pub(super) struct Chunk {
+    pub(super) entries: Vec<(Offset, Bytes)>,
+    pub(super) complete: bool,
+}
+
+/// The only field of an entry of the stream.
+fn entry(op: &'static str, value: Value) -> Result<Bytes, StoreError> {
+    let mut fields = Reply::new(op, value)?;
+    fields.value()?;
+    reply::bytes(op, fields.value()?)
+}
+
+impl Remote {
+    pub(crate) async fn range(&self, after: Offset, upto: Option<Offset>, max: usize) -> Result<Range, StoreError> {
+        // First the head: entries that come later do no harm.
+        let Some(head) = self.shared.meta().await? else {
+            return Ok(Range::Trimmed);
+        };
+        let end = upto.unwrap_or(head).min(head);
+        if after.epoch() != head.epoch() || after > head || upto.is_some_and(|u| u.epoch() != head.epoch()) {
+            return Ok(Range::Trimmed);
+        }
+        let wanted = end.seq().saturating_sub(after.seq());
+        if usize::try_from(wanted).unwrap_or(usize::MAX) > max {
+            return Ok(Range::TooMany);
+        }
+        let mut entries: Vec<(Offset, Bytes)> = Vec::new();
+        let mut position = after;
+        let mut bytes = 0;
+        while position < end {
+            let chunk = self.shared.chunk(position, Some(end)).await?;
+            if chunk.entries.is_empty() {
+                return Ok(Range::Trimmed);
+            }
+            for (offset, entry) in chunk.entries {
+                if offset != position.next() {
+                    return Ok(Range::Trimmed);
+                }
+                position = offset;
+                bytes += entry.len();
+                entries.push((offset, entry));
+            }
+            if bytes > RANGE_BYTES_MAX {
+                return Ok(Range::TooMany);
+            }
+        }
+        Ok(Range::Entries(entries))
+    }
+}

@@ -1,0 +1,343 @@
+//! Group commit: one batch is on its way to Redis while the next one collects. A batch has a number,
+//! and Redis remembers each worker's latest, so that one whose answer was lost is sent again without
+//! being appended twice.
+
+use super::Shared;
+use super::link::{Failure, Lane};
+use super::tailer::jittered;
+use crate::answer::Appended;
+use crate::error::{AppendError, StoreError};
+use bytes::Bytes;
+use redis::Value;
+use session::Offset;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{Instant, sleep, timeout_at};
+use tracing::{debug, warn};
+
+/// Entries of one batch; Lua unpacks its arguments one by one.
+const BATCH_ENTRIES_MAX: usize = 512;
+/// Bytes of one batch, unless a single entry is larger: Redis serves nobody else meanwhile.
+const BATCH_BYTES_MAX: usize = 1 << 20;
+/// How long Redis remembers a worker's latest batch; longer than any retry.
+const WRITER_REMEMBERED: Duration = Duration::from_secs(600);
+/// First pause before a batch is tried again, and the longest.
+const RETRY_MIN: Duration = Duration::from_millis(50);
+const RETRY_MAX: Duration = Duration::from_secs(1);
+/// What an entry costs besides its bytes.
+const ENTRY_OVERHEAD: usize = 64;
+
+struct Pending {
+    entry: Bytes,
+    dedupe: Option<String>,
+    deadline: Instant,
+    done: oneshot::Sender<Result<Appended, AppendError>>,
+}
+
+impl Pending {
+    fn size(&self) -> usize {
+        ENTRY_OVERHEAD + self.entry.len()
+    }
+}
+
+#[derive(Default)]
+struct Queue {
+    pending: RefCell<VecDeque<Pending>>,
+    /// Bytes waiting or on their way.
+    bytes: Cell<usize>,
+    some: Notify,
+    closed: Cell<bool>,
+}
+
+/// The end that entries are given to.
+pub(super) struct Writer {
+    queue: Rc<Queue>,
+    entry_bytes_max: usize,
+    queue_bytes_max: usize,
+    patience: Duration,
+}
+
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Writer")
+            .field("queued_bytes", &self.queue.bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Writer {
+    /// The task finishes what is queued, then ends.
+    fn drop(&mut self) {
+        self.queue.closed.set(true);
+        self.queue.some.notify_one();
+    }
+}
+
+impl Writer {
+    pub(super) fn start(shared: &Rc<Shared>) -> Self {
+        let queue = Rc::new(Queue::default());
+        let options = &shared.options;
+        let committer = Committer {
+            shared: Rc::clone(shared),
+            queue: Rc::clone(&queue),
+            number: 0,
+        };
+        drop(tokio::task::spawn_local(committer.run()));
+        Self {
+            queue,
+            entry_bytes_max: options.entry_bytes_max,
+            queue_bytes_max: options.queue_bytes_max,
+            patience: options.publish_timeout,
+        }
+    }
+
+    pub(super) fn append(
+        &self,
+        entry: Bytes,
+        dedupe: Option<String>,
+    ) -> impl Future<Output = Result<Appended, AppendError>> + use<> {
+        let after = self.patience;
+        let deadline = Instant::now() + after;
+        let queued = self.enqueue(entry, dedupe, deadline);
+        async move {
+            match timeout_at(deadline, queued?).await {
+                Ok(Ok(outcome)) => outcome,
+                Ok(Err(_)) => Err(AppendError::Closed),
+                Err(_) => Err(AppendError::Timeout { after }),
+            }
+        }
+    }
+
+    fn enqueue(
+        &self,
+        entry: Bytes,
+        dedupe: Option<String>,
+        deadline: Instant,
+    ) -> Result<oneshot::Receiver<Result<Appended, AppendError>>, AppendError> {
+        if entry.len() > self.entry_bytes_max {
+            return Err(AppendError::TooLarge {
+                bytes: entry.len(),
+                max: self.entry_bytes_max,
+            });
+        }
+        let (done, outcome) = oneshot::channel();
+        let pending = Pending {
+            entry,
+            dedupe,
+            deadline,
+            done,
+        };
+        let queued = self.queue.bytes.get();
+        // A single entry is always let in, or a small limit would refuse it for ever.
+        if queued > 0 && queued + pending.size() > self.queue_bytes_max {
+            return Err(AppendError::QueueFull {
+                queued,
+                max: self.queue_bytes_max,
+            });
+        }
+        self.queue.bytes.set(queued + pending.size());
+        self.queue.pending.borrow_mut().push_back(pending);
+        self.queue.some.notify_one();
+        Ok(outcome)
+    }
+}
+
+impl Queue {
+    fn finish(&self, pending: Pending, outcome: Result<Appended, AppendError>) {
+        self.bytes.set(self.bytes.get().saturating_sub(pending.size()));
+        // Whoever appended may not be interested any more.
+        drop(pending.done.send(outcome));
+    }
+
+    fn take(&self) -> Vec<Pending> {
+        let mut pending = self.pending.borrow_mut();
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        while let Some(next) = pending.front() {
+            let full = batch.len() >= BATCH_ENTRIES_MAX || bytes + next.size() > BATCH_BYTES_MAX;
+            if full && !batch.is_empty() {
+                break;
+            }
+            bytes += next.size();
+            batch.extend(pending.pop_front());
+        }
+        batch
+    }
+
+    /// Takes out what is too late, which is at the front.
+    fn expired(&self, now: Instant) -> Vec<Pending> {
+        let mut pending = self.pending.borrow_mut();
+        let late = pending.iter().take_while(|p| p.deadline <= now).count();
+        pending.drain(..late).collect()
+    }
+}
+
+/// The task that writes.
+struct Committer {
+    shared: Rc<Shared>,
+    queue: Rc<Queue>,
+    number: u64,
+}
+
+impl Committer {
+    async fn run(mut self) {
+        loop {
+            while self.queue.pending.borrow().is_empty() {
+                if self.queue.closed.get() {
+                    return;
+                }
+                self.queue.some.notified().await;
+                // Whatever else is appended in this turn of the loop goes along.
+                tokio::task::yield_now().await;
+            }
+            let batch = self.queue.take();
+            self.number += 1;
+            self.commit(batch).await;
+        }
+    }
+
+    /// Sees a batch through: done, or failed for good.
+    async fn commit(&mut self, mut batch: Vec<Pending>) {
+        let mut pause = RETRY_MIN;
+        // Once Redis may have it, the batch is sent again as it was or not at all.
+        let mut maybe_done = false;
+        loop {
+            let now = Instant::now();
+            self.fail_late(&mut batch, now, maybe_done);
+            if batch.iter().all(|p| p.deadline <= now) {
+                self.fail(
+                    batch,
+                    &AppendError::Timeout {
+                        after: self.shared.options.publish_timeout,
+                    },
+                );
+                return;
+            }
+            let failure = match self.send(&batch).await {
+                Ok(answer) => return self.succeed(batch, &answer),
+                Err(failure) => failure,
+            };
+            if !failure.error.passing() {
+                warn!(error = %failure.error, entries = batch.len(), "redis refused a batch of the log");
+                self.fail(
+                    batch,
+                    &AppendError::Refused {
+                        reason: failure.error.to_string(),
+                    },
+                );
+                return;
+            }
+            debug!(error = %failure.error, entries = batch.len(), "a batch of the log has to wait");
+            maybe_done |= failure.sent;
+            sleep(jittered(pause)).await;
+            pause = (pause * 2).min(RETRY_MAX);
+        }
+    }
+
+    async fn send(&self, batch: &[Pending]) -> Result<Answer, Failure> {
+        let (keys, script, options) = (&self.shared.keys, &self.shared.scripts.append, &self.shared.options);
+        let known = self.shared.known.get();
+        let lengths: Vec<String> = batch.iter().map(|p| p.entry.len().to_string()).collect();
+        let ids = batch
+            .iter()
+            .enumerate()
+            .filter_map(|(i, p)| Some((i, p.dedupe.as_ref()?)));
+        let mut cmd = script.call(&[keys.log_meta(), keys.log(), keys.log_writer(&options.me)]);
+        cmd.arg(self.number)
+            .arg(known.epoch())
+            .arg(known.seq())
+            .arg(options.log_entries_max)
+            .arg(keys.log_channel())
+            .arg(lengths.join(","))
+            .arg(super::millis(WRITER_REMEMBERED))
+            .arg(keys.dedupe_prefix())
+            .arg(super::millis(options.dedupe_window))
+            .arg(ids.clone().count());
+        for (index, id) in ids {
+            cmd.arg(index).arg(id);
+        }
+        for pending in batch {
+            cmd.arg(&pending.entry[..]);
+        }
+        let value = self.shared.link.script_once(Lane::Log, script, &cmd).await?;
+        Answer::read(script.op, &value).map_err(Failure::from)
+    }
+
+    fn succeed(&self, batch: Vec<Pending>, answer: &Answer) {
+        let mut offset = answer.first;
+        for (index, pending) in batch.into_iter().enumerate() {
+            let appended = match answer.duplicates.iter().find(|(i, _)| *i == index) {
+                Some((_, offset)) => Appended {
+                    offset: *offset,
+                    duplicate: true,
+                },
+                None => {
+                    let appended = Appended {
+                        offset,
+                        duplicate: false,
+                    };
+                    self.shared.saw(offset);
+                    offset = offset.next();
+                    appended
+                }
+            };
+            self.queue.finish(pending, Ok(appended));
+        }
+    }
+
+    fn fail(&self, batch: Vec<Pending>, error: &AppendError) {
+        for pending in batch {
+            self.queue.finish(pending, Err(error.clone()));
+        }
+    }
+
+    /// Fails what is too late: in the queue, and in the batch if it can still be changed.
+    fn fail_late(&self, batch: &mut Vec<Pending>, now: Instant, frozen: bool) {
+        let late = self.queue.expired(now);
+        let of_batch = if frozen {
+            Vec::new()
+        } else {
+            batch.extract_if(.., |p| p.deadline <= now).collect()
+        };
+        let error = AppendError::Timeout {
+            after: self.shared.options.publish_timeout,
+        };
+        self.fail(of_batch, &error);
+        self.fail(late, &error);
+    }
+}
+
+/// `<batch> <epoch> <first seq> <index>=<offset>;…`
+struct Answer {
+    first: Offset,
+    duplicates: Vec<(usize, Offset)>,
+}
+
+impl Answer {
+    fn read(op: &'static str, value: &Value) -> Result<Self, StoreError> {
+        let corrupt = || StoreError::Corrupt {
+            what: op,
+            reason: "the result of a batch".to_owned(),
+        };
+        let Value::BulkString(bytes) = value else {
+            return Err(corrupt());
+        };
+        let text = std::str::from_utf8(bytes).map_err(|_| corrupt())?;
+        let mut words = text.splitn(4, ' ').skip(1);
+        let epoch = words.next().and_then(|w| w.parse().ok()).ok_or_else(corrupt)?;
+        let seq = words.next().and_then(|w| w.parse().ok()).ok_or_else(corrupt)?;
+        let mut duplicates = Vec::new();
+        for item in words.next().unwrap_or_default().split_terminator(';') {
+            let (index, offset) = item.split_once('=').ok_or_else(corrupt)?;
+            let index = index.parse().map_err(|_| corrupt())?;
+            duplicates.push((index, offset.parse().map_err(|_| corrupt())?));
+        }
+        Ok(Self {
+            first: Offset::new(epoch, seq),
+            duplicates,
+        })
+    }
+}
