@@ -1,5 +1,18 @@
 //! argv to command; only wiring.
 
-mod config;
+use std::process::ExitCode;
 
-fn main() {}
+fn main() -> ExitCode {
+    supervisor::main(|inherited| {
+        let supervisor::Inherited {
+            control,
+            setup,
+            listeners,
+        } = inherited;
+        gateway::run(gateway::Inherited {
+            control,
+            setup,
+            listeners,
+        })
+    })
+}

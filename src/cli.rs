@@ -1,0 +1,250 @@
+//! The command line: argv to command.
+
+use crate::config::{self, Config, Faults, Overrides, Sources};
+use crate::control::client::{self, Verdict};
+use crate::control::protocol::Request;
+use crate::run;
+use crate::sys::runtime::control_socket;
+use crate::sys::spawn::{Inherited, inherited};
+use boot::Exit;
+use clap::{Args, Parser, Subcommand};
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// A pre-forking, multi-process Socket.IO server that needs no sticky sessions.
+#[derive(Debug, Parser)]
+#[command(
+    name = "anyworker",
+    version,
+    propagate_version = true,
+    arg_required_else_help = false
+)]
+struct Cli {
+    #[command(flatten)]
+    options: Options,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Clone, Debug, Args)]
+struct Options {
+    /// Configuration file [default: ./supervisor.toml, then /etc/anyworker/supervisor.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Address to listen on, may be repeated; overrides listen.address
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    listen: Vec<String>,
+    /// Workers to run; overrides workers.count
+    #[arg(long, global = true, value_name = "N")]
+    workers: Option<u16>,
+    /// URL of Redis; overrides redis.url
+    #[arg(long, global = true, value_name = "URL")]
+    redis: Option<String>,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum Command {
+    /// Run the supervisor and its workers (the default)
+    Run,
+    /// Check the configuration and print what is in effect, secrets masked
+    Check,
+    /// Show supervisor and workers; exits 0 if every slot serves, 1 if not
+    Status {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Replace the workers one by one, with the configuration and binary that are on disk now
+    Reload {
+        /// Wait for the end; exits 0 when every slot runs the new generation
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Drain and stop, and wait for the end
+    Stop {
+        /// Do not drain
+        #[arg(long)]
+        fast: bool,
+    },
+    /// Change the number of slots until the next reload
+    Scale {
+        /// Slots to have
+        #[arg(value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+        slots: u16,
+    },
+    /// A worker; only the supervisor can start it
+    #[command(hide = true)]
+    Worker {
+        /// For whoever reads `ps`
+        #[arg(long)]
+        slot: u16,
+        /// For whoever reads `ps`
+        #[arg(long)]
+        generation: u64,
+    },
+}
+
+/// What a worker does with what it inherited, until it ends.
+pub type Worker = fn(Inherited) -> Exit;
+
+/// The whole program; `worker` is what runs in the processes that serve clients.
+#[must_use]
+pub fn main(worker: Worker) -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come this way too, and are no error.
+            let code = if error.use_stderr() { Exit::Usage } else { Exit::Done };
+            return if error.print().is_ok() {
+                code.into()
+            } else {
+                Exit::Internal.into()
+            };
+        }
+    };
+    match execute(cli, worker) {
+        Ok(code) => code,
+        Err(error) => {
+            // The reason is all that can be given; without standard error there is only the code.
+            writeln!(io::stderr(), "anyworker: {error}").ok();
+            Exit::Internal.into()
+        }
+    }
+}
+
+fn execute(cli: Cli, worker: Worker) -> io::Result<ExitCode> {
+    let Cli { options, command } = cli;
+    let sources = sources(&options);
+    let (request, json) = match command.unwrap_or(Command::Run) {
+        Command::Run => return Ok(run::run(sources).into()),
+        Command::Check => return check(&sources),
+        Command::Worker { .. } => return work(worker),
+        Command::Reload { wait } => (Request::Reload { wait }, false),
+        Command::Scale { slots } => (Request::Scale { workers: slots }, false),
+        Command::Status { json } => (Request::Status, json),
+        Command::Stop { fast } => (Request::Stop { fast }, false),
+    };
+    match runtime_directory(&sources) {
+        Ok(directory) => Ok(client::run(&control_socket(&directory), request, json)?.into()),
+        Err(faults) => complain(&faults),
+    }
+}
+
+fn sources(options: &Options) -> Sources {
+    let overrides = Overrides {
+        listen: options.listen.clone(),
+        redis: options.redis.clone(),
+        workers: options.workers,
+    };
+    // A variable that is not UTF-8 cannot be one of ours.
+    let env =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    Sources {
+        file: options.config.clone(),
+        env: env.collect(),
+        overrides,
+    }
+}
+
+fn check(sources: &Sources) -> io::Result<ExitCode> {
+    match config::load(sources) {
+        Ok(config) => {
+            io::stdout().write_all(config.masked_toml().as_bytes())?;
+            for notice in &config.notices {
+                writeln!(io::stderr(), "notice: {notice}")?;
+            }
+            Ok(Verdict::Good.into())
+        }
+        Err(faults) => complain(&faults),
+    }
+}
+
+fn complain(faults: &Faults) -> io::Result<ExitCode> {
+    writeln!(io::stderr(), "{faults}")?;
+    Ok(Exit::Config.into())
+}
+
+fn work(worker: Worker) -> io::Result<ExitCode> {
+    match inherited() {
+        Ok(inherited) => {
+            run::start_logging(&inherited.setup.settings.logging);
+            Ok(worker(inherited).into())
+        }
+        Err(error) => {
+            writeln!(io::stderr(), "anyworker: {error}")?;
+            Ok(Exit::Usage.into())
+        }
+    }
+}
+
+/// Where the supervisor of this configuration is. A configuration that has become bad since it was
+/// started must not keep anybody from asking it, so then the one key that matters is enough.
+fn runtime_directory(sources: &Sources) -> Result<PathBuf, Faults> {
+    let faults = match config::load(sources) {
+        Ok(Config { runtime_directory, .. }) => return Ok(runtime_directory),
+        Err(faults) => faults,
+    };
+    let from_env = sources.env.get("ANYWORKER_RUNTIME__DIRECTORY").cloned();
+    let directory = from_env.or_else(|| {
+        let file = sources.file.clone().unwrap_or_else(|| PathBuf::from("supervisor.toml"));
+        directory_line(&std::fs::read_to_string(file).ok()?)
+    });
+    directory
+        .map(PathBuf::from)
+        .and_then(|path| std::path::absolute(path).ok())
+        .ok_or(faults)
+}
+
+/// `directory = "…"` in `[runtime]`, even of a file that is no TOML any more.
+fn directory_line(text: &str) -> Option<String> {
+    let section = text
+        .lines()
+        .map(str::trim)
+        .skip_while(|line| *line != "[runtime]")
+        .skip(1);
+    section.take_while(|line| !line.starts_with('[')).find_map(|line| {
+        let value = line
+            .strip_prefix("directory")?
+            .trim_start()
+            .strip_prefix('=')?
+            .trim_start();
+        let quote = value.chars().next().filter(|quote| matches!(quote, '"' | '\''))?;
+        value
+            .get(1..)?
+            .split_once(quote)
+            .map(|(directory, _)| directory.to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+        let cli = Cli::try_parse_from([
+            "anyworker",
+            "--config",
+            "a.toml",
+            "reload",
+            "--wait",
+            "--listen",
+            "[::1]:80",
+        ]);
+        let cli = cli.unwrap();
+        assert!(matches!(cli.command, Some(Command::Reload { wait: true })));
+        assert_eq!(cli.options.listen, ["[::1]:80"]);
+        assert!(Cli::try_parse_from(["anyworker", "scale", "0"]).is_err());
+        assert!(Cli::try_parse_from(["anyworker"]).unwrap().command.is_none());
+    }
+
+    #[test]
+    fn a_broken_file_still_says_where_the_supervisor_is() {
+        let text = "[listen]\ndirectory = \"no\"\n[runtime]\n# x\ndirectory = \"/run/a b\" # y\n[redis\nurl = 3 3";
+        assert_eq!(directory_line(text).as_deref(), Some("/run/a b"));
+        assert_eq!(directory_line("[runtime]\n[x]\ndirectory = 'a'"), None);
+    }
+}

@@ -1,0 +1,129 @@
+//! The commands' side of the control socket.
+
+use super::protocol::{ANSWER_BYTES_MAX, Answer, Request, Status};
+use std::fmt::Write as _;
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Everything but a waiting `reload` and `stop` is answered by then.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Exit codes of the commands: verdicts, for scripts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Verdict {
+    /// Done, or healthy.
+    Good = 0,
+    /// Refused, failed, or degraded.
+    Bad = 1,
+    /// No supervisor answers (`EX_UNAVAILABLE`).
+    Unavailable = 69,
+}
+
+impl From<Verdict> for ExitCode {
+    fn from(verdict: Verdict) -> Self {
+        Self::from(verdict as u8)
+    }
+}
+
+/// Asks the supervisor behind `socket` and prints its answer.
+pub(crate) fn run(socket: &Path, request: Request, json: bool) -> io::Result<Verdict> {
+    let answer = match ask(socket, request) {
+        Ok(answer) => answer,
+        Err(error) => {
+            writeln!(io::stderr(), "{}", unreachable(socket, &error))?;
+            return Ok(Verdict::Unavailable);
+        }
+    };
+    if let Some(status) = &answer.status {
+        let text = if json {
+            serde_json::to_string(status).map_err(io::Error::from)? + "\n"
+        } else {
+            table(status)
+        };
+        io::stdout().write_all(text.as_bytes())?;
+        return Ok(if status.is_healthy() {
+            Verdict::Good
+        } else {
+            Verdict::Bad
+        });
+    }
+    for line in &answer.lines {
+        if answer.ok {
+            writeln!(io::stdout(), "{line}")?;
+        } else {
+            writeln!(io::stderr(), "{line}")?;
+        }
+    }
+    Ok(if answer.ok { Verdict::Good } else { Verdict::Bad })
+}
+
+fn ask(socket: &Path, request: Request) -> io::Result<Answer> {
+    let mut stream = UnixStream::connect(socket)?;
+    let patient = matches!(request, Request::Reload { wait: true } | Request::Stop { .. });
+    stream.set_read_timeout((!patient).then_some(ANSWER_PATIENCE))?;
+    let mut line = serde_json::to_vec(&request)?;
+    line.push(b'\n');
+    stream.write_all(&line)?;
+    let mut reader = BufReader::new(stream.take(ANSWER_BYTES_MAX));
+    let mut text = String::new();
+    if reader.read_line(&mut text)? == 0 {
+        return Err(io::Error::new(
+            ErrorKind::UnexpectedEof,
+            "the supervisor hung up; its log says why",
+        ));
+    }
+    let answer: Answer = serde_json::from_str(&text)?;
+    if answer.ok && matches!(request, Request::Stop { .. }) {
+        // The supervisor holds the connection until it is gone.
+        io::copy(&mut reader, &mut io::sink())?;
+    }
+    Ok(answer)
+}
+
+fn unreachable(socket: &Path, error: &io::Error) -> String {
+    let remedy = if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) {
+        "start it with `anyworker run`, or name its configuration with --config"
+    } else if error.kind() == ErrorKind::PermissionDenied {
+        "run this command as root or as the user of the supervisor"
+    } else {
+        "see the log of the supervisor"
+    };
+    format!("no supervisor answers at {}: {error}; {remedy}", socket.display())
+}
+
+fn table(status: &Status) -> String {
+    let supervisor = &status.supervisor;
+    let mut text = format!(
+        "anyworker {} pid {} generation {} {} for {} s\n\n{:>4} {:>8} {:>4} {:<9} {:>11} {:>8} {:>8}  {}\n",
+        supervisor.version,
+        supervisor.pid,
+        supervisor.generation,
+        supervisor.state,
+        supervisor.uptime_s,
+        "slot",
+        "pid",
+        "gen",
+        "state",
+        "connections",
+        "sessions",
+        "restarts",
+        "last exit"
+    );
+    for worker in &status.workers {
+        let pid = worker.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string());
+        let last_exit = worker.last_exit.as_deref().unwrap_or("-");
+        let row = writeln!(
+            text,
+            "{:>4} {pid:>8} {:>4} {:<9} {:>11} {:>8} {:>8}  {last_exit}",
+            worker.slot, worker.generation, worker.state, worker.connections, worker.sessions, worker.restarts,
+        );
+        if row.is_err() {
+            break;
+        }
+    }
+    text
+}

@@ -1,0 +1,207 @@
+//! Request and answer.
+
+use crate::fleet::{Row, Snapshot};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// No request is longer (bytes).
+pub(crate) const REQUEST_BYTES_MAX: usize = 4_096;
+/// No answer is longer (bytes).
+pub(crate) const ANSWER_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// What can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Request {
+    /// Check the configuration and replace the workers.
+    Reload {
+        /// Answer when it has ended, not when it was accepted.
+        wait: bool,
+    },
+    /// Have so many slots.
+    Scale {
+        /// How many.
+        workers: u16,
+    },
+    /// Show the fleet.
+    Status,
+    /// End.
+    Stop {
+        /// Without draining.
+        fast: bool,
+    },
+}
+
+/// What is answered.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Answer {
+    /// Whether the request was fulfilled, or accepted where that is all there is.
+    pub(crate) ok: bool,
+    /// For the operator: what happened, or every fault.
+    pub(crate) lines: Vec<String>,
+    /// For [`Request::Status`].
+    pub(crate) status: Option<Status>,
+}
+
+impl Answer {
+    /// It was done.
+    pub(crate) fn done(line: impl Into<String>) -> Self {
+        Self {
+            ok: true,
+            lines: vec![line.into()],
+            status: None,
+        }
+    }
+
+    /// It was not.
+    pub(crate) fn refused(lines: Vec<String>) -> Self {
+        Self {
+            ok: false,
+            lines,
+            status: None,
+        }
+    }
+}
+
+/// The shape of `status --json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Status {
+    /// The supervisor.
+    pub(crate) supervisor: SupervisorStatus,
+    /// One entry for each process, and one for each slot without any.
+    pub(crate) workers: Vec<WorkerStatus>,
+}
+
+/// `supervisor`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SupervisorStatus {
+    /// Process id.
+    pub(crate) pid: u32,
+    /// Of the package.
+    pub(crate) version: String,
+    /// The current generation.
+    pub(crate) generation: u64,
+    /// `booting`, `serving`, `degraded`, `reloading` or `stopping`.
+    pub(crate) state: String,
+    /// Whole seconds since the start.
+    pub(crate) uptime_s: u64,
+}
+
+/// An entry of `workers`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct WorkerStatus {
+    /// Number of the slot.
+    pub(crate) slot: u16,
+    /// Process id; null for a slot without a process.
+    pub(crate) pid: Option<i32>,
+    /// What it runs.
+    pub(crate) generation: u64,
+    /// `booting`, `ready`, `lagging`, `aborting`, `draining`, `stopping`, `killed`, or without a
+    /// process `backoff`, `parked`, `empty`.
+    pub(crate) state: String,
+    /// Open connections.
+    pub(crate) connections: u64,
+    /// Sessions held.
+    pub(crate) sessions: u64,
+    /// How often the slot's worker ended without being asked to.
+    pub(crate) restarts: u64,
+    /// How the slot's last worker ended.
+    pub(crate) last_exit: Option<String>,
+}
+
+impl Status {
+    /// Of a fleet, with what only the shell knows.
+    pub(crate) fn new(snapshot: Snapshot, uptime: Duration) -> Self {
+        let supervisor = SupervisorStatus {
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            generation: snapshot.generation,
+            state: snapshot.state.to_owned(),
+            uptime_s: uptime.as_secs(),
+        };
+        Self {
+            supervisor,
+            workers: snapshot.rows.into_iter().map(WorkerStatus::from).collect(),
+        }
+    }
+
+    /// Every slot has a worker that serves, and nothing is wrong with the fleet as a whole.
+    pub(crate) fn is_healthy(&self) -> bool {
+        let serving = matches!(self.supervisor.state.as_str(), "serving" | "reloading");
+        let mut slots: Vec<u16> = self.workers.iter().map(|worker| worker.slot).collect();
+        slots.dedup();
+        let ready = |slot: &u16| {
+            self.workers
+                .iter()
+                .any(|worker| worker.slot == *slot && worker.state == "ready")
+        };
+        serving && slots.iter().all(ready)
+    }
+}
+
+impl From<Row> for WorkerStatus {
+    fn from(row: Row) -> Self {
+        let Row {
+            slot,
+            pid,
+            generation,
+            state,
+            connections,
+            sessions,
+            restarts,
+            last_exit,
+        } = row;
+        Self {
+            slot,
+            pid,
+            generation,
+            state: state.to_owned(),
+            connections,
+            sessions,
+            restarts,
+            last_exit,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shape_of_status_is_fixed() {
+        let row = Row {
+            slot: 0,
+            pid: None,
+            generation: 2,
+            state: "backoff",
+            connections: 0,
+            sessions: 0,
+            restarts: 3,
+            last_exit: Some("signal 9 (SIGKILL)".to_owned()),
+        };
+        let snapshot = Snapshot {
+            generation: 2,
+            state: "serving",
+            rows: vec![row],
+        };
+        let status = Status::new(snapshot, Duration::from_secs(5));
+        assert!(!status.is_healthy());
+        let expected = format!(
+            r#"{{"supervisor":{{"pid":{},"version":"{}","generation":2,"state":"serving","uptime_s":5}},"workers":[{{"slot":0,"pid":null,"generation":2,"state":"backoff","connections":0,"sessions":0,"restarts":3,"last_exit":"signal 9 (SIGKILL)"}}]}}"#,
+            std::process::id(),
+            env!("CARGO_PKG_VERSION"),
+        );
+        assert_eq!(serde_json::to_string(&status).unwrap(), expected);
+    }
+
+    #[test]
+    fn requests_are_strict() {
+        assert_eq!(
+            serde_json::from_str::<Request>(r#"{"command":"status"}"#).unwrap(),
+            Request::Status
+        );
+        assert!(serde_json::from_str::<Request>(r#"{"command":"stop"}"#).is_err());
+        assert!(serde_json::from_str::<Request>(r#"{"command":"reboot"}"#).is_err());
+    }
+}

@@ -1,0 +1,264 @@
+//! The supervisor's side of the control socket: never blocks, bounded in every direction.
+
+use super::protocol::{Answer, REQUEST_BYTES_MAX, Request};
+use crate::fleet::Moment;
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::geteuid;
+use std::collections::BTreeMap;
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tracing::{info, warn};
+
+/// Connections at one time; further ones wait in the backlog.
+const CLIENTS_MAX: usize = 32;
+/// A request must be complete by then, and an answer taken.
+const CLIENT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The control socket and who is connected to it.
+#[derive(Debug)]
+pub(crate) struct Server {
+    listener: UnixListener,
+    path: PathBuf,
+    clients: BTreeMap<u64, Client>,
+    /// Connections ever accepted.
+    accepted: u64,
+}
+
+#[derive(Debug)]
+struct Client {
+    stream: UnixStream,
+    inbox: Vec<u8>,
+    outbox: Vec<u8>,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Its request is not complete.
+    Asking { deadline: Moment },
+    /// Its request is being worked on.
+    Waiting,
+    /// Its answer is not all sent.
+    Answering { deadline: Moment, then_hold: bool },
+    /// Kept open until the supervisor ends.
+    Held,
+}
+
+/// What is to be polled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Interest {
+    /// To write; otherwise to read.
+    pub(crate) write: bool,
+}
+
+impl Server {
+    /// Binds the socket, for this user only. The caller holds the lock of the runtime directory,
+    /// so whatever is at the path is a leftover.
+    pub(crate) fn bind(path: &Path) -> io::Result<Self> {
+        match std::fs::remove_file(path) {
+            Ok(()) => info!(path = %path.display(), "stale control socket replaced"),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        let former = umask(Mode::from_bits_truncate(0o177));
+        let bound = UnixListener::bind(path);
+        umask(former);
+        let listener = bound?;
+        listener.set_nonblocking(true)?;
+        Ok(Self {
+            listener,
+            path: path.to_owned(),
+            clients: BTreeMap::new(),
+            accepted: 0,
+        })
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The listener, unless there is no room.
+    pub(crate) fn listener(&self) -> Option<BorrowedFd<'_>> {
+        (self.clients.len() < CLIENTS_MAX).then(|| self.listener.as_fd())
+    }
+
+    /// Who is connected, and what for.
+    pub(crate) fn clients(&self) -> impl Iterator<Item = (u64, BorrowedFd<'_>, Interest)> {
+        self.clients.iter().map(|(id, client)| {
+            let write = matches!(client.state, State::Answering { .. });
+            (*id, client.stream.as_fd(), Interest { write })
+        })
+    }
+
+    /// When [`Server::expire`] is due.
+    pub(crate) fn deadline(&self) -> Option<Moment> {
+        self.clients.values().filter_map(|client| client.state.deadline()).min()
+    }
+
+    /// Drops whoever takes too long.
+    pub(crate) fn expire(&mut self, now: Moment) {
+        self.clients
+            .retain(|_, client| client.state.deadline().is_none_or(|deadline| now < deadline));
+    }
+
+    /// Lets whoever waits in, after a look at who it is.
+    pub(crate) fn accept(&mut self, now: Moment) {
+        while self.clients.len() < CLIENTS_MAX {
+            let stream = match self.listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) => return warn!(%error, "control connection not accepted"),
+            };
+            match admit(&stream) {
+                Ok(true) => {}
+                Ok(false) => continue,
+                Err(error) => {
+                    warn!(%error, "control connection not checked");
+                    continue;
+                }
+            }
+            self.accepted += 1;
+            let state = State::Asking {
+                deadline: now + CLIENT_PATIENCE,
+            };
+            self.clients.insert(
+                self.accepted,
+                Client {
+                    stream,
+                    inbox: Vec::new(),
+                    outbox: Vec::new(),
+                    state,
+                },
+            );
+        }
+    }
+
+    /// Reads from a client; its request, when complete. Who breaks the rules is dropped.
+    pub(crate) fn read(&mut self, id: u64) -> Option<Request> {
+        let client = self.clients.get_mut(&id)?;
+        let mut bytes = [0_u8; REQUEST_BYTES_MAX];
+        let count = match client.stream.read(&mut bytes) {
+            Ok(0) => None,
+            Ok(count) => Some(count),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => return None,
+            Err(_) => None,
+        };
+        let Some(count) = count else {
+            self.clients.remove(&id);
+            return None;
+        };
+        if !matches!(client.state, State::Asking { .. }) {
+            // It talks out of turn: thrown away, never stored.
+            return None;
+        }
+        client.inbox.extend(bytes.iter().take(count));
+        let line = client
+            .inbox
+            .iter()
+            .position(|byte| *byte == b'\n')
+            .and_then(|end| client.inbox.get(..end));
+        let Some(line) = line else {
+            if client.inbox.len() >= REQUEST_BYTES_MAX {
+                self.clients.remove(&id);
+            }
+            return None;
+        };
+        match serde_json::from_slice(line) {
+            Ok(request) => {
+                client.state = State::Waiting;
+                Some(request)
+            }
+            Err(error) => {
+                warn!(%error, "control request not understood");
+                self.clients.remove(&id);
+                None
+            }
+        }
+    }
+
+    /// Answers a client, if it is still there, and lets it go.
+    pub(crate) fn answer(&mut self, now: Moment, id: u64, answer: &Answer) {
+        self.queue(now, id, answer, false);
+    }
+
+    /// Answers a client and keeps it until the supervisor ends.
+    pub(crate) fn answer_and_hold(&mut self, now: Moment, id: u64, answer: &Answer) {
+        self.queue(now, id, answer, true);
+    }
+
+    fn queue(&mut self, now: Moment, id: u64, answer: &Answer, then_hold: bool) {
+        let Some(client) = self.clients.get_mut(&id) else {
+            return;
+        };
+        match serde_json::to_vec(answer) {
+            Ok(bytes) => client.outbox = bytes,
+            Err(error) => warn!(%error, "control answer not encoded"),
+        }
+        client.outbox.push(b'\n');
+        client.state = State::Answering {
+            deadline: now + CLIENT_PATIENCE,
+            then_hold,
+        };
+        self.write(id);
+    }
+
+    /// Sends what a client has not taken yet.
+    pub(crate) fn write(&mut self, id: u64) {
+        let Some(client) = self.clients.get_mut(&id) else {
+            return;
+        };
+        let State::Answering { then_hold, .. } = client.state else {
+            return;
+        };
+        match client.stream.write(&client.outbox) {
+            Ok(count) if count < client.outbox.len() => {
+                client.outbox.drain(..count);
+            }
+            Ok(_) if then_hold => {
+                client.outbox.clear();
+                client.state = State::Held;
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            Ok(_) | Err(_) => {
+                self.clients.remove(&id);
+            }
+        }
+    }
+}
+
+impl State {
+    const fn deadline(self) -> Option<Moment> {
+        match self {
+            Self::Asking { deadline } | Self::Answering { deadline, .. } => Some(deadline),
+            Self::Waiting | Self::Held => None,
+        }
+    }
+}
+
+/// Root and the supervisor's own user may ask; everybody is on record.
+fn admit(stream: &UnixStream) -> io::Result<bool> {
+    stream.set_nonblocking(true)?;
+    let peer = getsockopt(stream, PeerCredentials)?;
+    let (pid, uid) = (peer.pid(), peer.uid());
+    let admitted = uid == 0 || uid == geteuid().as_raw();
+    if admitted {
+        tracing::debug!(pid, uid, "control connection");
+    } else {
+        warn!(pid, uid, "control connection refused");
+    }
+    Ok(admitted)
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // The lock says whether we live; a leftover would only be replaced.
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            warn!(%error, "control socket not removed");
+        }
+    }
+}

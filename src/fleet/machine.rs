@@ -1,0 +1,420 @@
+//! The machine: one function takes an event, the rest brings every slot up to date.
+
+use super::breaker::{Breaker, Cause, backoff, jitter};
+use super::reload::Reload;
+use super::slot::{Place, Slot, State, Worker};
+use super::stop::Stop;
+use super::{
+    Action, End, Event, FAST_GRACE, Generation, LAG_AFTER, Moment, PROBE_STABLE_AFTER, Policy, SLOTS_MAX, STABLE_AFTER,
+    SlotId, WorkerId,
+};
+use boot::{Exit, ToSupervisor};
+use tracing::{error, info, warn};
+
+/// All slots, and what the fleet is doing with them.
+#[derive(Debug)]
+pub(crate) struct Fleet {
+    pub(super) rng: fastrand::Rng,
+    /// Of the current generation.
+    pub(super) policy: Policy,
+    /// Slots to have; the slots beyond it retire.
+    pub(super) target: u16,
+    /// The current generation: what new slots run.
+    pub(super) generation: Generation,
+    /// The highest generation ever adopted.
+    pub(super) generation_last: Generation,
+    /// Workers ever spawned.
+    spawns: u64,
+    pub(super) slots: Vec<Slot>,
+    pub(super) phase: Phase,
+    pub(super) reload: Reload,
+    pub(super) breaker: Breaker,
+    /// Where new connections go; the last [`Action::Steer`].
+    pub(super) steered: Vec<SlotId>,
+    /// Filled during a step.
+    pub(super) actions: Vec<Action>,
+}
+
+/// What the fleet as a whole is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Before [`Event::Begin`].
+    Waiting,
+    /// No full fleet yet; a configuration that cannot work ends it.
+    Booting { first_ready: Option<Moment> },
+    /// It serves, or tries to.
+    Serving,
+    /// On the way out.
+    Stopping(Stop),
+    /// Everything is reaped.
+    Ended,
+}
+
+/// A worker's seat in its slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Seat {
+    Place,
+    Incoming,
+    Leaving(usize),
+}
+
+impl Fleet {
+    /// A fleet of the first generation, before [`Event::Begin`]. `seed` decides all its randomness.
+    #[must_use]
+    pub(crate) fn new(policy: Policy, seed: u64) -> Self {
+        let generation = Generation::FIRST;
+        Self {
+            rng: fastrand::Rng::with_seed(seed),
+            target: policy.workers,
+            policy,
+            generation,
+            generation_last: generation,
+            spawns: 0,
+            slots: (0..policy.workers)
+                .map(|number| Slot::new(SlotId::new(number), generation))
+                .collect(),
+            phase: Phase::Waiting,
+            reload: Reload::default(),
+            breaker: Breaker::default(),
+            steered: Vec::new(),
+            actions: Vec::new(),
+        }
+    }
+
+    /// Takes one event at a time `now` that never goes back; what it answers is to be done in order.
+    pub(crate) fn step(&mut self, now: Moment, event: Event) -> Vec<Action> {
+        match event {
+            Event::Begin => self.begin(now),
+            Event::Exited { worker, end } => self.exited(now, worker, end),
+            Event::Fewer => self.scale(self.target.saturating_sub(1)),
+            Event::HungUp { worker } => self.hung_up(now, worker),
+            Event::Late { by } => self.forgive(now, by),
+            Event::Message { worker, message } => self.heard(now, worker, message),
+            Event::More => self.scale(self.target.saturating_add(1)),
+            Event::Reload { ticket, policy } => self.request_reload(now, ticket, policy),
+            Event::Scale(workers) => self.scale(workers),
+            Event::SpawnFailed { worker, reason } => self.spawn_failed(now, worker, reason),
+            Event::Spawned { worker, pid } => self.spawned(worker, pid),
+            Event::Stop(pace) => self.stop(now, pace),
+            Event::Tick => {}
+        }
+        self.settle(now);
+        std::mem::take(&mut self.actions)
+    }
+
+    /// When the next [`Event::Tick`] is due.
+    #[must_use]
+    pub(crate) fn deadline(&self) -> Option<Moment> {
+        let workers = self
+            .slots
+            .iter()
+            .flat_map(Slot::workers)
+            .filter_map(|worker| match worker.state {
+                State::Ready { since } => {
+                    let silent = worker.beat_at + LAG_AFTER;
+                    let probed = since + PROBE_STABLE_AFTER;
+                    Some(if self.breaker.is_open() && worker.beat_at < probed {
+                        silent.min(probed)
+                    } else {
+                        silent
+                    })
+                }
+                State::Lagging { .. } => Some(worker.beat_at + self.hung_after()),
+                State::Aborting { .. }
+                | State::Booting { .. }
+                | State::Draining { .. }
+                | State::Killed
+                | State::Stopping { .. } => worker.state.deadline(),
+            });
+        let places = self.slots.iter().filter_map(|slot| match slot.place {
+            Place::Backoff { until } => Some(until),
+            Place::Empty | Place::Filled(_) | Place::Parked => None,
+        });
+        let boot = match self.phase {
+            Phase::Booting { first_ready } => first_ready.map(|at| at + self.policy.boot_timeout),
+            Phase::Ended | Phase::Serving | Phase::Stopping(_) | Phase::Waiting => None,
+        };
+        let retiring = self
+            .slots
+            .iter()
+            .filter(|slot| slot.active())
+            .filter_map(|slot| slot.retire_at);
+        workers
+            .chain(places)
+            .chain(retiring)
+            .chain(boot)
+            .chain(self.reload.deadline())
+            .min()
+    }
+
+    /// Slots whose worker serves.
+    #[must_use]
+    pub(crate) fn active(&self) -> usize {
+        self.slots.iter().filter(|slot| slot.active()).count()
+    }
+
+    // === events ===
+
+    fn begin(&mut self, now: Moment) {
+        if self.phase != Phase::Waiting {
+            return;
+        }
+        self.phase = Phase::Booting { first_ready: None };
+        for slot in &mut self.slots {
+            slot.place = Place::Backoff { until: now };
+        }
+    }
+
+    fn spawned(&mut self, id: WorkerId, pid: i32) {
+        if let Some(worker) = self.worker_mut(id) {
+            worker.pid = Some(pid);
+        }
+    }
+
+    fn spawn_failed(&mut self, now: Moment, id: WorkerId, reason: String) {
+        if let Some(worker) = self.worker_mut(id) {
+            worker.failure = Some(reason);
+        }
+        self.exited(now, id, End::Code(i32::from(Exit::Internal.code())));
+    }
+
+    fn heard(&mut self, now: Moment, id: WorkerId, message: ToSupervisor) {
+        let Some((slot_id, seat)) = self.seat(id) else { return };
+        let Some(worker) = self.worker_mut(id) else { return };
+        worker.beat_at = now;
+        match message {
+            ToSupervisor::Beat(beat) => worker.beat = beat,
+            ToSupervisor::Drained { closed, cut } => {
+                info!(slot = slot_id.number(), pid = worker.pid, closed, cut, "worker drained");
+            }
+            ToSupervisor::Failed { code, reason } => {
+                warn!(
+                    slot = slot_id.number(),
+                    pid = worker.pid,
+                    code,
+                    reason,
+                    "worker gives up"
+                );
+                worker.failure = Some(reason);
+            }
+            ToSupervisor::Ready => {
+                if matches!(worker.state, State::Booting { .. }) {
+                    worker.state = State::Ready { since: now };
+                    let generation = worker.generation.number();
+                    let boot_ms = saturating_ms(now.saturating_sub(worker.born));
+                    info!(
+                        slot = slot_id.number(),
+                        generation,
+                        pid = worker.pid,
+                        boot_ms,
+                        "worker ready"
+                    );
+                    if let Phase::Booting { first_ready } = &mut self.phase {
+                        first_ready.get_or_insert(now);
+                    }
+                    if seat == Seat::Incoming {
+                        self.seat_incoming(now, slot_id);
+                    }
+                }
+            }
+        }
+    }
+
+    fn hung_up(&mut self, now: Moment, id: WorkerId) {
+        let Some(worker) = self.worker_mut(id) else { return };
+        match worker.state {
+            State::Booting { .. } | State::Ready { .. } | State::Lagging { .. } => {
+                // Most often it is dead already and its exit follows.
+                worker.state = State::Aborting {
+                    kill_at: now + FAST_GRACE,
+                };
+            }
+            State::Aborting { .. } | State::Draining { .. } | State::Killed | State::Stopping { .. } => {}
+        }
+    }
+
+    /// The supervisor was late: nobody could be heard, so nobody is silent.
+    fn forgive(&mut self, now: Moment, by: std::time::Duration) {
+        for worker in self.slots.iter_mut().flat_map(Slot::workers_mut) {
+            worker.beat_at = now;
+            if let State::Booting { deadline } = &mut worker.state {
+                *deadline += by;
+            }
+        }
+    }
+
+    fn exited(&mut self, now: Moment, id: WorkerId, end: End) {
+        let Some((slot_id, seat)) = self.seat(id) else {
+            error!(worker = id.number(), "unknown worker exited");
+            return;
+        };
+        let Some(slot) = self.slots.iter_mut().find(|slot| slot.id == slot_id) else {
+            return;
+        };
+        let worker = match seat {
+            Seat::Incoming => slot.incoming.take(),
+            Seat::Leaving(index) => Some(slot.leaving.remove(index)),
+            Seat::Place => match std::mem::replace(&mut slot.place, Place::Empty) {
+                Place::Filled(worker) => Some(worker),
+                Place::Backoff { .. } | Place::Empty | Place::Parked => None,
+            },
+        };
+        let Some(worker) = worker else { return };
+        let reason = worker.epitaph(end);
+        slot.last_exit = Some(reason.clone());
+        self.log_exit(slot_id, &worker, end, &reason);
+        self.actions.push(Action::AnnounceGone {
+            worker: id,
+            slot: slot_id,
+        });
+        if matches!(self.phase, Phase::Stopping(_)) {
+            return;
+        }
+        match seat {
+            Seat::Leaving(_) => {}
+            Seat::Incoming => self.incoming_failed(now, slot_id, &reason),
+            Seat::Place => self.crashed(now, slot_id, &worker, end, reason),
+        }
+    }
+
+    fn log_exit(&self, slot: SlotId, worker: &Worker, end: End, reason: &str) {
+        let (slot, generation, pid) = (slot.number(), worker.generation.number(), worker.pid);
+        let asked = matches!(
+            worker.state,
+            State::Draining { .. } | State::Stopping { .. } | State::Killed | State::Aborting { .. }
+        );
+        if asked || matches!(self.phase, Phase::Stopping(_)) {
+            info!(slot, generation, pid, reason, "worker exited");
+        } else if end == End::Signal(nix::libc::SIGKILL) {
+            warn!(
+                slot,
+                generation,
+                pid,
+                reason,
+                hint = "killed by someone else; out of memory?",
+                "worker exited"
+            );
+        } else {
+            warn!(slot, generation, pid, reason, "worker exited");
+        }
+    }
+
+    /// The worker in the place of a slot ended without being asked to.
+    fn crashed(&mut self, now: Moment, slot_id: SlotId, worker: &Worker, end: End, reason: String) {
+        let exit = match end {
+            End::Code(code) => Exit::from_code(code),
+            End::Signal(_) => None,
+        };
+        let first_boot = matches!(self.phase, Phase::Booting { first_ready: None });
+        if exit == Some(Exit::Config) && first_boot {
+            error!(reason, "configuration cannot work");
+            return self.give_up(now, Exit::Config, reason);
+        }
+        let cause = if exit == Some(Exit::Dependency) {
+            Cause::Dependency
+        } else {
+            Cause::Crash
+        };
+        let slots = self.slots.len();
+        let booting = matches!(worker.state, State::Booting { .. });
+        if cause == Cause::Crash && self.breaker.count(now, !booting, slots) {
+            error!(reason, "crash loop: degraded, one slot probes");
+        }
+        let stable = now.saturating_sub(worker.born) >= STABLE_AFTER;
+        let retiring = slot_id.number() >= self.target;
+        let Some(slot) = self.slots.iter_mut().find(|slot| slot.id == slot_id) else {
+            return;
+        };
+        slot.restarts += 1;
+        if retiring || slot.incoming.is_some() {
+            return;
+        }
+        if self.breaker.is_open() {
+            // Who retries, and when, is for `govern` to say.
+            slot.place = Place::Parked;
+            return;
+        }
+        let wait = if stable {
+            slot.deaths = 0;
+            jitter(&mut self.rng)
+        } else {
+            let wait = backoff(&mut self.rng, slot.deaths, cause);
+            slot.deaths = slot.deaths.saturating_add(1);
+            wait
+        };
+        slot.place = Place::Backoff { until: now + wait };
+        info!(slot = slot_id.number(), wait_ms = saturating_ms(wait), "respawn due");
+    }
+
+    fn scale(&mut self, workers: u16) {
+        if matches!(self.phase, Phase::Stopping(_) | Phase::Ended) {
+            return;
+        }
+        let workers = workers.clamp(1, SLOTS_MAX);
+        if workers != self.target {
+            info!(from = self.target, to = workers, "slots change");
+            self.target = workers;
+        }
+    }
+
+    // === small things that others need ===
+
+    /// Names a worker and asks for its process.
+    pub(super) fn spawn(
+        &mut self,
+        now: Moment,
+        slot: SlotId,
+        generation: Generation,
+        boot_timeout: std::time::Duration,
+    ) -> Worker {
+        self.spawns += 1;
+        let worker = Worker::new(WorkerId(self.spawns), generation, now, boot_timeout);
+        self.actions.push(Action::Spawn {
+            worker: worker.id,
+            slot,
+            generation,
+            workers: self.target,
+        });
+        worker
+    }
+
+    pub(super) fn slot_mut(&mut self, id: SlotId) -> Option<&mut Slot> {
+        self.slots.iter_mut().find(|slot| slot.id == id)
+    }
+
+    pub(super) fn worker_mut(&mut self, id: WorkerId) -> Option<&mut Worker> {
+        self.slots
+            .iter_mut()
+            .flat_map(Slot::workers_mut)
+            .find(|worker| worker.id == id)
+    }
+
+    pub(super) fn seat(&self, id: WorkerId) -> Option<(SlotId, Seat)> {
+        self.slots.iter().find_map(|slot| {
+            let seat = if slot.current().is_some_and(|worker| worker.id == id) {
+                Some(Seat::Place)
+            } else if slot.incoming.as_ref().is_some_and(|worker| worker.id == id) {
+                Some(Seat::Incoming)
+            } else {
+                slot.leaving
+                    .iter()
+                    .position(|worker| worker.id == id)
+                    .map(Seat::Leaving)
+            };
+            seat.map(|seat| (slot.id, seat))
+        })
+    }
+}
+
+/// Whole milliseconds, for log fields.
+pub(super) fn saturating_ms(span: std::time::Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Fleet {
+    /// Whether a request to stop was taken.
+    #[must_use]
+    pub(crate) const fn is_stopping(&self) -> bool {
+        matches!(self.phase, Phase::Stopping(_) | Phase::Ended)
+    }
+}

@@ -1,0 +1,313 @@
+//! The fleet: which worker runs in which slot, and what happens next.
+//!
+//! Pure: [`Fleet::step`] takes the time and one [`Event`] and answers with [`Action`]s. No clock,
+//! no system call, no async; `src/reactor.rs` is the shell that feeds it and obeys it.
+//! `src/LIFECYCLE.md` draws the sequences.
+
+mod breaker;
+mod machine;
+mod reload;
+mod settle;
+mod slot;
+mod snapshot;
+mod stop;
+
+pub(crate) use machine::Fleet;
+pub(crate) use snapshot::{Row, Snapshot};
+
+use boot::{Exit, ToSupervisor, ToWorker};
+use std::fmt;
+use std::time::Duration;
+
+/// A point in time: monotonic, since the supervisor started.
+pub(crate) type Moment = Duration;
+
+/// A worker that lived so long was stable: its death is no sign of a crash loop.
+pub(crate) const STABLE_AFTER: Duration = Duration::from_secs(60);
+/// Respawns of stable workers are spread over this span.
+pub(crate) const RESPAWN_JITTER: Duration = Duration::from_millis(200);
+/// First backoff of an unstable slot; doubles with each death.
+pub(crate) const BACKOFF_FIRST: Duration = Duration::from_millis(250);
+/// Longest backoff.
+pub(crate) const BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// Longest backoff when a dependency (Redis) was not there: nobody waits half a minute for a
+/// Redis that is back.
+pub(crate) const DEPENDENCY_BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// Silence of the event loop after which new connections go elsewhere.
+pub(crate) const LAG_AFTER: Duration = Duration::from_secs(2);
+/// Silence after which the worker is hung and is aborted.
+pub(crate) const HUNG_AFTER: Duration = Duration::from_secs(10);
+/// The same, when more than half of the workers fell silent together (host stall).
+pub(crate) const HUNG_TOGETHER_AFTER: Duration = Duration::from_secs(30);
+/// From `SIGABRT` to `SIGKILL`.
+pub(crate) const ABORT_GRACE: Duration = Duration::from_secs(3);
+/// From "stop now" to `SIGKILL`.
+pub(crate) const FAST_GRACE: Duration = Duration::from_secs(2);
+/// From the end of a drain's grace to `SIGKILL`.
+pub(crate) const KILL_MARGIN: Duration = Duration::from_secs(2);
+/// Between steering new connections away from a retiring slot and draining its worker, so that
+/// its accept queue is empty when its listener is closed.
+pub(crate) const RETIRE_SETTLE: Duration = Duration::from_millis(200);
+/// The breaker counts deaths of so long a time.
+pub(crate) const BREAKER_WINDOW: Duration = Duration::from_secs(60);
+/// The breaker opens beyond so many deaths before ready, per slot.
+pub(crate) const BOOT_DEATHS_PER_SLOT_MAX: usize = 3;
+/// The breaker opens beyond so many crashes after ready, per slot.
+pub(crate) const CRASHES_PER_SLOT_MAX: usize = 5;
+/// A probe that was ready for so long closes the breaker.
+pub(crate) const PROBE_STABLE_AFTER: Duration = Duration::from_secs(10);
+/// Most slots; steering programs and descriptors are bounded by it.
+pub(crate) const SLOTS_MAX: u16 = 1024;
+
+/// The number of a slot, from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct SlotId(u16);
+
+impl SlotId {
+    /// The slot with this number.
+    #[must_use]
+    pub(crate) const fn new(number: u16) -> Self {
+        Self(number)
+    }
+
+    /// Its number.
+    #[must_use]
+    pub(crate) const fn number(self) -> u16 {
+        self.0
+    }
+}
+
+impl fmt::Display for SlotId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// An accepted configuration and binary; counts up from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Generation(u64);
+
+impl Generation {
+    /// The generation of the start.
+    pub(crate) const FIRST: Self = Self(1);
+
+    /// Its number.
+    #[must_use]
+    pub(crate) const fn number(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// One life of one worker: the how-manieth spawn of this supervisor it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct WorkerId(u64);
+
+impl WorkerId {
+    /// Its number.
+    #[must_use]
+    pub(crate) const fn number(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for WorkerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Whoever waits for the end of a reload; the shell gives the number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Ticket(pub(crate) u64);
+
+/// What a generation's configuration says about the fleet itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Policy {
+    /// Slots to have.
+    pub(crate) workers: u16,
+    /// How long a drain may take.
+    pub(crate) grace: Duration,
+    /// How long a worker may take until it is ready.
+    pub(crate) boot_timeout: Duration,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It exited with this code.
+    Code(i32),
+    /// This signal ended it.
+    Signal(i32),
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit {code}"),
+            Self::Signal(number) => match nix::sys::signal::Signal::try_from(*number) {
+                Ok(signal) => write!(f, "signal {number} ({signal})"),
+                Err(_) => write!(f, "signal {number}"),
+            },
+        }
+    }
+}
+
+/// How fast to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// Drain; asked again: fast; once more: kill.
+    Graceful,
+    /// Fast at once; asked again: kill.
+    Fast,
+}
+
+/// What can happen to a fleet. Closed: whatever is not here does not happen.
+#[derive(Clone, Debug)]
+pub(crate) enum Event {
+    /// Listeners are bound and the managed Redis (if any) accepts: spawn.
+    Begin,
+    /// A worker was reaped.
+    Exited {
+        /// Which.
+        worker: WorkerId,
+        /// How.
+        end: End,
+    },
+    /// One slot less (`SIGTTOU`).
+    Fewer,
+    /// A worker closed its control socket, or does not read it.
+    HungUp {
+        /// Which.
+        worker: WorkerId,
+    },
+    /// The supervisor itself ran late by this much: silence proves nothing.
+    Late {
+        /// How late.
+        by: Duration,
+    },
+    /// A worker spoke.
+    Message {
+        /// Which.
+        worker: WorkerId,
+        /// What it said.
+        message: ToSupervisor,
+    },
+    /// One slot more (`SIGTTIN`).
+    More,
+    /// A checked configuration waits to become the next generation.
+    Reload {
+        /// Who waits for the outcome.
+        ticket: Option<Ticket>,
+        /// What it says about the fleet.
+        policy: Policy,
+    },
+    /// So many slots, from now on.
+    Scale(u16),
+    /// A spawn failed before there was a process.
+    SpawnFailed {
+        /// The worker that will not be.
+        worker: WorkerId,
+        /// The failed step.
+        reason: String,
+    },
+    /// A worker has a process.
+    Spawned {
+        /// Which.
+        worker: WorkerId,
+        /// Its process id.
+        pid: i32,
+    },
+    /// Stop everything.
+    Stop(Pace),
+    /// A deadline may have passed.
+    Tick,
+}
+
+/// What the shell is to do. Order matters.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Action {
+    /// Log forensics of this hung worker, then `SIGABRT`.
+    Abort {
+        /// Which.
+        worker: WorkerId,
+    },
+    /// The waiting configuration is this generation now.
+    Adopt {
+        /// Its number.
+        generation: Generation,
+    },
+    /// Tell all other workers that this one is gone: what it held is void.
+    AnnounceGone {
+        /// The dead worker.
+        worker: WorkerId,
+        /// Where it ran.
+        slot: SlotId,
+    },
+    /// Close the listeners of this slot; always the highest.
+    Close {
+        /// Which.
+        slot: SlotId,
+    },
+    /// Everything is reaped: end.
+    Exit {
+        /// The verdict.
+        code: Exit,
+        /// Why, when not asked to.
+        reason: Option<String>,
+    },
+    /// Nothing will be spawned from this generation again.
+    Forget {
+        /// Which.
+        generation: Generation,
+    },
+    /// `SIGKILL`.
+    Kill {
+        /// Which.
+        worker: WorkerId,
+    },
+    /// Bind the listeners of a further slot.
+    Open {
+        /// Which; always the next number.
+        slot: SlotId,
+    },
+    /// A reload ended.
+    ReloadEnded {
+        /// Who waited for it.
+        tickets: Vec<Ticket>,
+        /// The new generation, or why there is none.
+        outcome: Result<Generation, String>,
+    },
+    /// A reload began (after [`Action::Adopt`]).
+    ReloadStarted,
+    /// Send a control message.
+    Send {
+        /// To whom.
+        worker: WorkerId,
+        /// What.
+        message: ToWorker,
+    },
+    /// The fleet serves, for the first time.
+    Serving,
+    /// Start a worker.
+    Spawn {
+        /// Its name from now on.
+        worker: WorkerId,
+        /// Where.
+        slot: SlotId,
+        /// From which configuration and binary.
+        generation: Generation,
+        /// How many slots there are to be.
+        workers: u16,
+    },
+    /// New connections go to these slots only; to all when empty.
+    Steer {
+        /// Sorted.
+        slots: Vec<SlotId>,
+    },
+}

@@ -1,0 +1,263 @@
+//! The rolling reload: slot by slot, the new worker ready before the old one drains.
+
+use super::breaker::{Cause, backoff, jitter};
+use super::machine::Fleet;
+use super::slot::{Place, Slot};
+use super::{Action, Generation, Moment, Policy, SlotId, Ticket};
+use tracing::{error, info, warn};
+
+/// The reload that runs, and the one that waits.
+#[derive(Debug, Default)]
+pub(super) struct Reload {
+    roll: Option<Roll>,
+    /// All requests that came during a reload: one more reload after it.
+    waiting: Option<Waiting>,
+}
+
+/// A reload in progress.
+#[derive(Debug)]
+struct Roll {
+    /// What every slot is to run.
+    to: Generation,
+    /// Of `to`.
+    policy: Policy,
+    tickets: Vec<Ticket>,
+    direction: Direction,
+}
+
+/// Whether the fleet goes on to something new, or back to what worked.
+#[derive(Debug)]
+enum Direction {
+    Forward,
+    /// Replaced slots get their old settings back.
+    Back {
+        /// What went wrong.
+        reason: String,
+        /// What is being left.
+        failed: Generation,
+        /// The next try, when even the old settings did not get ready.
+        retry_at: Moment,
+    },
+}
+
+#[derive(Debug)]
+struct Waiting {
+    policy: Policy,
+    tickets: Vec<Ticket>,
+}
+
+impl Reload {
+    pub(super) const fn is_running(&self) -> bool {
+        self.roll.is_some()
+    }
+
+    pub(super) fn deadline(&self) -> Option<Moment> {
+        match &self.roll.as_ref()?.direction {
+            Direction::Back { retry_at, .. } if *retry_at > Moment::ZERO => Some(*retry_at),
+            Direction::Back { .. } | Direction::Forward => None,
+        }
+    }
+}
+
+impl Fleet {
+    /// A checked configuration is there.
+    pub(super) fn request_reload(&mut self, now: Moment, ticket: Option<Ticket>, policy: Policy) {
+        if self.is_stopping() {
+            let outcome = Err("the supervisor stops".to_owned());
+            self.actions.push(Action::ReloadEnded {
+                tickets: ticket.into_iter().collect(),
+                outcome,
+            });
+        } else if self.reload.is_running() {
+            info!("reload waits for the running one");
+            let waiting = self.reload.waiting.get_or_insert(Waiting {
+                policy,
+                tickets: Vec::new(),
+            });
+            waiting.policy = policy;
+            waiting.tickets.extend(ticket);
+        } else {
+            self.start_reload(now, policy, ticket.into_iter().collect());
+        }
+    }
+
+    fn start_reload(&mut self, now: Moment, policy: Policy, tickets: Vec<Ticket>) {
+        let to = Generation(self.generation_last.0 + 1);
+        self.generation_last = to;
+        info!(from = self.generation.number(), to = to.number(), "reload begins");
+        self.actions.push(Action::Adopt { generation: to });
+        self.actions.push(Action::ReloadStarted);
+        self.hurry_leaving(now);
+        self.reload.roll = Some(Roll {
+            to,
+            policy,
+            tickets,
+            direction: Direction::Forward,
+        });
+    }
+
+    /// Starts the next new worker if none boots; ends the reload after the last slot.
+    pub(super) fn advance_reload(&mut self, now: Moment) {
+        let Some(roll) = &mut self.reload.roll else { return };
+        if let Direction::Back { retry_at, .. } = &mut roll.direction {
+            if now < *retry_at {
+                return;
+            }
+            *retry_at = Moment::ZERO;
+        }
+        let (to, boot_timeout) = (roll.to, roll.policy.boot_timeout);
+        let kept = [self.generation, to];
+        let older = match roll.direction {
+            Direction::Forward => self
+                .slots
+                .iter()
+                .flat_map(|slot| &slot.leaving)
+                .any(|worker| !kept.contains(&worker.generation)),
+            Direction::Back { .. } => false,
+        };
+        if older || self.slots.iter().any(|slot| slot.incoming.is_some()) {
+            return;
+        }
+        let target = usize::from(self.target);
+        let Some(id) = self
+            .slots
+            .iter()
+            .take(target)
+            .find(|slot| slot.generation != to)
+            .map(|slot| slot.id)
+        else {
+            return self.finish_reload(now);
+        };
+        let booting = self
+            .slot_mut(id)
+            .is_some_and(|slot| slot.current().is_some_and(|worker| !worker.state.active()));
+        if booting {
+            self.unseat(now, id);
+        }
+        let worker = self.spawn(now, id, to, boot_timeout);
+        if let Some(slot) = self.slot_mut(id) {
+            if matches!(slot.place, Place::Backoff { .. } | Place::Parked) {
+                slot.place = Place::Empty;
+            }
+            slot.incoming = Some(worker);
+        }
+    }
+
+    /// The new worker of a slot is ready: it takes the place, the old one drains. A live handover
+    /// of connections belongs between the two.
+    pub(super) fn seat_incoming(&mut self, now: Moment, id: SlotId) {
+        self.unseat(now, id);
+        if let Some(slot) = self.slot_mut(id)
+            && let Some(worker) = slot.incoming.take()
+        {
+            slot.generation = worker.generation;
+            slot.deaths = 0;
+            slot.place = Place::Filled(worker);
+        }
+    }
+
+    /// The new worker of a slot did not get ready.
+    pub(super) fn incoming_failed(&mut self, now: Moment, id: SlotId, reason: &str) {
+        let generation = self.generation;
+        let Some(roll) = &mut self.reload.roll else { return };
+        let reason = format!("slot {id}, generation {}: {reason}", roll.to);
+        match &mut roll.direction {
+            Direction::Forward => {
+                error!(reason, "reload failed: back to the former generation");
+                let failed = std::mem::replace(&mut roll.to, generation);
+                roll.policy = self.policy;
+                roll.direction = Direction::Back {
+                    reason,
+                    failed,
+                    retry_at: Moment::ZERO,
+                };
+            }
+            Direction::Back {
+                reason: first,
+                retry_at,
+                ..
+            } => {
+                error!(reason, "rollback is retried");
+                let deaths = self
+                    .slots
+                    .iter()
+                    .find(|slot| slot.id == id)
+                    .map_or(0, |slot| slot.deaths);
+                *retry_at = now + backoff(&mut self.rng, deaths, Cause::Crash);
+                let tickets = std::mem::take(&mut roll.tickets);
+                let outcome = Err(format!("{first}; the rollback is being retried: {reason}"));
+                self.actions.push(Action::ReloadEnded { tickets, outcome });
+                if let Some(slot) = self.slot_mut(id) {
+                    slot.deaths = slot.deaths.saturating_add(1);
+                }
+            }
+        }
+        self.refill_vacated(now);
+    }
+
+    /// Places that a reload has emptied get a worker again.
+    fn refill_vacated(&mut self, now: Moment) {
+        let target = usize::from(self.target);
+        for slot in self.slots.iter_mut().take(target) {
+            if matches!(slot.place, Place::Empty) && slot.incoming.is_none() {
+                slot.place = Place::Backoff {
+                    until: now + jitter(&mut self.rng),
+                };
+            }
+        }
+    }
+
+    fn finish_reload(&mut self, now: Moment) {
+        let Some(roll) = self.reload.roll.take() else { return };
+        let Roll {
+            to,
+            policy,
+            tickets,
+            direction,
+        } = roll;
+        let outcome = match direction {
+            Direction::Forward => {
+                self.actions.push(Action::Forget {
+                    generation: self.generation,
+                });
+                self.generation = to;
+                self.policy = policy;
+                self.target = policy.workers;
+                self.breaker.reset();
+                self.slots
+                    .iter_mut()
+                    .filter(|slot| matches!(slot.place, Place::Parked))
+                    .for_each(unpark);
+                info!(generation = to.number(), "reload completed");
+                Ok(to)
+            }
+            Direction::Back { reason, failed, .. } => {
+                self.actions.push(Action::Forget { generation: failed });
+                warn!(generation = to.number(), "former generation runs everywhere again");
+                Err(reason)
+            }
+        };
+        self.actions.push(Action::ReloadEnded { tickets, outcome });
+        self.refill_vacated(now);
+        if let Some(Waiting { policy, tickets }) = self.reload.waiting.take() {
+            self.start_reload(now, policy, tickets);
+        }
+    }
+
+    /// Nobody needs to wait any longer.
+    pub(super) fn abandon_reload(&mut self, reason: &str) {
+        let running = self.reload.roll.take().map(|roll| roll.tickets);
+        let waiting = self.reload.waiting.take().map(|waiting| waiting.tickets);
+        if running.is_some() || waiting.is_some() {
+            let tickets = running.into_iter().chain(waiting).flatten().collect();
+            self.actions.push(Action::ReloadEnded {
+                tickets,
+                outcome: Err(reason.to_owned()),
+            });
+        }
+    }
+}
+
+fn unpark(slot: &mut Slot) {
+    slot.place = Place::Backoff { until: Moment::ZERO };
+}

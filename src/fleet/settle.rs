@@ -1,0 +1,256 @@
+//! Bringing everything up to date after each event: deadlines, slots, breaker, respawns, steering.
+
+use super::breaker::jitter;
+use super::machine::{Fleet, Phase, Seat, saturating_ms};
+use super::slot::{Place, Slot, State};
+use super::{
+    Action, BACKOFF_MAX, HUNG_AFTER, HUNG_TOGETHER_AFTER, LAG_AFTER, Moment, PROBE_STABLE_AFTER, RETIRE_SETTLE, SlotId,
+    WorkerId,
+};
+use tracing::{error, info, warn};
+
+impl Fleet {
+    pub(super) fn settle(&mut self, now: Moment) {
+        self.expire(now);
+        if matches!(self.phase, Phase::Booting { .. } | Phase::Serving) {
+            self.resize(now);
+            self.advance_reload(now);
+            self.govern(now);
+            self.refill(now);
+            self.steer();
+            self.announce_serving(now);
+        }
+        self.end_if_empty();
+    }
+
+    /// More than half of the serving workers are silent: the host is, not they.
+    pub(super) fn hung_after(&self) -> std::time::Duration {
+        let lagging = |slot: &&Slot| slot.current().is_some_and(|w| matches!(w.state, State::Lagging { .. }));
+        let silent = self.slots.iter().filter(lagging).count();
+        if silent >= 2 && silent * 2 > self.active() {
+            HUNG_TOGETHER_AFTER
+        } else {
+            HUNG_AFTER
+        }
+    }
+
+    fn expire(&mut self, now: Moment) {
+        let hung_after = self.hung_after();
+        let mut late = Vec::new();
+        for slot in &mut self.slots {
+            let number = slot.id.number();
+            for worker in slot.workers_mut() {
+                let silent = now.saturating_sub(worker.beat_at);
+                match worker.state {
+                    State::Ready { .. } if silent >= LAG_AFTER => {
+                        worker.state = State::Lagging { since: now };
+                        warn!(
+                            slot = number,
+                            pid = worker.pid,
+                            silent_ms = saturating_ms(silent),
+                            "worker lags"
+                        );
+                    }
+                    State::Lagging { since } if silent < LAG_AFTER => {
+                        let lagged_ms = saturating_ms(now.saturating_sub(since));
+                        worker.state = State::Ready { since: now };
+                        info!(slot = number, pid = worker.pid, lagged_ms, "worker beats again");
+                    }
+                    State::Lagging { .. } if silent >= hung_after => {
+                        error!(
+                            slot = number,
+                            pid = worker.pid,
+                            silent_ms = saturating_ms(silent),
+                            "worker hung"
+                        );
+                        worker.aborting(now);
+                        self.actions.push(Action::Abort { worker: worker.id });
+                    }
+                    State::Booting { deadline } if now >= deadline => late.push(worker.id),
+                    State::Aborting { kill_at: deadline }
+                    | State::Draining { deadline }
+                    | State::Stopping { deadline }
+                        if now >= deadline =>
+                    {
+                        warn!(
+                            slot = number,
+                            pid = worker.pid,
+                            state = worker.state.name(),
+                            "worker killed at its deadline"
+                        );
+                        worker.state = State::Killed;
+                        self.actions.push(Action::Kill { worker: worker.id });
+                    }
+                    State::Aborting { .. }
+                    | State::Booting { .. }
+                    | State::Draining { .. }
+                    | State::Killed
+                    | State::Lagging { .. }
+                    | State::Ready { .. }
+                    | State::Stopping { .. } => {}
+                }
+            }
+        }
+        for id in late {
+            self.boot_timed_out(now, id);
+        }
+    }
+
+    fn boot_timed_out(&mut self, now: Moment, id: WorkerId) {
+        let Some((slot_id, seat)) = self.seat(id) else { return };
+        let reason = format!("not ready within {} ms", self.policy.boot_timeout.as_millis());
+        let Some(worker) = self.worker_mut(id) else { return };
+        error!(
+            slot = slot_id.number(),
+            pid = worker.pid,
+            reason,
+            "worker boots too long"
+        );
+        worker.failure.get_or_insert_with(|| reason.clone());
+        worker.aborting(now);
+        self.actions.push(Action::Abort { worker: id });
+        if seat == Seat::Incoming {
+            if let Some(slot) = self.slot_mut(slot_id) {
+                let worker = slot.incoming.take();
+                slot.leaving.extend(worker);
+            }
+            self.incoming_failed(now, slot_id, &reason);
+        }
+    }
+
+    /// Opens missing slots, retires those beyond the target, closes empty ones from the top.
+    fn resize(&mut self, now: Moment) {
+        while self.slots.len() < usize::from(self.target) {
+            let Ok(number) = u16::try_from(self.slots.len()) else {
+                break;
+            };
+            let mut slot = Slot::new(SlotId::new(number), self.generation);
+            slot.place = Place::Backoff { until: now };
+            self.actions.push(Action::Open { slot: slot.id });
+            self.slots.push(slot);
+        }
+        for index in 0..self.slots.len() {
+            let retiring = index >= usize::from(self.target);
+            let Some(slot) = self.slots.get_mut(index) else { break };
+            if !retiring {
+                if slot.retire_at.take().is_some() && matches!(slot.place, Place::Empty) {
+                    slot.place = Place::Backoff { until: now };
+                }
+                continue;
+            }
+            let retire_at = *slot.retire_at.get_or_insert(now + RETIRE_SETTLE);
+            if let Some(mut worker) = slot.incoming.take() {
+                let told = worker.stopping(now).then_some(Action::Send {
+                    worker: worker.id,
+                    message: boot::ToWorker::Stop,
+                });
+                self.actions.extend(told);
+                slot.leaving.push(worker);
+            }
+            if now >= retire_at || !slot.active() {
+                self.unseat(now, SlotId::new(u16::try_from(index).unwrap_or(u16::MAX)));
+            }
+        }
+        while self.slots.len() > usize::from(self.target)
+            && let Some(slot) = self.slots.last()
+            && slot.workers().next().is_none()
+        {
+            self.actions.push(Action::Close { slot: slot.id });
+            self.slots.pop();
+        }
+    }
+
+    /// While the breaker is open, exactly one vacant slot is retried, at the cap.
+    fn govern(&mut self, now: Moment) {
+        if !self.breaker.is_open() {
+            return;
+        }
+        let probe = self
+            .breaker
+            .probe
+            .and_then(|id| self.slots.iter().find(|slot| slot.id == id));
+        let recovered = probe.and_then(Slot::current).is_some_and(|worker| match worker.state {
+            State::Ready { since } => now >= since + PROBE_STABLE_AFTER,
+            State::Aborting { .. }
+            | State::Booting { .. }
+            | State::Draining { .. }
+            | State::Killed
+            | State::Lagging { .. }
+            | State::Stopping { .. } => false,
+        });
+        if recovered {
+            info!("crash loop is over");
+            self.breaker.reset();
+            for slot in &mut self.slots {
+                if matches!(slot.place, Place::Parked) {
+                    slot.place = Place::Backoff {
+                        until: now + jitter(&mut self.rng),
+                    };
+                }
+            }
+            return;
+        }
+        let probing = probe.is_some_and(|slot| !matches!(slot.place, Place::Empty | Place::Parked));
+        if !probing {
+            self.breaker.probe = None;
+        }
+        for slot in &mut self.slots {
+            let vacant = matches!(slot.place, Place::Backoff { .. } | Place::Parked);
+            if !vacant || self.breaker.probe == Some(slot.id) {
+                continue;
+            }
+            if self.breaker.probe.is_none() {
+                self.breaker.probe = Some(slot.id);
+                let wait = BACKOFF_MAX.mul_f64(0.5 + self.rng.f64() / 2.0);
+                slot.place = Place::Backoff { until: now + wait };
+                warn!(
+                    slot = slot.id.number(),
+                    wait_ms = saturating_ms(wait),
+                    "degraded: this slot probes"
+                );
+            } else {
+                slot.place = Place::Parked;
+            }
+        }
+    }
+
+    /// Spawns what is due.
+    fn refill(&mut self, now: Moment) {
+        for index in 0..self.slots.len() {
+            let Some(slot) = self.slots.get(index) else { break };
+            let due = matches!(slot.place, Place::Backoff { until } if now >= until);
+            if due && slot.incoming.is_none() && slot.retire_at.is_none() {
+                let (id, generation) = (slot.id, slot.generation);
+                let boot_timeout = self.policy.boot_timeout;
+                let worker = self.spawn(now, id, generation, boot_timeout);
+                if let Some(slot) = self.slots.get_mut(index) {
+                    slot.place = Place::Filled(worker);
+                }
+            }
+        }
+    }
+
+    fn steer(&mut self) {
+        let slots: Vec<SlotId> = self
+            .slots
+            .iter()
+            .filter(|slot| slot.steerable())
+            .map(|slot| slot.id)
+            .collect();
+        if slots != self.steered {
+            self.steered.clone_from(&slots);
+            self.actions.push(Action::Steer { slots });
+        }
+    }
+
+    fn announce_serving(&mut self, now: Moment) {
+        let Phase::Booting { first_ready: Some(at) } = self.phase else {
+            return;
+        };
+        let full = self.active() >= usize::from(self.target);
+        if full || self.breaker.is_open() || now >= at + self.policy.boot_timeout {
+            self.phase = Phase::Serving;
+            self.actions.push(Action::Serving);
+        }
+    }
+}

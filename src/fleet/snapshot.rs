@@ -1,0 +1,91 @@
+//! What `status` shows of the fleet.
+
+use super::machine::{Fleet, Phase};
+use super::slot::{Place, Slot, Worker};
+
+/// The fleet at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Snapshot {
+    /// The current generation.
+    pub(crate) generation: u64,
+    /// `booting`, `serving`, `degraded`, `reloading` or `stopping`.
+    pub(crate) state: &'static str,
+    /// One for each process, and one for each slot without any.
+    pub(crate) rows: Vec<Row>,
+}
+
+/// One process, or a slot without one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Row {
+    /// Number of the slot.
+    pub(crate) slot: u16,
+    /// The process, if any.
+    pub(crate) pid: Option<i32>,
+    /// What it runs, or what its next worker will run.
+    pub(crate) generation: u64,
+    /// A worker's state, or `backoff`, `parked`, `empty`.
+    pub(crate) state: &'static str,
+    /// Open connections.
+    pub(crate) connections: u64,
+    /// Sessions held.
+    pub(crate) sessions: u64,
+    /// How often the slot's worker ended without being asked to.
+    pub(crate) restarts: u64,
+    /// How the slot's last worker ended.
+    pub(crate) last_exit: Option<String>,
+}
+
+impl Fleet {
+    /// What `status` shows.
+    #[must_use]
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let state = match self.phase {
+            Phase::Stopping(_) | Phase::Ended => "stopping",
+            Phase::Booting { .. } | Phase::Serving | Phase::Waiting if self.reload.is_running() => "reloading",
+            Phase::Booting { .. } | Phase::Serving | Phase::Waiting if self.breaker.is_open() => "degraded",
+            Phase::Booting { .. } | Phase::Waiting => "booting",
+            Phase::Serving => "serving",
+        };
+        let rows = self.slots.iter().flat_map(rows).collect();
+        Snapshot {
+            generation: self.generation.number(),
+            state,
+            rows,
+        }
+    }
+}
+
+fn rows(slot: &Slot) -> Vec<Row> {
+    let mut rows: Vec<Row> = slot.workers().map(|worker| row(slot, worker)).collect();
+    if rows.is_empty() {
+        let state = match slot.place {
+            Place::Backoff { .. } => "backoff",
+            Place::Parked => "parked",
+            Place::Empty | Place::Filled(_) => "empty",
+        };
+        rows.push(Row {
+            slot: slot.id.number(),
+            pid: None,
+            generation: slot.generation.number(),
+            state,
+            connections: 0,
+            sessions: 0,
+            restarts: slot.restarts,
+            last_exit: slot.last_exit.clone(),
+        });
+    }
+    rows
+}
+
+fn row(slot: &Slot, worker: &Worker) -> Row {
+    Row {
+        slot: slot.id.number(),
+        pid: worker.pid,
+        generation: worker.generation.number(),
+        state: worker.state.name(),
+        connections: worker.beat.connections,
+        sessions: worker.beat.sessions,
+        restarts: slot.restarts,
+        last_exit: slot.last_exit.clone(),
+    }
+}

@@ -1,0 +1,148 @@
+//! Stopping: of one worker, and of the whole fleet.
+
+use super::machine::{Fleet, Phase};
+use super::slot::{Place, Slot, State, Worker};
+use super::{Action, KILL_MARGIN, Moment, Pace, SlotId};
+use boot::{Exit, ToWorker};
+use std::time::Duration;
+use tracing::{info, warn};
+
+/// A stop in progress.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Stop {
+    level: Level,
+    code: Exit,
+    reason: Option<String>,
+}
+
+/// How hard; only ever grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Level {
+    Graceful,
+    Fast,
+    Kill,
+}
+
+impl Fleet {
+    /// Asked to stop, or asked again.
+    pub(super) fn stop(&mut self, now: Moment, pace: Pace) {
+        let (level, code, reason) = match (&self.phase, pace) {
+            (Phase::Ended, _) => return,
+            (Phase::Stopping(stop), _) => {
+                let level = if stop.level == Level::Graceful {
+                    Level::Fast
+                } else {
+                    Level::Kill
+                };
+                (level, stop.code, stop.reason.clone())
+            }
+            (Phase::Booting { .. } | Phase::Serving | Phase::Waiting, Pace::Graceful) => {
+                (Level::Graceful, Exit::Done, None)
+            }
+            (Phase::Booting { .. } | Phase::Serving | Phase::Waiting, Pace::Fast) => (Level::Fast, Exit::Done, None),
+        };
+        info!(?level, "fleet stops");
+        self.enter_stop(now, Stop { level, code, reason });
+    }
+
+    /// It makes no sense to go on.
+    pub(super) fn give_up(&mut self, now: Moment, code: Exit, reason: String) {
+        self.enter_stop(
+            now,
+            Stop {
+                level: Level::Fast,
+                code,
+                reason: Some(reason),
+            },
+        );
+    }
+
+    fn enter_stop(&mut self, now: Moment, stop: Stop) {
+        let level = stop.level;
+        self.phase = Phase::Stopping(stop);
+        self.abandon_reload("the supervisor stops");
+        let grace = self.policy.grace;
+        for slot in &mut self.slots {
+            if !matches!(slot.place, Place::Filled(_)) {
+                slot.place = Place::Empty;
+            }
+            for worker in slot.workers_mut() {
+                let action = match level {
+                    Level::Graceful if worker.state.active() => Some(drain(worker, now, grace)),
+                    Level::Graceful if matches!(worker.state, State::Draining { .. }) => None,
+                    Level::Graceful | Level::Fast => stop_now(worker, now),
+                    Level::Kill => {
+                        worker.state = State::Killed;
+                        Some(Action::Kill { worker: worker.id })
+                    }
+                };
+                self.actions.extend(action);
+            }
+        }
+    }
+
+    /// The worker in the place of this slot is to go: it drains if it serves, stops otherwise.
+    pub(super) fn unseat(&mut self, now: Moment, id: SlotId) {
+        let grace = self.policy.grace;
+        let Some(slot) = self.slots.iter_mut().find(|slot| slot.id == id) else {
+            return;
+        };
+        if let Place::Filled(mut worker) = std::mem::replace(&mut slot.place, Place::Empty) {
+            let action = if worker.state.active() {
+                Some(drain(&mut worker, now, grace))
+            } else {
+                stop_now(&mut worker, now)
+            };
+            self.actions.extend(action);
+            slot.leaving.push(worker);
+        }
+    }
+
+    /// Whoever still drains from an earlier reload is stopped: no third generation stays alive.
+    pub(super) fn hurry_leaving(&mut self, now: Moment) {
+        for slot in &mut self.slots {
+            for worker in &mut slot.leaving {
+                if worker.generation != self.generation
+                    && let Some(action) = stop_now(worker, now)
+                {
+                    warn!(
+                        slot = slot.id.number(),
+                        pid = worker.pid,
+                        "worker of an old generation is cut short"
+                    );
+                    self.actions.push(action);
+                }
+            }
+        }
+    }
+
+    /// When the last worker is reaped, the fleet ends.
+    pub(super) fn end_if_empty(&mut self) {
+        let Phase::Stopping(stop) = &self.phase else { return };
+        if self.slots.iter().flat_map(Slot::workers).next().is_none() {
+            self.actions.push(Action::Exit {
+                code: stop.code,
+                reason: stop.reason.clone(),
+            });
+            self.phase = Phase::Ended;
+        }
+    }
+}
+
+fn drain(worker: &mut Worker, now: Moment, grace: Duration) -> Action {
+    worker.state = State::Draining {
+        deadline: now + grace + KILL_MARGIN,
+    };
+    let grace_ms = super::machine::saturating_ms(grace);
+    Action::Send {
+        worker: worker.id,
+        message: ToWorker::Drain { grace_ms },
+    }
+}
+
+fn stop_now(worker: &mut Worker, now: Moment) -> Option<Action> {
+    worker.stopping(now).then_some(Action::Send {
+        worker: worker.id,
+        message: ToWorker::Stop,
+    })
+}

@@ -1,0 +1,13 @@
+//! The supervisor of anyworker: holds the listeners, starts the workers, keeps them running and
+//! replaces them without anybody noticing. `LIFECYCLE.md` beside this file draws how.
+
+mod cli;
+mod config;
+mod control;
+mod fleet;
+mod reactor;
+mod run;
+mod sys;
+
+pub use cli::{Worker, main};
+pub use sys::spawn::Inherited;

@@ -1,0 +1,174 @@
+//! What the fleet asks for, done.
+
+use super::process::{Gone, Process};
+use super::{Reactor, banner};
+use crate::control::protocol::Answer;
+use crate::fleet::{Action, End, Event, Generation, Moment, SlotId, Ticket, WorkerId};
+use crate::sys::forensics;
+use crate::sys::spawn::{Order, spawn};
+use boot::{Exit, Incarnation, Setup, ToWorker};
+use nix::sys::signal::Signal;
+use tracing::{error, info};
+
+impl Reactor {
+    pub(super) fn act(&mut self, now: Moment, action: Action) {
+        match action {
+            Action::Abort { worker } => {
+                if let Some(process) = self.processes.get(worker) {
+                    forensics::log(process.slot.number(), process.pid);
+                }
+                self.kill(worker, Signal::SIGABRT);
+            }
+            Action::Adopt { generation } => match self.candidate.take() {
+                Some(spec) => {
+                    self.specs.insert(generation, spec);
+                }
+                None => error!(
+                    generation = generation.number(),
+                    "no configuration waits for this generation"
+                ),
+            },
+            Action::AnnounceGone { worker, slot } => self.announce_gone(worker, slot),
+            Action::Close { slot } => {
+                self.listeners.close_last();
+                info!(slot = slot.number(), "slot closed");
+            }
+            Action::Exit { code, reason } => self.fleet_ended(code, reason),
+            Action::Forget { generation } => {
+                self.specs.remove(&generation);
+            }
+            Action::Kill { worker } => self.kill(worker, Signal::SIGKILL),
+            Action::Open { slot } => self.open(slot),
+            Action::ReloadEnded { tickets, outcome } => self.reload_ended(now, &tickets, outcome),
+            Action::ReloadStarted => self.notifier.reloading(),
+            Action::Send { worker, message } => self.send(worker, &message),
+            Action::Serving => self.serving(),
+            Action::Spawn {
+                worker,
+                slot,
+                generation,
+                workers,
+            } => match self.start(worker, slot, generation, workers) {
+                Ok(pid) => self.pending.push_back(Event::Spawned { worker, pid }),
+                Err(reason) => {
+                    error!(slot = slot.number(), reason, "worker not spawned");
+                    self.pending.push_back(Event::SpawnFailed { worker, reason });
+                }
+            },
+            Action::Steer { slots } => self.listeners.steer(&slots),
+        }
+    }
+
+    fn start(&mut self, worker: WorkerId, slot: SlotId, generation: Generation, workers: u16) -> Result<i32, String> {
+        let spec = self
+            .specs
+            .get(&generation)
+            .ok_or_else(|| format!("generation {generation} is forgotten"))?;
+        if self.listeners.of(slot).is_empty() {
+            self.listeners.open().map_err(|error| error.to_string())?;
+        }
+        let listeners = self.listeners.of(slot);
+        let incarnation = Incarnation::new(&self.instance, slot.number(), worker.number());
+        let setup = Setup {
+            slot: slot.number(),
+            generation: generation.number(),
+            incarnation: incarnation.clone(),
+            workers,
+            listeners: u16::try_from(listeners.len()).unwrap_or(u16::MAX),
+            settings: spec.config.settings.clone(),
+        };
+        let order = Order {
+            binary: &spec.binary,
+            setup: &setup,
+            listeners,
+            identity: spec.identity.as_ref(),
+        };
+        let spawned = spawn(&order).map_err(|error| error.to_string())?;
+        info!(
+            slot = slot.number(),
+            generation = generation.number(),
+            pid = spawned.pid,
+            "worker spawned"
+        );
+        self.processes
+            .insert(worker, Process::new(spawned.pid, slot, incarnation, spawned.control));
+        Ok(spawned.pid)
+    }
+
+    fn open(&mut self, slot: SlotId) {
+        match self.listeners.open() {
+            Ok(()) => info!(slot = slot.number(), "slot opened"),
+            // Tried again with the slot's first worker.
+            Err(error) => error!(slot = slot.number(), %error, "slot not opened"),
+        }
+    }
+
+    fn announce_gone(&mut self, worker: WorkerId, slot: SlotId) {
+        let Some(process) = self.processes.remove(worker) else {
+            // It never had a process.
+            return tracing::debug!(slot = slot.number(), worker = worker.number(), "nobody to announce");
+        };
+        let message = ToWorker::WorkerGone {
+            incarnation: process.incarnation,
+        };
+        for other in self.processes.ids() {
+            self.send(other, &message);
+        }
+    }
+
+    fn send(&mut self, worker: WorkerId, message: &ToWorker) {
+        if self.processes.send(worker, message) {
+            self.pending.push_back(Event::HungUp { worker });
+        }
+    }
+
+    fn kill(&mut self, worker: WorkerId, signal: Signal) {
+        if self.processes.signal(worker, signal) == Err(Gone) {
+            error!(worker = worker.number(), %signal, "worker vanished unseen");
+            self.pending.push_back(Event::Exited {
+                worker,
+                end: End::Signal(signal as i32),
+            });
+        }
+    }
+
+    fn fleet_ended(&mut self, code: Exit, reason: Option<String>) {
+        match reason {
+            Some(reason) => error!(code = code.code(), reason, "fleet ended"),
+            None => info!("fleet ended"),
+        }
+        self.verdict = Some(code);
+    }
+
+    fn reload_ended(&mut self, now: Moment, tickets: &[Ticket], outcome: Result<Generation, String>) {
+        let (answer, status) = match outcome {
+            Ok(generation) => {
+                let line = format!("generation {generation} serves");
+                (Answer::done(line.clone()), line)
+            }
+            Err(reason) => {
+                let line = format!("reload failed: {reason}");
+                (
+                    Answer::refused(vec![line.clone(), "the former generation goes on serving".to_owned()]),
+                    line,
+                )
+            }
+        };
+        for Ticket(client) in tickets {
+            self.server.answer(now, *client, &answer);
+        }
+        if !self.fleet.is_stopping() {
+            // systemd knows no failed reload: the status line tells.
+            self.notifier.ready(&status);
+        }
+    }
+
+    fn serving(&self) {
+        let status = self.status();
+        self.notifier
+            .ready(&format!("serving with {} workers", status.workers.len()));
+        if let Some(spec) = self.specs.values().next() {
+            banner::show(&spec.config, &status, self.listeners.addresses(), self.server.path());
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! What a generation is made of: a checked configuration and a binary.
+
+use crate::config::{self, Config, Sources};
+use crate::fleet::Policy;
+use crate::sys::spawn::Binary;
+use crate::sys::user::{self, Identity};
+use std::path::Path;
+
+/// A generation that can be spawned from.
+#[derive(Debug)]
+pub(crate) struct Spec {
+    pub(crate) config: Config,
+    pub(crate) binary: Binary,
+    /// Whom its workers become.
+    pub(crate) identity: Option<Identity>,
+}
+
+impl Spec {
+    /// Reads everything anew, with the binary that is on disk now; or every fault, one a line.
+    pub(crate) fn load(sources: &Sources, binary: &Path) -> Result<Self, Vec<String>> {
+        let config = config::load(sources).map_err(|faults| faults.lines().collect::<Vec<_>>())?;
+        let identity = user::resolve(config.workers.user.as_deref()).map_err(|error| vec![error.to_string()])?;
+        let binary = Binary::open(binary).map_err(|error| {
+            vec![format!(
+                "binary: {}: {error}; install it again, or restart",
+                binary.display()
+            )]
+        })?;
+        Ok(Self {
+            config,
+            binary,
+            identity,
+        })
+    }
+
+    /// What it says about the fleet.
+    pub(crate) fn policy(&self) -> Policy {
+        let workers = &self.config.workers;
+        Policy {
+            workers: workers.count,
+            grace: workers.grace,
+            boot_timeout: workers.boot_timeout,
+        }
+    }
+
+    /// What a reload cannot change, with what to do instead.
+    pub(crate) fn unreloadable(&self, next: &Self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut compare = |key: &str, now: String, then: String| {
+            if now != then {
+                faults.push(format!("{key}: a change from {now} to {then} needs a restart"));
+            }
+        };
+        let (old, new) = (&self.config, &next.config);
+        compare(
+            "listen.address",
+            format!("{:?}", old.listen),
+            format!("{:?}", new.listen),
+        );
+        compare(
+            "runtime.directory",
+            old.runtime_directory.display().to_string(),
+            new.runtime_directory.display().to_string(),
+        );
+        compare(
+            "redis.managed",
+            old.managed_redis.to_string(),
+            new.managed_redis.to_string(),
+        );
+        if old.managed_redis {
+            compare(
+                "workers.user",
+                name(self.identity.as_ref()),
+                name(next.identity.as_ref()),
+            );
+        }
+        faults
+    }
+}
+
+fn name(identity: Option<&Identity>) -> String {
+    identity.map_or_else(
+        || "the supervisor's own user".to_owned(),
+        |identity| format!("uid {}", identity.uid),
+    )
+}

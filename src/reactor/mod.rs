@@ -1,0 +1,476 @@
+//! The shell around the fleet: one thread, one poll(2) over signals, workers, the control socket
+//! and the next deadline. It never waits for a worker, and after boot it never panics: an
+//! impossible event is logged and ignored.
+
+mod act;
+mod banner;
+mod generation;
+mod process;
+
+use crate::config::Sources;
+use crate::control::protocol::{Answer, Request, Status};
+use crate::control::server::Server;
+use crate::fleet::{Event, Fleet, Generation, Moment, Pace, Ticket, WorkerId};
+use crate::sys::listener::Listeners;
+use crate::sys::notify::Notifier;
+use crate::sys::reap::reap;
+use crate::sys::redis::{ManagedRedis, Turn};
+use crate::sys::runtime::Runtime;
+use crate::sys::signals::{Caught, Signals};
+use boot::Exit;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
+use process::Processes;
+use std::collections::{BTreeMap, VecDeque};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use tracing::{error, info, warn};
+
+pub(crate) use generation::Spec;
+
+/// The loop came round so much later than it should have: the host or we were stopped.
+const LATE_AFTER: Duration = Duration::from_millis(500);
+/// The loop comes round at least so often.
+const IDLE_MAX: Duration = Duration::from_secs(1);
+/// Signals handled before the others have their turn.
+const SIGNALS_PER_TURN: usize = 64;
+
+/// Everything that was prepared before the first worker.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) sources: Sources,
+    /// Where the binary of the next generation is looked for.
+    pub(crate) binary: PathBuf,
+    pub(crate) spec: Spec,
+    pub(crate) runtime: Runtime,
+    pub(crate) listeners: Listeners,
+    pub(crate) signals: Signals,
+    pub(crate) server: Server,
+    pub(crate) redis: Option<ManagedRedis>,
+    pub(crate) notifier: Notifier,
+}
+
+/// The supervisor at work.
+#[derive(Debug)]
+pub(crate) struct Reactor {
+    started: Instant,
+    /// The random name of this run, the first part of every incarnation.
+    instance: String,
+    sources: Sources,
+    binary: PathBuf,
+    fleet: Fleet,
+    /// What can still be spawned from.
+    specs: BTreeMap<Generation, Spec>,
+    /// Accepted, and not yet a generation.
+    candidate: Option<Spec>,
+    processes: Processes,
+    listeners: Listeners,
+    signals: Signals,
+    server: Server,
+    redis: Option<ManagedRedis>,
+    notifier: Notifier,
+    watchdog_at: Option<Moment>,
+    /// By when the loop ought to have come round.
+    due: Moment,
+    /// What the fleet has to hear, caused by what it asked for.
+    pending: VecDeque<Event>,
+    begun: bool,
+    /// The fleet has ended; Redis may not have.
+    verdict: Option<Exit>,
+    /// Held for the lock.
+    _runtime: Runtime,
+}
+
+/// What became ready.
+#[derive(Clone, Copy, Debug)]
+enum Source {
+    Client(u64),
+    ControlSocket,
+    Signals,
+    Worker(WorkerId),
+}
+
+impl Reactor {
+    /// Takes everything over; nothing is spawned yet.
+    pub(crate) fn new(parts: Parts) -> Self {
+        let Parts {
+            sources,
+            binary,
+            spec,
+            runtime,
+            listeners,
+            signals,
+            server,
+            redis,
+            notifier,
+        } = parts;
+        let seed = fastrand::u64(..);
+        let instance: String = std::iter::repeat_with(fastrand::alphanumeric).take(8).collect();
+        info!(
+            instance,
+            seed,
+            pid = std::process::id(),
+            version = env!("CARGO_PKG_VERSION"),
+            "supervisor starts"
+        );
+        for notice in &spec.config.notices {
+            warn!(notice, "configuration notice");
+        }
+        Self {
+            started: Instant::now(),
+            instance: instance.to_lowercase(),
+            sources,
+            binary,
+            fleet: Fleet::new(spec.policy(), seed),
+            specs: BTreeMap::from([(Generation::FIRST, spec)]),
+            candidate: None,
+            processes: Processes::default(),
+            listeners,
+            signals,
+            server,
+            redis,
+            watchdog_at: notifier.watchdog_every,
+            notifier,
+            due: Moment::ZERO,
+            pending: VecDeque::new(),
+            begun: false,
+            verdict: None,
+            _runtime: runtime,
+        }
+    }
+
+    /// Runs until everything has ended.
+    pub(crate) fn run(mut self) -> Exit {
+        loop {
+            self.turn();
+            if let Some(exit) = self.ended() {
+                info!(code = exit.code(), "supervisor ends");
+                return exit;
+            }
+            for (source, flags) in self.wait() {
+                self.dispatch(source, flags);
+            }
+        }
+    }
+
+    // === time ===
+
+    fn now(&self) -> Moment {
+        self.started.elapsed()
+    }
+
+    /// Does what is due.
+    fn turn(&mut self) {
+        let now = self.now();
+        self.server.expire(now);
+        let accepts = match &mut self.redis {
+            Some(redis) => redis.turn(now) == Turn::Accepts,
+            None => !self.begun,
+        };
+        if accepts && !self.begun {
+            self.begun = true;
+            self.feed(Event::Begin);
+        } else {
+            self.feed(Event::Tick);
+        }
+        if self.watchdog_at.is_some_and(|at| now >= at) {
+            self.watchdog_at = self.notifier.watchdog_every.map(|every| now + every);
+            // A fleet of which nobody serves gets no food, except at boot and on the way out.
+            let state = self.fleet.snapshot().state;
+            if self.fleet.active() > 0 || matches!(state, "booting" | "stopping") {
+                self.notifier.feed_watchdog();
+            }
+        }
+    }
+
+    fn ended(&mut self) -> Option<Exit> {
+        let exit = self.verdict?;
+        let now = self.now();
+        match &mut self.redis {
+            Some(redis) => {
+                redis.stop(now);
+                redis.is_stopped().then_some(exit)
+            }
+            None => Some(exit),
+        }
+    }
+
+    fn wait(&mut self) -> Vec<(Source, PollFlags)> {
+        let now = self.now();
+        let redis = self.redis.as_ref().and_then(ManagedRedis::deadline);
+        let deadlines = [self.fleet.deadline(), redis, self.server.deadline(), self.watchdog_at];
+        let due = deadlines
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(Moment::MAX)
+            .clamp(now, now + IDLE_MAX);
+        self.due = due;
+        // Rounded up: waking before the deadline would only spin.
+        let timeout = PollTimeout::try_from(due.saturating_sub(now) + Duration::from_micros(999));
+        let mut sources = vec![Source::Signals];
+        let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        if let Some(listener) = self.server.listener() {
+            sources.push(Source::ControlSocket);
+            fds.push(PollFd::new(listener, PollFlags::POLLIN));
+        }
+        for (worker, fd, write) in self.processes.wires() {
+            sources.push(Source::Worker(worker));
+            let flags = if write {
+                PollFlags::POLLIN | PollFlags::POLLOUT
+            } else {
+                PollFlags::POLLIN
+            };
+            fds.push(PollFd::new(fd, flags));
+        }
+        for (id, fd, interest) in self.server.clients() {
+            sources.push(Source::Client(id));
+            fds.push(PollFd::new(
+                fd,
+                if interest.write {
+                    PollFlags::POLLOUT
+                } else {
+                    PollFlags::POLLIN
+                },
+            ));
+        }
+        match poll(&mut fds, timeout.unwrap_or(PollTimeout::ZERO)) {
+            Ok(0) | Err(Errno::EINTR) => Vec::new(),
+            Ok(_) => {
+                let flags = fds.iter().map(|fd| fd.revents().unwrap_or(PollFlags::empty()));
+                sources
+                    .into_iter()
+                    .zip(flags)
+                    .filter(|(_, flags)| !flags.is_empty())
+                    .collect()
+            }
+            Err(errno) => {
+                error!(%errno, "poll");
+                Vec::new()
+            }
+        }
+    }
+
+    // === events ===
+
+    /// Tells the fleet, and does what it says.
+    fn feed(&mut self, event: Event) {
+        let now = self.now();
+        if now > self.due + LATE_AFTER {
+            let by = now.saturating_sub(self.due);
+            warn!(
+                late_ms = u64::try_from(by.as_millis()).unwrap_or(u64::MAX),
+                "supervisor ran late"
+            );
+            self.pending.push_back(Event::Late { by });
+        }
+        self.due = self.due.max(now);
+        self.pending.push_back(event);
+        let stopping = self.fleet.is_stopping();
+        while let Some(event) = self.pending.pop_front() {
+            for action in self.fleet.step(now, event) {
+                self.act(now, action);
+            }
+        }
+        if !stopping && self.fleet.is_stopping() {
+            self.notifier.stopping();
+        }
+    }
+
+    fn dispatch(&mut self, source: Source, flags: PollFlags) {
+        match source {
+            Source::Client(id) if flags.contains(PollFlags::POLLOUT) => self.server.write(id),
+            Source::Client(id) => {
+                if let Some(request) = self.server.read(id) {
+                    self.obey(id, request);
+                }
+            }
+            Source::ControlSocket => self.server.accept(self.started.elapsed()),
+            Source::Signals => self.read_signals(),
+            Source::Worker(worker) => self.hear(worker, flags),
+        }
+    }
+
+    fn hear(&mut self, worker: WorkerId, flags: PollFlags) {
+        let mut hung_up = flags.contains(PollFlags::POLLOUT) && self.processes.flush(worker);
+        let (messages, closed) = self.processes.receive(worker);
+        hung_up |= closed;
+        for message in messages {
+            self.feed(Event::Message { worker, message });
+        }
+        if hung_up {
+            self.feed(Event::HungUp { worker });
+        }
+    }
+
+    fn read_signals(&mut self) {
+        for _ in 0..SIGNALS_PER_TURN {
+            match self.signals.next() {
+                Ok(Some(caught)) => self.signalled(caught),
+                Ok(None) => return,
+                Err(errno) => return error!(%errno, "signals cannot be read"),
+            }
+        }
+    }
+
+    fn signalled(&mut self, caught: Caught) {
+        let Caught {
+            signal,
+            sender_pid,
+            sender_uid,
+        } = caught;
+        if signal == Signal::SIGCHLD {
+            return self.reap();
+        }
+        info!(%signal, sender_pid, sender_uid, "signal");
+        if signal == Signal::SIGHUP {
+            self.reload(None);
+        } else if matches!(signal, Signal::SIGINT | Signal::SIGTERM) {
+            self.feed(Event::Stop(Pace::Graceful));
+        } else if signal == Signal::SIGQUIT {
+            self.feed(Event::Stop(Pace::Fast));
+        } else if signal == Signal::SIGTTIN {
+            self.feed(Event::More);
+        } else if signal == Signal::SIGTTOU {
+            self.feed(Event::Fewer);
+        } else if signal == Signal::SIGUSR1 {
+            self.log_status();
+        } else {
+            warn!(%signal, "signal has no meaning yet");
+        }
+    }
+
+    fn reap(&mut self) {
+        for reaped in reap() {
+            let now = self.now();
+            if let Some(worker) = self.processes.by_pid(reaped.pid) {
+                // Its last words may still be in the socket.
+                self.hear(worker, PollFlags::empty());
+                self.feed(Event::Exited {
+                    worker,
+                    end: reaped.end,
+                });
+            } else if !self
+                .redis
+                .as_mut()
+                .is_some_and(|redis| redis.reaped(now, reaped.pid, reaped.end))
+            {
+                tracing::debug!(pid = reaped.pid, reason = %reaped.end, "stranger reaped");
+            }
+        }
+    }
+
+    fn log_status(&self) {
+        let Status { supervisor, workers } = self.status();
+        let state = supervisor.state;
+        info!(
+            state,
+            generation = supervisor.generation,
+            uptime_s = supervisor.uptime_s,
+            "status"
+        );
+        for worker in workers {
+            let (slot, pid, generation, state) = (worker.slot, worker.pid, worker.generation, worker.state);
+            let (connections, sessions, restarts) = (worker.connections, worker.sessions, worker.restarts);
+            info!(
+                slot,
+                pid, generation, state, connections, sessions, restarts, "status of a worker"
+            );
+        }
+    }
+
+    fn status(&self) -> Status {
+        Status::new(self.fleet.snapshot(), self.now())
+    }
+
+    // === requests ===
+
+    fn obey(&mut self, client: u64, request: Request) {
+        info!(?request, "control request");
+        let now = self.now();
+        match request {
+            Request::Reload { wait } => self.reload(Some((client, wait))),
+            Request::Scale { workers } => {
+                let alone = self
+                    .specs
+                    .values()
+                    .next_back()
+                    .is_some_and(|spec| spec.config.settings.redis.is_none());
+                let answer = if self.fleet.is_stopping() {
+                    Answer::refused(vec!["the supervisor stops".to_owned()])
+                } else if workers == 0 || workers > crate::fleet::SLOTS_MAX {
+                    let max = crate::fleet::SLOTS_MAX;
+                    Answer::refused(vec![format!("workers.count: {workers} is not within 1 to {max}")])
+                } else if alone && workers > 1 {
+                    Answer::refused(vec![
+                        "workers.count: without Redis there can be one worker only".to_owned(),
+                    ])
+                } else {
+                    self.feed(Event::Scale(workers));
+                    Answer::done(format!("{workers} slots from now on; `anyworker status` shows them"))
+                };
+                self.server.answer(now, client, &answer);
+            }
+            Request::Status => {
+                let answer = Answer {
+                    ok: true,
+                    lines: Vec::new(),
+                    status: Some(self.status()),
+                };
+                self.server.answer(now, client, &answer);
+            }
+            Request::Stop { fast } => {
+                let line = if fast { "stopping" } else { "draining" };
+                self.server.answer_and_hold(now, client, &Answer::done(line));
+                self.feed(Event::Stop(if fast { Pace::Fast } else { Pace::Graceful }));
+            }
+        }
+    }
+
+    /// Checks the configuration; if nothing is wrong with it, it waits to be the next generation.
+    fn reload(&mut self, client: Option<(u64, bool)>) {
+        let checked = Spec::load(&self.sources, &self.binary).and_then(|next| {
+            let faults = match self.specs.values().next() {
+                Some(current) => current.unreloadable(&next),
+                None => Vec::new(),
+            };
+            if faults.is_empty() { Ok(next) } else { Err(faults) }
+        });
+        let now = self.now();
+        match checked {
+            Err(faults) => {
+                for fault in &faults {
+                    error!(fault, "reload refused: nothing changes");
+                }
+                if let Some((client, _)) = client {
+                    self.server.answer(now, client, &Answer::refused(faults));
+                }
+            }
+            Ok(_) if self.fleet.is_stopping() => {
+                if let Some((client, _)) = client {
+                    self.server
+                        .answer(now, client, &Answer::refused(vec!["the supervisor stops".to_owned()]));
+                }
+            }
+            Ok(next) => {
+                let policy = next.policy();
+                self.candidate = Some(next);
+                let ticket = match client {
+                    Some((client, true)) => Some(Ticket(client)),
+                    Some((client, false)) => {
+                        self.server.answer(
+                            now,
+                            client,
+                            &Answer::done("reload accepted; `anyworker status` shows it"),
+                        );
+                        None
+                    }
+                    None => None,
+                };
+                self.feed(Event::Reload { ticket, policy });
+            }
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! `anyworker run`: prepares everything that can fail, then hands over to the reactor.
+
+use crate::config::{Config, Sources};
+use crate::control::server::Server;
+use crate::reactor::{Parts, Reactor, Spec};
+use crate::sys::listener::Listeners;
+use crate::sys::notify::Notifier;
+use crate::sys::reap;
+use crate::sys::redis::{self, ManagedRedis};
+use crate::sys::runtime::{Runtime, control_socket};
+use crate::sys::signals::Signals;
+use crate::sys::spawn::Binary;
+use boot::{Exit, Logging, RedisEndpoint};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use std::io::{self, Write};
+use std::path::PathBuf;
+use tracing::level_filters::LevelFilter;
+use tracing::warn;
+
+/// Why the supervisor cannot start: what to exit with, and one line per fault.
+#[derive(Debug)]
+struct Refusal {
+    exit: Exit,
+    lines: Vec<String>,
+}
+
+impl Refusal {
+    /// The configuration, or what it names, cannot work here.
+    fn config(fault: impl ToString) -> Self {
+        Self {
+            exit: Exit::Config,
+            lines: vec![fault.to_string()],
+        }
+    }
+
+    /// The system does not let us.
+    fn system(step: &str, error: impl ToString) -> Self {
+        Self {
+            exit: Exit::Internal,
+            lines: vec![format!("{step}: {}", error.to_string())],
+        }
+    }
+}
+
+/// Runs the supervisor until it has stopped.
+pub(crate) fn run(sources: Sources) -> Exit {
+    match prepare(sources) {
+        Ok(reactor) => reactor.run(),
+        Err(Refusal { exit, lines }) => {
+            for line in lines {
+                // Without standard error there is only the exit code.
+                if writeln!(io::stderr(), "anyworker: {line}").is_err() {
+                    break;
+                }
+            }
+            exit
+        }
+    }
+}
+
+fn prepare(sources: Sources) -> Result<Reactor, Refusal> {
+    // First of all: a signal that comes now is answered later, not lost.
+    let signals = Signals::block().map_err(|error| Refusal::system("blocking signals", error))?;
+    let binary = own_path().map_err(|error| Refusal::system("finding the own binary", error))?;
+    let mut spec = Spec::load(&sources, &binary).map_err(|lines| Refusal {
+        exit: Exit::Config,
+        lines,
+    })?;
+    // What runs now, even if another file has been installed under its name in the meantime.
+    spec.binary = Binary::running().map_err(|error| Refusal::system("opening /proc/self/exe", error))?;
+    start_logging(&spec.config.settings.logging);
+    reap::become_subreaper().map_err(|error| Refusal::system("becoming a subreaper", error))?;
+    raise_descriptor_limit();
+    let runtime = Runtime::claim(&spec.config.runtime_directory).map_err(Refusal::config)?;
+    if let Some(identity) = &spec.identity {
+        runtime.admit(identity).map_err(Refusal::config)?;
+    }
+    let listeners = Listeners::bind(&spec.config.listen, spec.config.workers.count).map_err(Refusal::config)?;
+    let redis = managed_redis(&spec, &runtime)?;
+    let socket = control_socket(runtime.directory());
+    let server = Server::bind(&socket)
+        .map_err(|error| Refusal::config(format!("runtime.directory: binding {}: {error}", socket.display())))?;
+    let notifier = Notifier::from_environment();
+    Ok(Reactor::new(Parts {
+        sources,
+        binary,
+        spec,
+        runtime,
+        listeners,
+        signals,
+        server,
+        redis,
+        notifier,
+    }))
+}
+
+fn managed_redis(spec: &Spec, runtime: &Runtime) -> Result<Option<ManagedRedis>, Refusal> {
+    let Config {
+        managed_redis,
+        settings,
+        ..
+    } = &spec.config;
+    let Some(endpoint) = settings
+        .redis
+        .as_ref()
+        .map(|redis| &redis.endpoint)
+        .filter(|_| *managed_redis)
+    else {
+        return Ok(None);
+    };
+    let RedisEndpoint::Unix { path } = endpoint else {
+        return Err(Refusal::config(
+            "redis.managed: a managed Redis is reached by its unix socket only",
+        ));
+    };
+    let program = redis::locate().map_err(Refusal::config)?;
+    let directory = runtime
+        .subdirectory("redis", spec.identity.as_ref())
+        .map_err(Refusal::config)?;
+    Ok(Some(ManagedRedis::new(
+        program,
+        path.clone(),
+        directory,
+        spec.identity.clone(),
+    )))
+}
+
+/// The path that the binary was started from. A reload takes what is there then.
+fn own_path() -> io::Result<PathBuf> {
+    let path = std::env::current_exe()?;
+    // What the kernel says of a file that was replaced since.
+    let text = path.to_string_lossy();
+    Ok(text
+        .strip_suffix(" (deleted)")
+        .map_or_else(|| path.clone(), PathBuf::from))
+}
+
+/// As many descriptors as we may have: workers inherit the limit.
+fn raise_descriptor_limit() {
+    let raised =
+        getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(errno) = raised {
+        warn!(%errno, "descriptor limit not raised");
+    }
+}
+
+/// Logs go to standard error, as configured; the first call counts.
+pub(crate) fn start_logging(logging: &Logging) {
+    let level: LevelFilter = logging.level.parse().unwrap_or(LevelFilter::INFO);
+    let builder = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(io::stderr)
+        .with_target(false);
+    let started = if logging.json {
+        builder.json().flatten_event(true).try_init()
+    } else {
+        builder.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).try_init()
+    };
+    if started.is_err() {
+        warn!("logging was started before");
+    }
+}

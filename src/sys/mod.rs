@@ -1,0 +1,11 @@
+//! System calls of the supervisor, one concern per file.
+
+pub(crate) mod forensics;
+pub(crate) mod listener;
+pub(crate) mod notify;
+pub(crate) mod reap;
+pub(crate) mod redis;
+pub(crate) mod runtime;
+pub(crate) mod signals;
+pub(crate) mod spawn;
+pub(crate) mod user;

@@ -1,0 +1,419 @@
+//! Fork and exec of a worker: the only `unsafe` of the repository.
+//!
+//! Everything the child needs is prepared before the fork. Between fork and exec the child makes
+//! system calls only: it neither allocates, nor logs, nor takes a lock.
+#![expect(unsafe_code, reason = "fork, exec, and taking over inherited descriptors")]
+
+use super::user::Identity;
+use boot::{Exit, Setup, ToSupervisor};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl, open};
+use nix::libc;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::signal::SigSet;
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, getsockopt, send, socketpair, sockopt};
+use nix::sys::stat::Mode;
+use nix::unistd::{ForkResult, fork, setgroups, setresgid, setresuid};
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::path::Path;
+use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The environment variables that a worker gets; all others stay with the supervisor, passwords
+/// in URLs among them.
+const ENVIRONMENT: [&str; 10] = [
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "PATH",
+    "RUST_BACKTRACE",
+    "RUST_LIB_BACKTRACE",
+    "SSL_CERT_DIR",
+    "SSL_CERT_FILE",
+    "TMPDIR",
+    "TZ",
+];
+/// Signals that reach the whole terminal group, or were meant for the supervisor; a worker obeys
+/// its control socket instead.
+const IGNORED: [libc::c_int; 8] = [
+    libc::SIGHUP,
+    libc::SIGINT,
+    libc::SIGPIPE,
+    libc::SIGQUIT,
+    libc::SIGTTIN,
+    libc::SIGTTOU,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+];
+/// Highest signal number.
+const SIGNAL_MAX: libc::c_int = 64;
+/// Where the digits of the error number go in a prepared farewell.
+const ERRNO_PLACE: &str = "000";
+
+/// The executable of a generation, held open: a respawn runs the same file even after another one
+/// was installed under its name.
+#[derive(Debug)]
+pub(crate) struct Binary {
+    fd: OwnedFd,
+}
+
+/// A worker to be started.
+#[derive(Debug)]
+pub(crate) struct Order<'a> {
+    /// What to run.
+    pub(crate) binary: &'a Binary,
+    /// What it is told.
+    pub(crate) setup: &'a Setup,
+    /// The listeners of its slot.
+    pub(crate) listeners: Vec<BorrowedFd<'a>>,
+    /// Whom it becomes.
+    pub(crate) identity: Option<&'a Identity>,
+}
+
+/// A started worker.
+#[derive(Debug)]
+pub(crate) struct Spawned {
+    /// Its process id.
+    pub(crate) pid: i32,
+    /// Our end of its control socket.
+    pub(crate) control: OwnedFd,
+}
+
+/// The step of a spawn that failed in the supervisor; what fails in the child comes as
+/// [`ToSupervisor::Failed`] and exit code 70.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SpawnError {
+    /// The control socketpair.
+    #[error("control socketpair: {0}")]
+    Control(Errno),
+    /// Moving descriptors out of the way of the fixed numbers.
+    #[error("duplicating descriptors: {0}")]
+    Duplicate(Errno),
+    /// `fork`.
+    #[error("fork: {0}")]
+    Fork(Errno),
+    /// The memfd with the setup.
+    #[error("setup memfd: {0}")]
+    Setup(io::Error),
+}
+
+/// What a worker inherited.
+#[derive(Debug)]
+pub struct Inherited {
+    /// Its end of the control socket.
+    pub control: OwnedFd,
+    /// What it is told.
+    pub setup: Setup,
+    /// The listeners of its slot.
+    pub listeners: Vec<OwnedFd>,
+}
+
+/// Why this process is no worker.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum InheritError {
+    /// Started by hand, most likely.
+    #[error("`anyworker worker` is started by the supervisor only; use `anyworker run`")]
+    NotAWorker,
+    /// The setup could not be read.
+    #[error("setup not readable: {0}")]
+    Setup(String),
+}
+
+impl Binary {
+    /// The executable of this very process.
+    ///
+    /// # Errors
+    /// When `/proc` is not mounted.
+    pub(crate) fn running() -> io::Result<Self> {
+        Self::open(Path::new("/proc/self/exe"))
+    }
+
+    /// The executable that is now at this path.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        let fd = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
+        Ok(Self { fd })
+    }
+}
+
+/// Everything the child uses, made before the fork.
+struct Plan {
+    /// From where to which fixed number; no source is a target.
+    moves: Vec<(RawFd, RawFd)>,
+    /// The first number that must not stay open.
+    close_from: libc::c_uint,
+    binary: RawFd,
+    identity: Option<Identity>,
+    argv: Vec<*const libc::c_char>,
+    envp: Vec<*const libc::c_char>,
+    farewells: Farewells,
+}
+
+/// Control messages for a child that fails before exec, with a place for the error number.
+struct Farewells {
+    descriptors: Vec<u8>,
+    exec: Vec<u8>,
+    identity: Vec<u8>,
+}
+
+impl Farewells {
+    fn prepare() -> Self {
+        let message = |what: &str| {
+            let reason = format!("{what} (errno {ERRNO_PLACE})");
+            // Encoding a short text cannot fail; an empty farewell would only lose the reason.
+            boot::encode(&ToSupervisor::Failed {
+                code: Exit::Internal.code(),
+                reason,
+            })
+            .unwrap_or_default()
+        };
+        Self {
+            descriptors: message("arranging descriptors of the worker"),
+            exec: message("executing the worker; is the binary executable by workers.user?"),
+            identity: message("becoming workers.user"),
+        }
+    }
+}
+
+/// Starts a worker.
+///
+/// # Errors
+/// When the supervisor's part fails; then there is no process.
+pub(crate) fn spawn(order: &Order<'_>) -> Result<Spawned, SpawnError> {
+    let (ours, theirs) = socketpair(
+        AddressFamily::Unix,
+        SockType::SeqPacket,
+        None,
+        SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+    )
+    .map_err(SpawnError::Control)?;
+    let setup = write_setup(order.setup).map_err(SpawnError::Setup)?;
+    let count = i32::try_from(order.listeners.len()).unwrap_or(i32::MAX - boot::fd::LISTENERS);
+    let above = boot::fd::LISTENERS + count;
+    let lift = |fd: BorrowedFd<'_>| -> Result<OwnedFd, SpawnError> {
+        let raw = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(above)).map_err(SpawnError::Duplicate)?;
+        // SAFETY: the kernel has just made this descriptor for us; nobody else knows it.
+        Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+    };
+    let mut lifted = vec![
+        (lift(theirs.as_fd())?, boot::fd::CONTROL),
+        (lift(setup.as_fd())?, boot::fd::SETUP),
+    ];
+    for (listener, target) in order.listeners.iter().zip(boot::fd::LISTENERS..) {
+        lifted.push((lift(*listener)?, target));
+    }
+    let binary = lift(order.binary.fd.as_fd())?;
+    let arguments = arguments(order.setup);
+    let environment = environment();
+    let plan = Plan {
+        moves: lifted.iter().map(|(fd, target)| (fd.as_raw_fd(), *target)).collect(),
+        close_from: libc::c_uint::try_from(above).unwrap_or(libc::c_uint::MAX),
+        binary: binary.as_raw_fd(),
+        identity: order.identity.cloned(),
+        argv: pointers(&arguments),
+        envp: pointers(&environment),
+        farewells: Farewells::prepare(),
+    };
+    // SAFETY: the supervisor has one thread, and the child only makes system calls until exec.
+    match unsafe { fork() }.map_err(SpawnError::Fork)? {
+        ForkResult::Parent { child } => Ok(Spawned {
+            pid: child.as_raw(),
+            control: ours,
+        }),
+        ForkResult::Child => become_worker(&plan),
+    }
+}
+
+fn write_setup(setup: &Setup) -> io::Result<OwnedFd> {
+    let fd = memfd_create(c"anyworker-setup", MFdFlags::MFD_CLOEXEC)?;
+    let mut file = File::from(fd);
+    serde_json::to_writer(&mut file, setup)?;
+    file.flush()?;
+    file.rewind()?;
+    Ok(file.into())
+}
+
+/// `anyworker worker --slot 2 --generation 1`: the numbers are for whoever reads `ps`.
+fn arguments(setup: &Setup) -> Vec<CString> {
+    let words = format!(
+        "anyworker\nworker\n--slot\n{}\n--generation\n{}",
+        setup.slot, setup.generation
+    );
+    words.lines().filter_map(|word| CString::new(word).ok()).collect()
+}
+
+fn environment() -> Vec<CString> {
+    ENVIRONMENT
+        .into_iter()
+        .filter_map(|name| {
+            let mut entry = name.as_bytes().to_vec();
+            entry.push(b'=');
+            entry.extend(std::os::unix::ffi::OsStringExt::into_vec(std::env::var_os(name)?));
+            CString::new(entry).ok()
+        })
+        .collect()
+}
+
+fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
+    strings
+        .iter()
+        .map(|string| string.as_ptr())
+        .chain([ptr::null()])
+        .collect()
+}
+
+/// The child's side, up to exec.
+fn become_worker(plan: &Plan) -> ! {
+    for &(source, target) in &plan.moves {
+        // SAFETY: plain numbers; the targets are free or become ours, the sources stay open.
+        if unsafe { libc::dup2(source, target) } < 0 {
+            give_up(plan, &plan.farewells.descriptors);
+        }
+    }
+    // Ours are marked already; this is for what we inherited unmarked. An old kernel without the
+    // call, or the flag, only leaves those open.
+    // SAFETY: marks descriptors, closes none.
+    let _unmarked = unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            plan.close_from,
+            libc::c_uint::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    };
+    if let Some(identity) = &plan.identity {
+        let changed = setgroups(&identity.groups)
+            .and_then(|()| setresgid(identity.gid, identity.gid, identity.gid))
+            .and_then(|()| setresuid(identity.uid, identity.uid, identity.uid));
+        if changed.is_err() {
+            give_up(plan, &plan.farewells.identity);
+        }
+    }
+    if nix::sys::prctl::set_no_new_privs().is_err() {
+        give_up(plan, &plan.farewells.identity);
+    }
+    reset_signals();
+    // SAFETY: both arrays end with a null pointer and their strings outlive the call, which
+    // returns only on failure.
+    unsafe { libc::fexecve(plan.binary, plan.argv.as_ptr(), plan.envp.as_ptr()) };
+    give_up(plan, &plan.farewells.exec)
+}
+
+/// Default dispositions, the ignored set, nothing blocked.
+fn reset_signals() {
+    for signal in 1..=SIGNAL_MAX {
+        let disposition = if IGNORED.contains(&signal) {
+            libc::SIG_IGN
+        } else {
+            libc::SIG_DFL
+        };
+        // SAFETY: no handler of ours is installed; numbers that cannot be changed are refused.
+        unsafe { libc::signal(signal, disposition) };
+    }
+    // Only an invalid argument could make it fail.
+    SigSet::empty().thread_set_mask().ok();
+}
+
+/// Says why on the control socket and ends, without running anything of the parent's.
+fn give_up(plan: &Plan, farewell: &[u8]) -> ! {
+    let mut errno = Errno::last_raw();
+    let mut message = [0_u8; 256];
+    let length = farewell.len().min(message.len());
+    for (to, from) in message.iter_mut().zip(farewell) {
+        *to = *from;
+    }
+    let place = farewell
+        .windows(ERRNO_PLACE.len())
+        .position(|window| window == ERRNO_PLACE.as_bytes());
+    if let Some(digits) = place.and_then(|at| message.get_mut(at..at + ERRNO_PLACE.len())) {
+        for digit in digits.iter_mut().rev() {
+            *digit = b'0' + u8::try_from(errno.rem_euclid(10)).unwrap_or(0);
+            errno /= 10;
+        }
+    }
+    let control = plan.moves.first().map_or(boot::fd::CONTROL, |(source, _)| *source);
+    // When nobody listens, the exit code has to do.
+    send(
+        control,
+        message.get(..length).unwrap_or_default(),
+        MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL,
+    )
+    .ok();
+    // SAFETY: ends this process at once; the parent's exit handlers are not ours to run.
+    unsafe { libc::_exit(i32::from(Exit::Internal.code())) }
+}
+
+static TAKEN: AtomicBool = AtomicBool::new(false);
+
+/// Takes over what the supervisor handed down. Once per process.
+///
+/// # Errors
+/// When this process was not started by a supervisor, or is asked twice.
+pub(crate) fn inherited() -> Result<Inherited, InheritError> {
+    if TAKEN.swap(true, Ordering::SeqCst) {
+        return Err(InheritError::NotAWorker);
+    }
+    let control = adopt(boot::fd::CONTROL)?;
+    if getsockopt(&control, sockopt::SockType) != Ok(SockType::SeqPacket) {
+        return Err(disown(control));
+    }
+    let mut text = Vec::new();
+    File::from(adopt(boot::fd::SETUP)?)
+        .read_to_end(&mut text)
+        .map_err(|error| InheritError::Setup(error.to_string()))?;
+    let setup: Setup = boot::decode(&text).map_err(|error| InheritError::Setup(error.to_string()))?;
+    let listeners = (boot::fd::LISTENERS..)
+        .take(usize::from(setup.listeners))
+        .map(adopt)
+        .collect::<Result<_, _>>()?;
+    // The kernel would show the number of the descriptor; only looks suffer when it fails.
+    nix::sys::prctl::set_name(c"anyworker").ok();
+    Ok(Inherited {
+        control,
+        setup,
+        listeners,
+    })
+}
+
+/// A descriptor that turned out not to be ours stays open: someone else may hold it.
+fn disown(fd: OwnedFd) -> InheritError {
+    let _number = fd.into_raw_fd();
+    InheritError::NotAWorker
+}
+
+/// An inherited descriptor, from now on closed at exec.
+fn adopt(number: RawFd) -> Result<OwnedFd, InheritError> {
+    // SAFETY: lent for one query; a number that is not open is answered with EBADF.
+    let lent = unsafe { BorrowedFd::borrow_raw(number) };
+    fcntl(lent, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).map_err(|_| InheritError::NotAWorker)?;
+    // SAFETY: open (just asked), and `inherited` runs once per process, before anything else
+    // could have opened a descriptor at this number.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_farewell_fits_its_buffer_and_has_a_place_for_the_number() {
+        let farewells = Farewells::prepare();
+        for message in [farewells.descriptors, farewells.exec, farewells.identity] {
+            assert!(message.len() <= 256);
+            assert_eq!(message.windows(3).filter(|window| *window == b"000").count(), 1);
+        }
+    }
+
+    #[test]
+    fn secrets_of_the_environment_stay_here() {
+        for entry in environment() {
+            let entry = entry.into_string().unwrap();
+            assert!(ENVIRONMENT.contains(&entry.split('=').next().unwrap()), "{entry}");
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Whole-process tests of the supervisor.
+
+fn main() {}
