@@ -2,7 +2,7 @@
 
 use app::Action;
 use bytes::Bytes;
-use session::{Entry, EntryKind, Target};
+use session::{Entry, EntryKind, Sid, Target};
 use store::{AppendError, Appended, Store};
 use wire::engine;
 use wire::socket;
@@ -37,6 +37,18 @@ impl Emit {
         };
         store.append(Bytes::from(entry.encode()), dedupe)
     }
+}
+
+/// The entry that tells all workers: this session was taken over at this epoch.
+pub(crate) fn takeover(sid: &Sid, epoch: u64) -> Bytes {
+    let text = format!("{sid} {epoch}").into();
+    let entry = Entry {
+        kind: EntryKind::Takeover,
+        target: Target::default(),
+        text,
+        attachments: Vec::new(),
+    };
+    entry.encode().into()
 }
 
 /// An application's action, sorted by who carries it out.

@@ -13,6 +13,7 @@ mod missed;
 mod packet;
 mod poll;
 mod ready;
+mod resume;
 mod ring;
 mod start;
 mod tailer;

@@ -3,7 +3,7 @@
 use crate::packet::Packet;
 use crate::ring::Logged;
 use crate::worker::Worker;
-use session::{Entry, EntryKind, Offset, Record};
+use session::{Entry, EntryKind, Joined, Offset, Record};
 use std::rc::Rc;
 use store::{Mail, Range, StoreError};
 use tracing::warn;
@@ -88,6 +88,20 @@ pub(crate) enum Piece {
     Packet(Packet),
     /// For this session alone.
     Mail(bytes::Bytes),
+}
+
+/// What a membership that is resumed missed: all but what is volatile.
+pub(crate) fn replay<'a>(
+    nsp: &str,
+    joined: &Joined,
+    entries: impl Iterator<Item = &'a Rc<Logged>>,
+) -> impl Iterator<Item = Packet> {
+    let is_missed = |logged: &&Rc<Logged>| logged.entry.kind == EntryKind::Emit && logged.concerns(nsp, joined);
+    let packet = |logged: &Rc<Logged>| Packet {
+        text: logged.text(true),
+        attachments: logged.entry.attachments.clone(),
+    };
+    entries.filter(is_missed).map(packet)
 }
 
 /// Whether an entry is to be sent to a session.

@@ -1,9 +1,9 @@
 //! The log's end, as this worker hears it: entries into the ring and to the hub's members, wakes to
 //! parked polls.
 
-use crate::ending::Ending;
 use crate::hub::Outlet;
 use crate::missed;
+use crate::resume::close_ghost;
 use crate::ring::Logged;
 use crate::worker::Worker;
 use session::EntryKind;
@@ -70,13 +70,5 @@ fn taken_over(worker: &Worker, logged: &Logged) {
         return;
     };
     let Ok(epoch) = epoch.parse::<u64>() else { return };
-    for (_, connection) in worker.sockets.borrow().iter() {
-        let is_ghost = {
-            let record = connection.record.borrow();
-            record.sid.as_str() == sid && record.epoch < epoch
-        };
-        if is_ghost {
-            connection.end(Ending::TakenOver);
-        }
-    }
+    close_ghost(worker, sid, epoch);
 }

@@ -37,6 +37,8 @@ pub(crate) struct Counters {
     pub(crate) connections: Cell<u64>,
     pub(crate) requests: Cell<u64>,
     pub(crate) unknown_events: Cell<u64>,
+    pub(crate) resumed: Cell<u64>,
+    pub(crate) not_resumed: Cell<u64>,
     pub(crate) closed_by_drain: Cell<u64>,
 }
 

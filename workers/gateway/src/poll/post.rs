@@ -95,6 +95,11 @@ async fn serve(worker: &Rc<Worker>, sid: &Sid, speech: Speech, request: RequestI
     }
     match done {
         Ok(PostDone::Done) => Reply::Taken,
+        // A client that posts and never polls: its answers have nowhere to go.
+        Ok(PostDone::Full) => {
+            end(worker, sid, &Ending::SlowClient).await;
+            Reply::Broken
+        }
         Ok(PostDone::Gone | PostDone::Fenced { .. }) => Reply::Refused(Refusal::SessionUnknown),
         Err(reply) => reply,
     }

@@ -1,11 +1,13 @@
 //! Carrying out what a WebSocket client's packets lead to.
 
 use super::{Connection, Task};
-use crate::dispatch::{Act, Admitted};
+use crate::dispatch::{Act, Admitted, Resume};
 use crate::emit::Deed;
 use crate::ending::Ending;
 use crate::hub::{MemberId, Outlet};
+use crate::missed;
 use crate::packet::Packet;
+use crate::resume::{self, Lost};
 use crate::worker::Worker;
 use futures_util::future::LocalBoxFuture;
 use session::Joined;
@@ -31,6 +33,14 @@ impl Connection {
     pub(super) fn admit(self: &Rc<Self>, admitted: Admitted) -> LocalBoxFuture<'static, ()> {
         let this = self.clone();
         Box::pin(async move {
+            if this.worker.settings.recovery.enabled
+                && let Some(resume) = &admitted.resume
+            {
+                match this.resume(&admitted, resume).await {
+                    Ok(()) => return,
+                    Err(lost) => resume::report(&this.worker, &admitted.nsp, &lost),
+                }
+            }
             let nsp = admitted.nsp.clone();
             let joined = this.note_membership(admitted);
             match this.save().await {
@@ -48,6 +58,46 @@ impl Connection {
                 Kept::Lost => {}
             }
         })
+    }
+
+    /// Gives the client its session back: what it missed first, then the answer, then what comes.
+    async fn resume(self: &Rc<Self>, admitted: &Admitted, resume: &Resume) -> Result<(), Lost> {
+        let (sid, nsp) = (self.record.borrow().sid.clone(), &admitted.nsp);
+        let found = resume::find(&self.worker, &sid, nsp, resume).await?;
+        {
+            let mut record = self.record.borrow_mut();
+            (record.offsets, record.settled) = (true, true);
+            record.who.clone_from(&admitted.who);
+            record.namespaces.insert(nsp.clone(), found.joined.clone());
+        }
+        self.offsets.set(true);
+        let moved = match self.save().await {
+            Kept::Yes => found.take_over(&self.worker, &sid).await,
+            Kept::NotNow(error) => Err(Lost::Store(error)),
+            // The connection is ending; there is nothing to answer.
+            Kept::Lost => return Ok(()),
+        };
+        if let Err(lost) = moved {
+            self.record.borrow_mut().namespaces.remove(nsp);
+            return Err(lost);
+        }
+        // From here to the end without an await: nothing comes twice and nothing is left out.
+        let newer: Vec<_> = self
+            .worker
+            .ring
+            .borrow()
+            .after(found.position)
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect();
+        for packet in missed::replay(nsp, &found.joined, found.older.iter().chain(&newer)) {
+            self.send(packet);
+        }
+        let pid = found.joined.pid.as_ref().map(session::Pid::as_str);
+        self.send(Packet::connect(nsp, found.joined.sid.as_str(), pid));
+        self.enter_hub(nsp, &found.joined);
+        Ok(())
     }
 
     fn note_membership(&self, admitted: Admitted) -> Joined {

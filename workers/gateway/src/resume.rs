@@ -1,0 +1,139 @@
+//! A client that comes back: `40{"pid","offset"}`. Its session is found wherever it was, and goes on
+//! here with the same Socket.IO sid, rooms and data.
+//!
+//! The new session's record is stored before the old one is given up: a crash in between leaves the
+//! old one to be resumed once more.
+
+use crate::dispatch::Resume;
+use crate::emit;
+use crate::ending::Ending;
+use crate::missed::{self, Missing};
+use crate::ring::Logged;
+use crate::worker::{Worker, count};
+use session::{Joined, Offset, Record, Sid};
+use std::rc::Rc;
+use store::{Saved, StoreError};
+use tracing::{debug, info};
+
+/// Why a client has to start anew. Said in the log and counted; the client sees `recovered: false`.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Lost {
+    /// What it missed cannot be told.
+    #[error(transparent)]
+    Gap(#[from] Missing),
+    /// Redis did not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Somebody else resumed it at the same moment.
+    #[error("another connection resumed it")]
+    TakenOver,
+    /// The window is over, the client left, or it never was.
+    #[error("no such session, or its window is over")]
+    Unknown,
+}
+
+/// A session that was found, not yet moved.
+pub(crate) struct Found {
+    old: Record,
+    nsp: String,
+    /// The membership as it goes on: nothing up to `since` is sent again.
+    pub(crate) joined: Joined,
+    /// What the ring no longer has of what was missed.
+    pub(crate) older: Vec<Rc<Logged>>,
+    /// The ring has everything after this.
+    pub(crate) position: Offset,
+}
+
+/// Looks for the session that a client wants back, and for what it missed.
+pub(crate) async fn find(worker: &Worker, own: &Sid, nsp: &str, resume: &Resume) -> Result<Found, Lost> {
+    let old = worker
+        .store
+        .resolve(&resume.pid)
+        .await?
+        .filter(|old| old.sid != *own)
+        .ok_or(Lost::Unknown)?;
+    let joined = old
+        .namespaces
+        .get(nsp)
+        .filter(|joined| joined.pid.as_ref() == Some(&resume.pid));
+    let mut joined = joined.cloned().ok_or(Lost::Unknown)?;
+    // Without an offset the client has seen nothing: it gets everything since the session's start.
+    joined.since = resume.offset.map_or(joined.since, |offset| offset.max(joined.since));
+    if joined.since > worker.head() && joined.since.epoch() != worker.head().epoch() {
+        return Err(Lost::Gap(Missing::Trimmed));
+    }
+    let (older, position) = missed::older_than_ring(worker, joined.since).await?;
+    Ok(Found {
+        old,
+        nsp: nsp.to_owned(),
+        joined,
+        older,
+        position,
+    })
+}
+
+impl Found {
+    /// Takes the membership away from the old session; the new one must be stored by now. Ghosts,
+    /// connections that still hold it, are closed.
+    pub(crate) async fn take_over(&self, worker: &Worker, new: &Sid) -> Result<(), Lost> {
+        let Some(pid) = &self.joined.pid else {
+            return Err(Lost::Unknown);
+        };
+        let mut rest = self.old.clone();
+        rest.epoch += 1;
+        rest.namespaces.remove(&self.nsp);
+        let kept = (!rest.namespaces.is_empty()).then_some(&rest);
+        let ttl = worker.session_ttl();
+        match worker
+            .store
+            .takeover(pid, kept, &self.old.sid, self.old.epoch, new, ttl)
+            .await?
+        {
+            Saved::Done => {}
+            Saved::Fenced { .. } | Saved::Gone => return Err(Lost::TakenOver),
+        }
+        self.banish_ghost(worker, rest.epoch);
+        if worker.settings.logging.connections {
+            info!(
+                nsp = self.nsp,
+                who = self.old.who,
+                from = self.old.worker,
+                "session resumed"
+            );
+        }
+        count(&worker.counters.resumed, 1);
+        Ok(())
+    }
+
+    fn banish_ghost(&self, worker: &Worker, epoch: u64) {
+        if self.old.worker == worker.name() {
+            return close_ghost(worker, self.old.sid.as_str(), epoch);
+        }
+        // The log's order is not needed, its reach is. If it fails, the ghost finds out by its next save.
+        let told = worker.store.append(emit::takeover(&self.old.sid, epoch), None);
+        tokio::task::spawn_local(async move {
+            if let Err(error) = told.await {
+                debug!(%error, "holder of a resumed session not told");
+            }
+        });
+    }
+}
+
+/// Closes the connection that holds a session below an epoch.
+pub(crate) fn close_ghost(worker: &Worker, sid: &str, epoch: u64) {
+    for (_, connection) in worker.sockets.borrow().iter() {
+        let is_ghost = {
+            let record = connection.record.borrow();
+            record.sid.as_str() == sid && record.epoch < epoch
+        };
+        if is_ghost {
+            connection.end(Ending::TakenOver);
+        }
+    }
+}
+
+/// Says that a client could not be given its session back.
+pub(crate) fn report(worker: &Worker, nsp: &str, lost: &Lost) {
+    count(&worker.counters.not_resumed, 1);
+    info!(nsp, reason = %lost, "session not recovered, the client starts anew");
+}
