@@ -1,6 +1,8 @@
 //! House rules that a machine can check: sizes, headers, arrows between the parts, leftovers.
 //! Everything that is wrong is listed at once.
 
+#![cfg(test)]
+
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
