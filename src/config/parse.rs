@@ -181,8 +181,8 @@ pub(super) fn check_name(name: &str) -> Parsed<()> {
             "use 1 to 64 letters, digits, - and _",
         );
     }
-    if name == "redis" {
-        return fault("Redis is always checked under this name", "choose another name");
+    if name == "redis" || name == "log" {
+        return fault("anyworker has a check of this name itself", "choose another name");
     }
     Ok(())
 }

@@ -254,7 +254,7 @@ fn every_fault_at_once() {
             "http.credentials: true although http.origins is \"*\"",
             "log.canary_overdue_ms: 4000 is not longer than",
             "engine.cookie.same_site: \"none\" without secure",
-            "checks.redis: Redis is always checked",
+            "checks.redis: anyworker has a check of this name",
             "checks.db: nothing to check",
             "checks.x: nothing to check",
             "app.events.leave: \"join\" is app.events.join already",
