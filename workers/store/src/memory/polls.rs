@@ -1,6 +1,6 @@
 //! Sessions that poll: what the scripts do in Redis, step by step.
 
-use super::{Lease, Memory, Session, Space};
+use super::{Holder, Lease, Memory, Session, Space};
 use crate::answer::{
     Mail, Poll, PollMode, PostBegin, PostDone, PostEffects, RequestId, UpgradeBegin, UpgradeFinish, UpgradeStep,
 };
@@ -44,50 +44,9 @@ impl Memory {
                 space.confirm(sid);
             }
         }
-        let noop = space.is_probed(sid, now);
-        let Some(session) = space.sessions.get_mut(sid) else {
-            return gone;
-        };
-        let expires_in = session.expires.saturating_duration_since(now);
-        let waiting = session.mail.len();
-        let Some(poll) = &mut session.poll else { return gone };
-        let ping = poll.ping_due.is_some_and(|due| due <= now);
-        let (revision, after) = (poll.revision, poll.cursor);
-        if mode == PollMode::Answer || again || waiting > 0 || ping || noop {
-            let ping = ping || (again && poll.answered.as_ref().is_some_and(|(_, pinged)| *pinged));
-            poll.sent = poll.cursor.max(head);
-            poll.sent_mail = waiting;
-            poll.answered = Some((mine, ping));
-            poll.get = None;
-            if ping {
-                poll.ping_due = None;
-            }
-            let upto = poll.sent;
-            let mail = session.mail.iter().cloned().collect();
-            let record = news(session, revision, known);
-            return Poll::Answer {
-                record,
-                revision,
-                after,
-                upto,
-                mail,
-                ping,
-                noop,
-            };
-        }
-        poll.get = Some(Lease {
-            holder: mine,
-            deadline: session.expires,
-        });
-        let ping_in = poll.ping_due.map(|due| due.saturating_duration_since(now));
-        let record = news(session, revision, known);
-        Poll::Parked {
-            record,
-            revision,
-            after,
-            ping_in,
-            expires_in,
-        }
+        space
+            .answer_or_park(sid, mine, mode == PollMode::Answer || again, head, known, now)
+            .unwrap_or(gone)
     }
 
     pub(crate) fn poll_release(&self, sid: &Sid, request: RequestId) {
@@ -280,6 +239,61 @@ impl Memory {
 }
 
 impl Space {
+    /// The rest of a poll's step, once it is clear that it may go on.
+    fn answer_or_park(
+        &mut self,
+        sid: &Sid,
+        mine: Holder,
+        at_once: bool,
+        head: Offset,
+        known: Option<u64>,
+        now: Instant,
+    ) -> Option<Poll> {
+        let noop = self.is_probed(sid, now);
+        let session = self.sessions.get_mut(sid)?;
+        let expires_in = session.expires.saturating_duration_since(now);
+        let waiting = session.mail.len();
+        let poll = session.poll.as_mut()?;
+        let again = poll.answered.take_if(|(holder, _)| *holder == mine);
+        let ping = poll.ping_due.is_some_and(|due| due <= now);
+        let (revision, after) = (poll.revision, poll.cursor);
+        if at_once || waiting > 0 || ping || noop {
+            let ping = ping || again.is_some_and(|(_, pinged)| pinged);
+            poll.sent = poll.cursor.max(head);
+            poll.sent_mail = waiting;
+            poll.answered = Some((mine, ping));
+            poll.get = None;
+            if ping {
+                poll.ping_due = None;
+            }
+            let upto = poll.sent;
+            let mail = session.mail.iter().cloned().collect();
+            let record = news(session, revision, known);
+            return Some(Poll::Answer {
+                record,
+                revision,
+                after,
+                upto,
+                mail,
+                ping,
+                noop,
+            });
+        }
+        poll.get = Some(Lease {
+            holder: mine,
+            deadline: session.expires,
+        });
+        let ping_in = poll.ping_due.map(|due| due.saturating_duration_since(now));
+        let record = news(session, revision, known);
+        Some(Poll::Parked {
+            record,
+            revision,
+            after,
+            ping_in,
+            expires_in,
+        })
+    }
+
     fn lease_held(&self, sid: &Sid, now: Instant, of: fn(&super::PollState) -> Option<&Lease>) -> bool {
         let poll = self.sessions.get(sid).and_then(|s| s.poll.as_ref());
         self.is_held(poll.and_then(of), now)

@@ -1,4 +1,8 @@
 //! Reading what Redis answers.
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the client may learn further kinds of values"
+)]
 
 use crate::error::StoreError;
 use bytes::Bytes;

@@ -69,10 +69,12 @@ impl Remote {
             .arg("NX")
             .arg("PX")
             .arg(millis(ttl));
-        match self.shared.link.run(Lane::Requests, "restore", &cmd).await? {
-            Value::Nil => Ok(Restored::Present),
-            _ => Ok(Restored::Done),
-        }
+        let value = self.shared.link.run(Lane::Requests, "restore", &cmd).await?;
+        Ok(if value == Value::Nil {
+            Restored::Present
+        } else {
+            Restored::Done
+        })
     }
 
     pub(crate) async fn touch(&self, sid: &Sid, ttl: Duration) -> Result<Touched, StoreError> {

@@ -55,10 +55,11 @@ impl Shared {
         let mut cmd = redis::cmd("HMGET");
         cmd.arg(self.keys.log_meta()).arg("epoch").arg("seq");
         let mut answer = Reply::new(op, self.link.run(Lane::Bulk, op, &cmd).await?)?;
-        match answer.value()? {
-            Value::Nil => Ok(None),
-            epoch => Ok(Some(Offset::new(reply::number(op, epoch)?, answer.number()?))),
+        let epoch = answer.value()?;
+        if epoch == Value::Nil {
+            return Ok(None);
         }
+        Ok(Some(Offset::new(reply::number(op, epoch)?, answer.number()?)))
     }
 }
 

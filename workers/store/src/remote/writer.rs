@@ -200,7 +200,7 @@ impl Committer {
     }
 
     /// Sees a batch through: done, or failed for good.
-    async fn commit(&mut self, mut batch: Vec<Pending>) {
+    async fn commit(&self, mut batch: Vec<Pending>) {
         let mut pause = RETRY_MIN;
         // Once Redis may have it, the batch is sent again as it was or not at all.
         let mut maybe_done = false;

@@ -1,0 +1,576 @@
+//! Sessions that poll, over both backends: leases, confirmation, mail, pings, the upgrade.
+#![allow(clippy::panic, clippy::unwrap_used, reason = "test code")]
+
+mod support;
+
+use bytes::Bytes;
+use session::{Offset, Record, Sid, Transport::*};
+use std::time::Duration;
+use store::*;
+use support::*;
+use tokio::time::Instant;
+
+contract!(
+    a_poll_parks_and_is_woken_by_mail,
+    what_was_sent_is_confirmed_by_the_next_poll,
+    a_repeated_poll_gets_the_same_again,
+    overlapping_polls_end_the_session,
+    a_dead_workers_lease_is_void,
+    a_released_poll_sent_nothing,
+    overlapping_posts_end_the_session,
+    a_post_is_finished_once,
+    a_post_is_fenced_by_the_epoch,
+    mail_is_bounded,
+    pings_come_when_due_and_pongs_prolong,
+    a_session_without_a_pong_ends,
+    the_record_is_sent_when_it_changed,
+    an_upgrade_ends_polling,
+    an_upgrade_can_be_cancelled_or_time_out,
+    who_moved_or_is_unknown_is_told,
+);
+
+const LONG: Duration = Duration::from_secs(20);
+
+async fn polling(store: &Store, head: Offset) -> Record {
+    let record = record(1, Polling, "a");
+    store.create(&record, head, LONG).await.unwrap();
+    record
+}
+
+fn at(seq: u64) -> Offset {
+    Offset::new(9, seq)
+}
+
+fn mail(seq: u64, text: &'static str) -> (Offset, Bytes) {
+    (at(seq), Bytes::from_static(text.as_bytes()))
+}
+
+async fn post(store: &Store, sid: &Sid, effects: PostEffects<'_>) -> PostDone {
+    let request = store.request();
+    let begun = store.post_begin(sid, request, None).await.unwrap();
+    assert!(matches!(begun, PostBegin::Go { .. }), "{begun:?}");
+    store.post_finish(sid, request, effects).await.unwrap()
+}
+
+async fn begin(store: &Store, head: Offset) -> (RequestId, Poll) {
+    let request = store.request();
+    (
+        request,
+        store.poll(&sid(1), request, PollMode::Begin, head, None).await.unwrap(),
+    )
+}
+
+async fn parked(store: &Store, head: Offset) -> RequestId {
+    match begin(store, head).await {
+        (request, Poll::Parked { .. }) => request,
+        (_, other) => panic!("{other:?}"),
+    }
+}
+
+async fn a_poll_parks_and_is_woken_by_mail(world: World) {
+    let (a, mut tail) = world.worker("a").await;
+    let (b, _) = world.worker("b").await;
+    polling(&a, at(1)).await;
+    let request = parked(&a, at(5)).await;
+    let one = [mail(6, "40{}"), mail(7, "43\u{1e}[]")];
+    assert_eq!(
+        post(
+            &b,
+            &sid(1),
+            PostEffects {
+                mail: &one,
+                ..Default::default()
+            }
+        )
+        .await,
+        PostDone::Done
+    );
+    woken(&mut tail, &sid(1)).await;
+    match a.poll(&sid(1), request, PollMode::Wake, at(8), None).await.unwrap() {
+        Poll::Answer {
+            after,
+            upto,
+            mail,
+            ping: false,
+            noop: false,
+            ..
+        } => {
+            assert_eq!((after, upto), (at(1), at(8)));
+            assert_eq!(mail, one);
+        }
+        other => panic!("{other:?}"),
+    }
+    let lost = a
+        .poll(&sid(1), a.request(), PollMode::Answer, at(8), None)
+        .await
+        .unwrap();
+    assert!(matches!(lost, Poll::LeaseLost), "{lost:?}");
+}
+
+async fn what_was_sent_is_confirmed_by_the_next_poll(world: World) {
+    let (a, _) = world.worker("a").await;
+    let (b, _) = world.worker("b").await;
+    polling(&a, at(1)).await;
+    let (one, two) = ([mail(2, "one")], [mail(4, "two")]);
+    post(
+        &a,
+        &sid(1),
+        PostEffects {
+            mail: &one,
+            ..Default::default()
+        },
+    )
+    .await;
+    let (_, poll) = begin(&a, at(3)).await;
+    assert!(
+        matches!(poll, Poll::Answer { after, upto, ref mail, .. }
+        if after == at(1) && upto == at(3) && mail[..] == one),
+        "{poll:?}"
+    );
+    post(
+        &b,
+        &sid(1),
+        PostEffects {
+            mail: &two,
+            ..Default::default()
+        },
+    )
+    .await;
+    // A worker whose tail is a little behind does not move the cursor back.
+    let (_, poll) = begin(&b, at(2)).await;
+    assert!(
+        matches!(poll, Poll::Answer { after, upto, ref mail, .. }
+        if after == at(3) && upto == at(3) && mail[..] == two),
+        "{poll:?}"
+    );
+    let request = parked(&a, at(9)).await;
+    let poll = a.poll(&sid(1), request, PollMode::Answer, at(10), None).await.unwrap();
+    assert!(
+        matches!(poll, Poll::Answer { after, upto, ref mail, .. }
+        if after == at(3) && upto == at(10) && mail.is_empty()),
+        "{poll:?}"
+    );
+}
+
+async fn a_repeated_poll_gets_the_same_again(world: World) {
+    let (a, _) = world.worker("a").await;
+    polling(&a, at(1)).await;
+    let one = [mail(2, "one")];
+    post(
+        &a,
+        &sid(1),
+        PostEffects {
+            mail: &one,
+            ..Default::default()
+        },
+    )
+    .await;
+    let request = a.request();
+    for _ in 0..2 {
+        let poll = a.poll(&sid(1), request, PollMode::Begin, at(3), None).await.unwrap();
+        assert!(
+            matches!(poll, Poll::Answer { after, upto, ref mail, .. }
+            if after == at(1) && upto == at(3) && mail[..] == one),
+            "{poll:?}"
+        );
+    }
+    let request = parked(&a, at(3)).await;
+    for _ in 0..2 {
+        let poll = a.poll(&sid(1), request, PollMode::Begin, at(3), None).await.unwrap();
+        assert!(matches!(poll, Poll::Parked { after, .. } if after == at(3)), "{poll:?}");
+    }
+    for _ in 0..2 {
+        let poll = a.poll(&sid(1), request, PollMode::Answer, at(4), None).await.unwrap();
+        assert!(
+            matches!(poll, Poll::Answer { after, upto, .. } if after == at(3) && upto == at(4)),
+            "{poll:?}"
+        );
+    }
+}
+
+async fn overlapping_polls_end_the_session(world: World) {
+    let (a, mut tail) = world.worker("a").await;
+    let (b, _) = world.worker("b").await;
+    polling(&a, at(1)).await;
+    let request = parked(&a, at(1)).await;
+    let (_, poll) = begin(&b, at(1)).await;
+    assert!(matches!(poll, Poll::Overlap), "{poll:?}");
+    woken(&mut tail, &sid(1)).await;
+    let poll = a.poll(&sid(1), request, PollMode::Wake, at(1), None).await.unwrap();
+    assert!(matches!(poll, Poll::Ended), "{poll:?}");
+    let (_, poll) = begin(&b, at(1)).await;
+    assert!(matches!(poll, Poll::Unknown), "{poll:?}");
+}
+
+async fn a_dead_workers_lease_is_void(world: World) {
+    let (a, _) = world.worker("a").await;
+    let (b, _) = world.worker("b").await;
+    polling(&a, at(1)).await;
+    parked(&a, at(1)).await;
+    let post = a.post_begin(&sid(1), a.request(), None).await.unwrap();
+    assert!(matches!(post, PostBegin::Go { .. }), "{post:?}");
+    let upgrade = a.upgrade_begin(&sid(1), a.request(), LONG).await.unwrap();
+    assert!(matches!(upgrade, UpgradeBegin::Go { .. }), "{upgrade:?}");
+    let upgrade = b.upgrade_begin(&sid(1), b.request(), LONG).await.unwrap();
+    assert!(matches!(upgrade, UpgradeBegin::Busy), "{upgrade:?}");
+    b.mark_dead("a").await.unwrap();
+    parked(&b, at(1)).await;
+    let post = b.post_begin(&sid(1), b.request(), None).await.unwrap();
+    assert!(matches!(post, PostBegin::Go { .. }), "{post:?}");
+    let upgrade = b.upgrade_begin(&sid(1), b.request(), LONG).await.unwrap();
+    assert!(matches!(upgrade, UpgradeBegin::Go { .. }), "{upgrade:?}");
+}
+
+async fn a_released_poll_sent_nothing(world: World) {
+    let (a, _) = world.worker("a").await;
+    let (b, _) = world.worker("b").await;
+    polling(&a, at(1)).await;
+    let request = parked(&a, at(7)).await;
+    a.poll_release(&sid(1), a.request()).await.unwrap();
+    let (_, poll) = begin(&a, at(7)).await;
+    assert!(
+        matches!(poll, Poll::Overlap),
+        "another's release does nothing: {poll:?}"
+    );
+    polling(&a, at(1)).await;
+    let again = parked(&a, at(7)).await;
+    assert_ne!(request, again);
+    a.poll_release(&sid(1), again).await.unwrap();
+    let (_, poll) = begin(&b, at(7)).await;
+    assert!(matches!(poll, Poll::Parked { after, .. } if after == at(1)), "{poll:?}");
+}
+
+async fn overlapping_posts_end_the_session(world: World) {
+    let (a, mut tail) = world.worker("a").await;
+    let (b, _) = world.worker("b").await;
+    polling(&a, at(1)).await;
+    parked(&a, at(1)).await;
+    let first = b.request();
+    for _ in 0..2 {
+        let post = b.post_begin(&sid(1), first, None).await.unwrap();
+        assert!(matches!(post, PostBegin::Go { sent, .. } if sent == at(1)), "{post:?}");
+    }
+    let post = a.post_begin(&sid(1), a.request(), None).await.unwrap();
+    assert!(matches!(post, PostBegin::Overlap), "{post:?}");
+    woken(&mut tail, &sid(1)).await;
+    assert_eq!(
+        b.post_finish(&sid(1), first, PostEffects::default()).await.unwrap(),
+        PostDone::Gone
+    );
+    let post = a.post_begin(&sid(1), a.request(), None).await.unwrap();
+    assert!(matches!(post, PostBegin::Unknown), "{post:?}");
+}
+
+async fn a_post_is_finished_once(world: World) {
+    let (a, _) = world.worker("a").await;
+    polling(&a, at(1)).await;
+    let request = a.request();
+    a.post_begin(&sid(1), request, None).await.unwrap();
+    let one = [mail(2, "one")];
+    for _ in 0..2 {
+        let effects = PostEffects {
+            mail: &one,
+            ..Default::default()
+        };
+        assert_eq!(a.post_finish(&sid(1), request, effects).await.unwrap(), PostDone::Done);
+    }
+    let (_, poll) = begin(&a, at(2)).await;
+    assert!(
+        matches!(poll, Poll::Answer { ref mail, .. } if mail[..] == one),
+        "{poll:?}"
+    );
+    let never = a
+        .post_finish(&sid(1), a.request(), PostEffects::default())
+        .await
+        .unwrap();
+    assert_eq!(never, PostDone::Gone);
+}
+
+async fn a_post_is_fenced_by_the_epoch(world: World) {
+    let (a, _) = world.worker("a").await;
+    let mut record = polling(&a, at(1)).await;
+    let request = a.request();
+    a.post_begin(&sid(1), request, None).await.unwrap();
+    let late = record.clone();
+    record.epoch = 2;
+    a.save(&record, 1, LONG).await.unwrap();
+    let one = [mail(2, "one")];
+    let effects = PostEffects {
+        record: Some(&late),
+        mail: &one,
+        ..Default::default()
+    };
+    assert_eq!(
+        a.post_finish(&sid(1), request, effects).await.unwrap(),
+        PostDone::Fenced { current: 2 }
+    );
+    parked(&a, at(1)).await;
+    assert_eq!(
+        post(&a, &sid(1), PostEffects::default()).await,
+        PostDone::Done,
+        "the lease is free"
+    );
+}
+
+async fn mail_is_bounded(world: World) {
+    let (a, mut tail) = world.worker("a").await;
+    polling(&a, at(1)).await;
+    let big = [(at(2), Bytes::from(vec![b'x'; 3 << 20]))];
+    let effects = || PostEffects {
+        mail: &big,
+        ..Default::default()
+    };
+    for _ in 0..2 {
+        assert_eq!(post(&a, &sid(1), effects()).await, PostDone::Done);
+        let (_, poll) = begin(&a, at(2)).await;
+        assert!(matches!(poll, Poll::Answer { .. }), "{poll:?}");
+        parked(&a, at(2)).await;
+        woken_none(&mut tail).await;
+        a.poll_release(&sid(1), a.request()).await.unwrap();
+        a.end(&sid(1), None, None).await.unwrap();
+        polling(&a, at(1)).await;
+        woken(&mut tail, &sid(1)).await;
+    }
+    for _ in 0..2 {
+        assert_eq!(post(&a, &sid(1), effects()).await, PostDone::Done);
+    }
+    assert_eq!(post(&a, &sid(1), effects()).await, PostDone::Full);
+    assert!(a.load(&sid(1)).await.unwrap().is_none());
+}
+
+async fn woken_none(tail: &mut Tail) {
+    let quiet = tokio::time::timeout(Duration::from_millis(50), event(tail)).await;
+    assert!(quiet.is_err(), "{quiet:?}");
+}
+
+async fn pings_come_when_due_and_pongs_prolong(world: World) {
+    let (a, mut tail) = world.worker("a").await;
+    let record = record(1, Polling, "a");
+    a.create(&record, at(1), TTL).await.unwrap();
+    let start = Instant::now();
+    let mut pings = 0;
+    while start.elapsed() < TTL * 2 {
+        let (request, poll) = begin(&a, at(1)).await;
+        let Poll::Parked {
+            ping_in: Some(ping_in), ..
+        } = poll
+        else {
+            panic!("{poll:?}")
+        };
+        assert!(ping_in <= PING_INTERVAL);
+        tokio::time::sleep(ping_in).await;
+        let poll = a.poll(&sid(1), request, PollMode::Answer, at(1), None).await.unwrap();
+        assert!(matches!(poll, Poll::Answer { ping: true, .. }), "{poll:?}");
+        let (request, poll) = begin(&a, at(1)).await;
+        assert!(matches!(poll, Poll::Parked { ping_in: None, .. }), "{poll:?}");
+        assert_eq!(
+            post(
+                &a,
+                &sid(1),
+                PostEffects {
+                    pong: true,
+                    ..Default::default()
+                }
+            )
+            .await,
+            PostDone::Done
+        );
+        woken(&mut tail, &sid(1)).await;
+        let poll = a.poll(&sid(1), request, PollMode::Wake, at(1), None).await.unwrap();
+        assert!(
+            matches!(poll, Poll::Parked { ping_in: Some(_), expires_in, .. } if expires_in > PING_TIMEOUT),
+            "{poll:?}"
+        );
+        a.poll_release(&sid(1), request).await.unwrap();
+        pings += 1;
+    }
+    assert!(pings >= 2);
+}
+
+async fn a_session_without_a_pong_ends(world: World) {
+    let (a, _) = world.worker("a").await;
+    let record = record(1, Polling, "a");
+    a.create(&record, at(1), TTL).await.unwrap();
+    let (request, poll) = begin(&a, at(1)).await;
+    let Poll::Parked { expires_in, .. } = poll else {
+        panic!("{poll:?}")
+    };
+    assert!(expires_in <= TTL);
+    // Neither saving nor posting is a pong.
+    let mut changed = record.clone();
+    changed.who = Some("x".to_owned());
+    assert_eq!(a.save(&changed, 1, LONG).await.unwrap(), Saved::Done);
+    assert_eq!(
+        post(
+            &a,
+            &sid(1),
+            PostEffects {
+                record: Some(&record),
+                ..Default::default()
+            }
+        )
+        .await,
+        PostDone::Done
+    );
+    eventually("it expires", async || a.load(&sid(1)).await.unwrap().is_none()).await;
+    let poll = a.poll(&sid(1), request, PollMode::Wake, at(1), None).await.unwrap();
+    assert!(matches!(poll, Poll::Ended), "{poll:?}");
+}
+
+async fn the_record_is_sent_when_it_changed(world: World) {
+    let (a, mut tail) = world.worker("a").await;
+    let (b, _) = world.worker("b").await;
+    let mut record = polling(&a, at(1)).await;
+    let (request, poll) = begin(&a, at(1)).await;
+    let Poll::Parked {
+        record: Some(_),
+        revision,
+        ..
+    } = poll
+    else {
+        panic!("{poll:?}")
+    };
+    let poll = a
+        .poll(&sid(1), request, PollMode::Wake, at(1), Some(revision))
+        .await
+        .unwrap();
+    assert!(matches!(poll, Poll::Parked { record: None, .. }), "{poll:?}");
+    let begun = b.post_begin(&sid(1), b.request(), Some(revision)).await.unwrap();
+    assert!(matches!(begun, PostBegin::Go { record: None, .. }), "{begun:?}");
+    record.who = Some("x".to_owned());
+    assert_eq!(b.save(&record, 1, LONG).await.unwrap(), Saved::Done);
+    woken(&mut tail, &sid(1)).await;
+    match a
+        .poll(&sid(1), request, PollMode::Wake, at(1), Some(revision))
+        .await
+        .unwrap()
+    {
+        Poll::Parked {
+            record: Some(new),
+            revision: later,
+            ..
+        } => {
+            assert!(same(&new, &record) && later > revision);
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn an_upgrade_ends_polling(world: World) {
+    let (a, mut tail) = world.worker("a").await;
+    let (b, _) = world.worker("b").await;
+    polling(&a, at(1)).await;
+    let (one, two) = ([mail(2, "one")], [mail(4, "two")]);
+    post(
+        &a,
+        &sid(1),
+        PostEffects {
+            mail: &one,
+            ..Default::default()
+        },
+    )
+    .await;
+    begin(&a, at(3)).await;
+    let poll = parked(&a, at(3)).await;
+    let ws = b.request();
+    let begun = b.upgrade_begin(&sid(1), ws, LONG).await.unwrap();
+    assert!(matches!(begun, UpgradeBegin::Go { .. }), "{begun:?}");
+    assert_eq!(a.upgrade_probed(&sid(1), a.request()).await.unwrap(), UpgradeStep::Gone);
+    assert_eq!(b.upgrade_probed(&sid(1), ws).await.unwrap(), UpgradeStep::Done);
+    woken(&mut tail, &sid(1)).await;
+    let answer = a.poll(&sid(1), poll, PollMode::Wake, at(3), None).await.unwrap();
+    assert!(
+        matches!(answer, Poll::Answer { noop: true, ref mail, .. } if mail.is_empty()),
+        "{answer:?}"
+    );
+    // A POST during the upgrade is accepted, and delays its end.
+    let late = a.request();
+    assert!(matches!(
+        a.post_begin(&sid(1), late, None).await.unwrap(),
+        PostBegin::Go { .. }
+    ));
+    assert!(matches!(
+        b.upgrade_finish(&sid(1), ws).await.unwrap(),
+        UpgradeFinish::Busy
+    ));
+    a.post_finish(
+        &sid(1),
+        late,
+        PostEffects {
+            mail: &two,
+            ..Default::default()
+        },
+    )
+    .await
+    .unwrap();
+    for _ in 0..2 {
+        match b.upgrade_finish(&sid(1), ws).await.unwrap() {
+            UpgradeFinish::Done { after, mail, record } => {
+                assert_eq!((after, record.transport), (at(3), Polling));
+                assert_eq!(mail, two);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let mut moved = record(1, Websocket, "b");
+    moved.epoch = 2;
+    assert_eq!(b.save(&moved, 1, LONG).await.unwrap(), Saved::Done);
+    let (_, poll) = begin(&a, at(3)).await;
+    assert!(
+        matches!(poll, Poll::Moved(ref record) if record.transport == Websocket),
+        "{poll:?}"
+    );
+    let begun = a.upgrade_begin(&sid(1), a.request(), LONG).await.unwrap();
+    assert!(matches!(begun, UpgradeBegin::Moved(_)), "{begun:?}");
+}
+
+async fn an_upgrade_can_be_cancelled_or_time_out(world: World) {
+    let (a, _) = world.worker("a").await;
+    polling(&a, at(1)).await;
+    let first = a.request();
+    a.upgrade_begin(&sid(1), first, LONG).await.unwrap();
+    a.upgrade_probed(&sid(1), first).await.unwrap();
+    let (_, poll) = begin(&a, at(1)).await;
+    assert!(matches!(poll, Poll::Answer { noop: true, .. }), "{poll:?}");
+    assert_eq!(a.upgrade_cancel(&sid(1), first).await.unwrap(), UpgradeStep::Done);
+    let request = parked(&a, at(1)).await;
+    a.poll_release(&sid(1), request).await.unwrap();
+    assert!(matches!(
+        a.upgrade_finish(&sid(1), first).await.unwrap(),
+        UpgradeFinish::Gone
+    ));
+    let second = a.request();
+    a.upgrade_begin(&sid(1), second, Duration::from_millis(100))
+        .await
+        .unwrap();
+    a.upgrade_probed(&sid(1), second).await.unwrap();
+    eventually("it times out", async || {
+        let begun = a
+            .upgrade_begin(&sid(1), a.request(), Duration::from_millis(1))
+            .await
+            .unwrap();
+        matches!(begun, UpgradeBegin::Go { .. })
+    })
+    .await;
+    assert!(matches!(
+        a.upgrade_finish(&sid(1), second).await.unwrap(),
+        UpgradeFinish::Gone
+    ));
+    parked(&a, at(1)).await;
+}
+
+async fn who_moved_or_is_unknown_is_told(world: World) {
+    let (a, _) = world.worker("a").await;
+    a.create(&record(2, Websocket, "a"), at(1), LONG).await.unwrap();
+    let poll = a
+        .poll(&sid(2), a.request(), PollMode::Begin, at(1), None)
+        .await
+        .unwrap();
+    assert!(matches!(poll, Poll::Moved(_)), "{poll:?}");
+    let post = a.post_begin(&sid(2), a.request(), None).await.unwrap();
+    assert!(matches!(post, PostBegin::Moved(_)), "{post:?}");
+    let post = a.post_begin(&sid(3), a.request(), None).await.unwrap();
+    assert!(matches!(post, PostBegin::Unknown), "{post:?}");
+    let upgrade = a.upgrade_begin(&sid(3), a.request(), LONG).await.unwrap();
+    assert!(matches!(upgrade, UpgradeBegin::Unknown), "{upgrade:?}");
+}
