@@ -74,7 +74,7 @@ impl Park {
     }
 }
 
-/// A parked poll's places in the hub and in the list of parks; gone when dropped.
+/// A poll's place in the list of parks, and in the hub once it waits; gone when dropped.
 struct Parked {
     worker: Rc<Worker>,
     sid: Sid,
@@ -82,16 +82,21 @@ struct Parked {
 }
 
 impl Parked {
-    fn new(worker: &Rc<Worker>, sid: &Sid, record: &Record) -> Self {
+    /// Takes the place in the list: before the store is asked, since its wake may be faster than its
+    /// answer. An overlapping poll of the same session stands beside the first.
+    fn new(worker: &Rc<Worker>, sid: &Sid) -> Self {
         let park = Park::new();
-        worker.parks.borrow_mut().insert(sid.clone(), park.clone());
-        let parked = Self {
+        worker
+            .parks
+            .borrow_mut()
+            .entry(sid.clone())
+            .or_default()
+            .push(park.clone());
+        Self {
             worker: worker.clone(),
             sid: sid.clone(),
             park,
-        };
-        parked.enter_hub(record);
-        parked
+        }
     }
 
     /// Notes what the session is a member of.
@@ -116,8 +121,11 @@ impl Drop for Parked {
             .drain(..)
             .for_each(|member| hub.remove(member));
         let mut parks = self.worker.parks.borrow_mut();
-        if parks.get(&self.sid).is_some_and(|park| Rc::ptr_eq(park, &self.park)) {
-            parks.remove(&self.sid);
+        if let Some(list) = parks.get_mut(&self.sid) {
+            list.retain(|park| !Rc::ptr_eq(park, &self.park));
+            if list.is_empty() {
+                parks.remove(&self.sid);
+            }
         }
     }
 }

@@ -27,9 +27,13 @@ pub(crate) async fn run(worker: Rc<Worker>, mut tail: Tail) {
             }
             TailEvent::Canary { .. } => worker.canary_seen.set(Instant::now()),
             TailEvent::Wake(sid) => {
-                if let Some(park) = worker.parks.borrow().get(&sid) {
-                    park.wake();
-                }
+                worker
+                    .parks
+                    .borrow()
+                    .get(&sid)
+                    .into_iter()
+                    .flatten()
+                    .for_each(|park| park.wake());
             }
             TailEvent::Reset { from, to, reason } => {
                 warn!(%from, %to, ?reason, "log entries are missing for good");

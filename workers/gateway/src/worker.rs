@@ -60,7 +60,7 @@ pub(crate) struct Worker {
     pub(crate) hub: RefCell<Hub>,
     pub(crate) ring: RefCell<Ring>,
     /// Polls that wait here.
-    pub(crate) parks: RefCell<FxHashMap<Sid, Rc<Park>>>,
+    pub(crate) parks: RefCell<FxHashMap<Sid, Vec<Rc<Park>>>>,
     /// WebSockets of this worker.
     pub(crate) sockets: RefCell<Slab<Rc<Connection>>>,
     /// WebSockets that have something to flush once the present batch is through.

@@ -28,6 +28,7 @@ pub(crate) async fn get(worker: &Rc<Worker>, sid: &Sid) -> Reply {
 }
 
 async fn serve(worker: &Rc<Worker>, sid: &Sid, request: RequestId) -> Reply {
+    let parked = Parked::new(worker, sid);
     let first = patiently(async || {
         worker
             .store
@@ -82,7 +83,7 @@ async fn serve(worker: &Rc<Worker>, sid: &Sid, request: RequestId) -> Reply {
                 settle_by: now + settles_in(worker, &record),
                 record,
             };
-            wait(worker, sid, request, waiting).await
+            wait(&parked, request, waiting).await
         }
     }
 }
@@ -125,8 +126,9 @@ impl Waiting {
     }
 }
 
-async fn wait(worker: &Rc<Worker>, sid: &Sid, request: RequestId, mut waiting: Waiting) -> Reply {
-    let parked = Parked::new(worker, sid, &waiting.record);
+async fn wait(parked: &Parked, request: RequestId, mut waiting: Waiting) -> Reply {
+    let (worker, sid) = (&parked.worker, &parked.sid);
+    parked.enter_hub(&waiting.record);
     let mut phase = worker.phase.subscribe();
     let mut mode = look_back(worker, &waiting).then_some(PollMode::Answer);
     loop {
@@ -135,12 +137,7 @@ async fn wait(worker: &Rc<Worker>, sid: &Sid, request: RequestId, mut waiting: W
             None => match sleep_till_something(&parked.park, &waiting, &mut phase).await {
                 Something::Ask(mode) => mode,
                 Something::Spurious => continue,
-                Something::Leave => {
-                    if let Err(error) = worker.store.poll_release(sid, request).await {
-                        debug!(%error, "poll not released");
-                    }
-                    return Reply::Packets(NOOP.to_owned());
-                }
+                Something::Leave => return release(worker, sid, request).await,
                 Something::Unsettled => {
                     end(worker, sid, &Ending::ConnectTimeout).await;
                     return Reply::Packets(CLOSE.to_owned());
@@ -194,6 +191,14 @@ async fn wait(worker: &Rc<Worker>, sid: &Sid, request: RequestId, mut waiting: W
             }
         }
     }
+}
+
+/// The worker leaves: the client polls again, and another one answers.
+async fn release(worker: &Worker, sid: &Sid, request: RequestId) -> Reply {
+    if let Err(error) = worker.store.poll_release(sid, request).await {
+        debug!(%error, "poll not released");
+    }
+    Reply::Packets(NOOP.to_owned())
 }
 
 /// What ends the sleep of a parked poll.
