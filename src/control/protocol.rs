@@ -96,7 +96,7 @@ pub(crate) struct WorkerStatus {
     pub(crate) pid: Option<i32>,
     /// What it runs.
     pub(crate) generation: u64,
-    /// `booting`, `ready`, `lagging`, `aborting`, `draining`, `stopping`, `killed`, or without a
+    /// `booting`, `ready`, `lagging`, `aborting`, `exiting`, `draining`, `stopping`, `killed`, or without a
     /// process `backoff`, `parked`, `empty`.
     pub(crate) state: String,
     /// Open connections.

@@ -123,6 +123,7 @@ impl Fleet {
                 State::Aborting { .. }
                 | State::Booting { .. }
                 | State::Draining { .. }
+                | State::Exiting { .. }
                 | State::Killed
                 | State::Stopping { .. } => worker.state.deadline(),
             });
@@ -200,6 +201,7 @@ impl Fleet {
             ToSupervisor::Ready => {
                 if matches!(worker.state, State::Booting { .. }) {
                     worker.state = State::Ready { since: now };
+                    worker.was_ready = true;
                     let generation = worker.generation.number();
                     let boot_ms = saturating_ms(now.saturating_sub(worker.born));
                     info!(
@@ -224,12 +226,15 @@ impl Fleet {
         let Some(worker) = self.worker_mut(id) else { return };
         match worker.state {
             State::Booting { .. } | State::Ready { .. } | State::Lagging { .. } => {
-                // Most often it is dead already and its exit follows.
-                worker.state = State::Aborting {
+                worker.state = State::Exiting {
                     kill_at: now + FAST_GRACE,
                 };
             }
-            State::Aborting { .. } | State::Draining { .. } | State::Killed | State::Stopping { .. } => {}
+            State::Aborting { .. }
+            | State::Draining { .. }
+            | State::Exiting { .. }
+            | State::Killed
+            | State::Stopping { .. } => {}
         }
     }
 
@@ -316,8 +321,8 @@ impl Fleet {
             Cause::Crash
         };
         let slots = self.slots.len();
-        let booting = matches!(worker.state, State::Booting { .. });
-        if cause == Cause::Crash && self.breaker.count(now, !booting, slots) {
+
+        if cause == Cause::Crash && self.breaker.count(now, worker.was_ready, slots) {
             error!(reason, "crash loop: degraded, one slot probes");
         }
         let stable = now.saturating_sub(worker.born) >= STABLE_AFTER;

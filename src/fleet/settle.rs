@@ -68,6 +68,7 @@ impl Fleet {
                     }
                     State::Booting { deadline } if now >= deadline => late.push(worker.id),
                     State::Aborting { kill_at: deadline }
+                    | State::Exiting { kill_at: deadline }
                     | State::Draining { deadline }
                     | State::Stopping { deadline }
                         if now >= deadline =>
@@ -84,6 +85,7 @@ impl Fleet {
                     State::Aborting { .. }
                     | State::Booting { .. }
                     | State::Draining { .. }
+                    | State::Exiting { .. }
                     | State::Killed
                     | State::Lagging { .. }
                     | State::Ready { .. }
@@ -98,8 +100,8 @@ impl Fleet {
 
     fn boot_timed_out(&mut self, now: Moment, id: WorkerId) {
         let Some((slot_id, seat)) = self.seat(id) else { return };
-        let reason = format!("not ready within {} ms", self.policy.boot_timeout.as_millis());
         let Some(worker) = self.worker_mut(id) else { return };
+        let reason = format!("not ready within {} ms", now.saturating_sub(worker.born).as_millis());
         error!(
             slot = slot_id.number(),
             pid = worker.pid,
@@ -174,6 +176,7 @@ impl Fleet {
             State::Aborting { .. }
             | State::Booting { .. }
             | State::Draining { .. }
+            | State::Exiting { .. }
             | State::Killed
             | State::Lagging { .. }
             | State::Stopping { .. } => false,

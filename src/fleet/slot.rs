@@ -51,6 +51,8 @@ pub(super) struct Worker {
     pub(super) beat: Beat,
     /// When it was last heard.
     pub(super) beat_at: Moment,
+    /// It was ready once.
+    pub(super) was_ready: bool,
     /// What it said before it gave up.
     pub(super) failure: Option<String>,
 }
@@ -64,8 +66,10 @@ pub(super) enum State {
     Ready { since: Moment },
     /// Serves, but its event loop is silent: no new connections.
     Lagging { since: Moment },
-    /// Hung or hung up: `SIGABRT` was sent, or it is about to be gone by itself.
+    /// Hung: `SIGABRT` was sent.
     Aborting { kill_at: Moment },
+    /// It closed its control socket; most often it is dead already and its exit follows.
+    Exiting { kill_at: Moment },
     /// Told to drain.
     Draining { deadline: Moment },
     /// Told to stop now.
@@ -82,6 +86,7 @@ impl State {
             Self::Ready { .. } => "ready",
             Self::Lagging { .. } => "lagging",
             Self::Aborting { .. } => "aborting",
+            Self::Exiting { .. } => "exiting",
             Self::Draining { .. } => "draining",
             Self::Stopping { .. } => "stopping",
             Self::Killed => "killed",
@@ -97,7 +102,7 @@ impl State {
     pub(super) const fn deadline(self) -> Option<Moment> {
         match self {
             Self::Booting { deadline } | Self::Draining { deadline } | Self::Stopping { deadline } => Some(deadline),
-            Self::Aborting { kill_at } => Some(kill_at),
+            Self::Aborting { kill_at } | Self::Exiting { kill_at } => Some(kill_at),
             Self::Ready { .. } | Self::Lagging { .. } | Self::Killed => None,
         }
     }
@@ -115,6 +120,7 @@ impl Worker {
             },
             beat: Beat::default(),
             beat_at: now,
+            was_ready: false,
             failure: None,
         }
     }
@@ -130,7 +136,7 @@ impl Worker {
     /// It was told to stop now, or will be killed soon anyway.
     pub(super) fn stopping(&mut self, now: Moment) -> bool {
         match self.state {
-            State::Aborting { .. } | State::Killed | State::Stopping { .. } => false,
+            State::Aborting { .. } | State::Exiting { .. } | State::Killed | State::Stopping { .. } => false,
             State::Booting { .. } | State::Ready { .. } | State::Lagging { .. } | State::Draining { .. } => {
                 self.state = State::Stopping {
                     deadline: now + FAST_GRACE,

@@ -27,8 +27,10 @@ pub(crate) struct Process {
     pub(crate) incarnation: Incarnation,
     control: OwnedFd,
     outbox: VecDeque<Vec<u8>>,
-    /// Its end is closed, or it does not read: nothing more goes either way.
-    hung_up: bool,
+    /// It cannot be written to, or does not read.
+    deaf: bool,
+    /// It closed its end, and everything it said was read.
+    closed: bool,
 }
 
 /// A signal that could not be delivered because there is no such process any more.
@@ -43,7 +45,8 @@ impl Process {
             incarnation,
             control,
             outbox: VecDeque::new(),
-            hung_up: false,
+            deaf: false,
+            closed: false,
         }
     }
 
@@ -68,6 +71,7 @@ impl Process {
     /// One message; `Ok(None)` when there is none now.
     fn receive(&self) -> Result<Option<ToSupervisor>, Errno> {
         let mut bytes = vec![0_u8; MESSAGE_BYTES_MAX];
+        let mut reset = false;
         loop {
             match recv(self.control.as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT) {
                 Ok(0) => return Err(Errno::EPIPE),
@@ -76,6 +80,10 @@ impl Process {
                     Err(error) => error!(pid = self.pid, slot = self.slot.number(), %error, "control message ignored"),
                 },
                 Err(Errno::EAGAIN) => return Ok(None),
+                // It ended without reading our last message. Its own last words come after this
+                // error, which is told once.
+                Err(Errno::ECONNRESET) if !reset => reset = true,
+
                 Err(Errno::EINTR) => {}
                 Err(errno) => return Err(errno),
             }
@@ -112,43 +120,49 @@ impl Processes {
     pub(crate) fn wires(&self) -> impl Iterator<Item = (WorkerId, BorrowedFd<'_>, bool)> {
         self.0
             .iter()
-            .filter(|(_, process)| !process.hung_up)
-            .map(|(worker, process)| (*worker, process.control.as_fd(), !process.outbox.is_empty()))
+            .filter(|(_, process)| !process.closed)
+            .map(|(worker, process)| {
+                (
+                    *worker,
+                    process.control.as_fd(),
+                    !process.outbox.is_empty() && !process.deaf,
+                )
+            })
     }
 
     /// Sends or queues; whether the worker turned out to have hung up just now.
     pub(crate) fn send(&mut self, worker: WorkerId, message: &ToWorker) -> bool {
-        let Some(process) = self.0.get_mut(&worker).filter(|process| !process.hung_up) else {
+        let Some(process) = self.0.get_mut(&worker).filter(|process| !process.deaf) else {
             return false;
         };
         let (pid, slot) = (process.pid, process.slot.number());
         match boot::encode(message) {
             Ok(_) if process.outbox.len() >= OUTBOX_MAX => {
                 warn!(pid, slot, "worker does not read its control socket");
-                process.hung_up = true;
+                process.deaf = true;
             }
             Ok(bytes) => {
                 process.outbox.push_back(bytes);
-                process.hung_up = process.flush().is_err();
+                process.deaf = process.flush().is_err();
             }
             Err(error) => error!(pid, slot, %error, "control message not sent"),
         }
-        process.hung_up
+        process.deaf
     }
 
     /// Sends what has waited; whether the worker turned out to have hung up just now.
     pub(crate) fn flush(&mut self, worker: WorkerId) -> bool {
-        let Some(process) = self.0.get_mut(&worker).filter(|process| !process.hung_up) else {
+        let Some(process) = self.0.get_mut(&worker).filter(|process| !process.deaf) else {
             return false;
         };
-        process.hung_up = process.flush().is_err();
-        process.hung_up
+        process.deaf = process.flush().is_err();
+        process.deaf
     }
 
     /// What a worker has said, and whether it has hung up just now.
     pub(crate) fn receive(&mut self, worker: WorkerId) -> (Vec<ToSupervisor>, bool) {
         let mut messages = Vec::new();
-        let Some(process) = self.0.get_mut(&worker).filter(|process| !process.hung_up) else {
+        let Some(process) = self.0.get_mut(&worker).filter(|process| !process.closed) else {
             return (messages, false);
         };
         while messages.len() < MESSAGES_PER_TURN {
@@ -156,12 +170,12 @@ impl Processes {
                 Ok(Some(message)) => messages.push(message),
                 Ok(None) => break,
                 Err(_) => {
-                    process.hung_up = true;
+                    process.closed = true;
                     break;
                 }
             }
         }
-        (messages, process.hung_up)
+        (messages, process.closed)
     }
 
     /// Signals a worker.

@@ -1,6 +1,7 @@
 //! The managed Redis: a private `redis-server` or `valkey-server` on a unix socket in the runtime
 //! directory, supervised like a worker, started first and stopped last.
 
+use super::spawn::unblock_signals;
 use super::user::Identity;
 use crate::fleet::{End, Moment};
 use nix::sys::signal::{Signal, kill};
@@ -249,7 +250,7 @@ impl ManagedRedis {
     }
 
     fn start(&mut self, now: Moment) {
-        match self.command().spawn() {
+        match unblock_signals(&mut self.command()).spawn() {
             Ok(child) => {
                 let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(0));
                 self.state = State::Starting {

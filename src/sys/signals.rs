@@ -30,8 +30,7 @@ pub(crate) struct Caught {
     pub(crate) sender_uid: u32,
 }
 
-/// The blocked signals of this process. Blocking is inherited: `spawn` undoes it in each worker,
-/// `std::process::Command` in each other child.
+/// The blocked signals of this process. Blocking is inherited: `spawn` undoes it in each child.
 #[derive(Debug)]
 pub(crate) struct Signals {
     fd: SignalFd,

@@ -18,7 +18,9 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::Command;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -346,6 +348,13 @@ fn give_up(plan: &Plan, farewell: &[u8]) -> ! {
     .ok();
     // SAFETY: ends this process at once; the parent's exit handlers are not ours to run.
     unsafe { libc::_exit(i32::from(Exit::Internal.code())) }
+}
+
+/// Gives a child other than a worker the signals back that the supervisor blocks.
+pub(crate) fn unblock_signals(command: &mut Command) -> &mut Command {
+    let unblock = || SigSet::empty().thread_set_mask().map_err(io::Error::from);
+    // SAFETY: between fork and exec it makes one system call and touches nothing else.
+    unsafe { command.pre_exec(unblock) }
 }
 
 static TAKEN: AtomicBool = AtomicBool::new(false);

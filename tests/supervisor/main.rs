@@ -1,3 +1,83 @@
-//! Whole-process tests of the supervisor.
+//! Whole-process tests of the supervisor: real forks, real signals, a stub for the worker.
+//!
+//! This binary is three things: the tests, the supervisor under test, and (as its own child) the
+//! stub worker. Arguments of cargo's harness are understood as far as names of tests go.
 
-fn main() {}
+mod faults;
+mod harness;
+mod operation;
+mod privilege;
+mod redis;
+mod reload;
+mod stub;
+
+use std::io::Write;
+use std::panic::catch_unwind;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::time::Instant;
+
+/// Tests at one time; most of them wait.
+const THREADS: usize = 6;
+
+type Test = (&'static str, fn());
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let commands = ["check", "reload", "run", "scale", "status", "stop", "worker"];
+    if words.first().is_some_and(|word| commands.contains(&word.as_str())) {
+        return supervisor::main(stub::run);
+    }
+    let names: Vec<&String> = words.iter().filter(|word| !word.starts_with('-')).collect();
+    let all = [
+        faults::TESTS,
+        operation::TESTS,
+        privilege::TESTS,
+        redis::TESTS,
+        reload::TESTS,
+    ]
+    .concat();
+    let chosen = all
+        .into_iter()
+        .filter(|(name, _)| names.is_empty() || names.iter().any(|word| name.contains(*word)));
+    let mut queue: Vec<Test> = chosen.collect();
+    if words.iter().any(|word| word == "--list") {
+        queue.iter().for_each(|(name, _)| println!("{name}: test"));
+        return ExitCode::SUCCESS;
+    }
+    queue.reverse();
+    let queue = Mutex::new(queue);
+    let failed = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| work(&queue, &failed));
+        }
+    });
+    let failed = failed.into_inner().unwrap();
+    println!("{} failed {failed:?}", failed.len());
+    if failed.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn work(queue: &Mutex<Vec<Test>>, failed: &Mutex<Vec<&'static str>>) {
+    loop {
+        let Some((name, test)) = queue.lock().unwrap().pop() else {
+            return;
+        };
+        let started = Instant::now();
+        let outcome = catch_unwind(test);
+        let verdict = if outcome.is_ok() { "ok" } else { "FAILED" };
+        writeln!(
+            std::io::stdout(),
+            "test {name} ... {verdict} ({:.1} s)",
+            started.elapsed().as_secs_f32()
+        )
+        .unwrap();
+        if outcome.is_err() {
+            failed.lock().unwrap().push(name);
+        }
+    }
+}

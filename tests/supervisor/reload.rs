@@ -1,0 +1,190 @@
+//! SIGHUP and `reload`: good, bad, and half-way.
+
+use crate::harness::{PATIENCE, Supervisor, config, lives, until};
+use nix::sys::signal::Signal;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+pub(crate) const TESTS: &[(&str, fn())] = &[
+    ("a_reload_refuses_nobody", a_reload_refuses_nobody),
+    (
+        "a_bad_configuration_changes_nothing",
+        a_bad_configuration_changes_nothing,
+    ),
+    ("a_new_worker_that_fails_rolls_back", a_new_worker_that_fails_rolls_back),
+    (
+        "a_new_worker_that_never_gets_ready_rolls_back",
+        a_new_worker_that_never_gets_ready_rolls_back,
+    ),
+    ("what_needs_a_restart_is_a_fault", what_needs_a_restart_is_a_fault),
+    ("reloads_coalesce", reloads_coalesce),
+    (
+        "a_reload_changes_the_number_of_slots",
+        a_reload_changes_the_number_of_slots,
+    ),
+    (
+        "an_old_worker_is_cut_short_by_the_next_reload",
+        an_old_worker_is_cut_short_by_the_next_reload,
+    ),
+];
+
+fn generation(supervisor: &Supervisor) -> u64 {
+    supervisor.status()["supervisor"]["generation"].as_u64().unwrap()
+}
+
+fn a_reload_refuses_nobody() {
+    let supervisor = Supervisor::serving(3, "message", "");
+    let address = supervisor.address();
+    let before = supervisor.await_ready(3);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let clients = scope.spawn(|| {
+            let mut greeted = 0;
+            while !done.load(Ordering::SeqCst) {
+                supervisor.greet(address);
+                greeted += 1;
+            }
+            greeted
+        });
+        for _ in 0..3 {
+            let output = supervisor.command(&["reload", "--wait"]);
+            assert_eq!(output.status.code(), Some(0), "{output:?}");
+        }
+        done.store(true, Ordering::SeqCst);
+        assert!(clients.join().unwrap() > 50);
+    });
+    let after = supervisor.await_ready(3);
+    assert!(after.iter().all(|(slot, pid)| before[slot] != *pid));
+    assert_eq!(generation(&supervisor), 4);
+    supervisor.signal(Signal::SIGHUP);
+    until("generation 5", PATIENCE, || {
+        (generation(&supervisor) == 5).then_some(())
+    });
+}
+
+fn a_bad_configuration_changes_nothing() {
+    let supervisor = Supervisor::serving(2, "message", "");
+    let before = supervisor.await_ready(2);
+    let text = config(
+        supervisor.scratch.path(),
+        2,
+        "message",
+        "cuont = 3\n[http]\nheader_timeout_ms = 'x'",
+    );
+    supervisor.configure(&text);
+    for words in [&["reload", "--wait"][..], &["reload"]] {
+        let output = supervisor.command(words);
+        let faults = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{faults}");
+        assert!(
+            faults.contains("workers.cuont: ") && faults.contains("http.header_timeout_ms: "),
+            "{faults}"
+        );
+    }
+    supervisor.signal(Signal::SIGHUP);
+    supervisor.await_log("reload refused: nothing changes");
+    // Not even TOML any more.
+    supervisor.configure(&format!("{text}\n[[[["));
+    assert_eq!(supervisor.command(&["reload", "--wait"]).status.code(), Some(1));
+    assert_eq!(supervisor.await_ready(2), before);
+    assert_eq!(generation(&supervisor), 1);
+}
+
+fn a_new_worker_that_fails_rolls_back() {
+    let supervisor = Supervisor::serving(3, "message", "");
+    let before = supervisor.await_ready(3);
+    supervisor.configure(&config(supervisor.scratch.path(), 3, "badconfig_slot1", ""));
+    let output = supervisor.command(&["reload", "--wait"]);
+    let reason = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{reason}");
+    assert!(
+        reason.contains("slot 1, generation 2: exit 78: the stub says badconfig"),
+        "{reason}"
+    );
+    let after = supervisor.await_ready(3);
+    assert_ne!(after[&0], before[&0], "slot 0 was replaced and is back");
+    assert_eq!((after[&1], after[&2]), (before[&1], before[&2]));
+    let status = supervisor.status();
+    let generations = status["workers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| row["generation"].as_u64().unwrap());
+    assert_eq!(generations.collect::<Vec<_>>(), [1, 1, 1]);
+    assert_eq!(supervisor.state(), "serving");
+    // The next good one works.
+    supervisor.configure(&config(supervisor.scratch.path(), 3, "message", ""));
+    assert!(supervisor.command(&["reload", "--wait"]).status.success());
+    assert_eq!(generation(&supervisor), 3);
+}
+
+fn a_new_worker_that_never_gets_ready_rolls_back() {
+    let supervisor = Supervisor::serving(2, "message", "");
+    let before = supervisor.await_ready(2);
+    supervisor.configure(&config(
+        supervisor.scratch.path(),
+        2,
+        "neverready",
+        "boot_timeout_ms = 1500",
+    ));
+    let waiting = supervisor.command_in_background(&["reload", "--wait"]);
+    until("reloading", PATIENCE, || {
+        (supervisor.state() == "reloading").then_some(())
+    });
+    assert_eq!(supervisor.pids("ready"), before, "status answers during a reload");
+    assert_eq!(supervisor.pids("booting").len(), 1);
+    let output = waiting.wait_with_output().unwrap();
+    let reason = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{reason}");
+    assert!(reason.contains("not ready within 15"), "{reason}");
+    assert_eq!(supervisor.await_ready(2), before);
+}
+
+fn what_needs_a_restart_is_a_fault() {
+    let supervisor = Supervisor::serving(1, "message", "");
+    let text = config(supervisor.scratch.path(), 1, "message", "");
+    supervisor.configure(&text.replace("127.0.0.1:0", "127.0.0.2:0"));
+    let output = supervisor.command(&["reload", "--wait"]);
+    let faults = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{faults}");
+    assert!(
+        faults.contains("listen.address: ") && faults.contains("needs a restart"),
+        "{faults}"
+    );
+}
+
+fn reloads_coalesce() {
+    let supervisor = Supervisor::serving(2, "message", "");
+    let waiting: Vec<_> = (0..6)
+        .map(|_| supervisor.command_in_background(&["reload", "--wait"]))
+        .collect();
+    for child in waiting {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+    supervisor.await_ready(2);
+    let generation = generation(&supervisor);
+    assert!((2..=5).contains(&generation), "{generation}");
+}
+
+fn a_reload_changes_the_number_of_slots() {
+    let supervisor = Supervisor::serving(2, "message", "");
+    for workers in [4, 1] {
+        supervisor.configure(&config(supervisor.scratch.path(), workers, "message", ""));
+        assert!(supervisor.command(&["reload", "--wait"]).status.success());
+        supervisor.await_ready(usize::from(workers));
+    }
+}
+
+fn an_old_worker_is_cut_short_by_the_next_reload() {
+    let supervisor = Supervisor::serving(1, "deaf", "grace_ms = 60000");
+    let first = supervisor.await_ready(1)[&0];
+    supervisor.configure(&config(supervisor.scratch.path(), 1, "message", "grace_ms = 60000"));
+    assert!(supervisor.command(&["reload", "--wait"]).status.success());
+    assert_eq!(supervisor.pids("draining").get(&0), Some(&first));
+    assert!(supervisor.command(&["reload", "--wait"]).status.success());
+    until("end of the first", Duration::from_secs(4), || {
+        (!lives(first)).then_some(())
+    });
+    assert_eq!(generation(&supervisor), 3);
+}

@@ -1,0 +1,139 @@
+//! A worker that obeys the contract and misbehaves on demand. `app.events.message` of its
+//! configuration says how: a word, or `word_slotN` for one slot only.
+
+use boot::{Beat, Exit, ToSupervisor, ToWorker};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{MsgFlags, recv, send};
+use std::io::Write;
+use std::net::TcpListener;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::process::Command;
+use std::time::{Duration, Instant};
+use supervisor::Inherited;
+
+struct Stub {
+    control: OwnedFd,
+    listeners: Vec<TcpListener>,
+    greeting: String,
+    gone: usize,
+    accepted: u64,
+}
+
+/// The life of the stub.
+pub(crate) fn run(inherited: Inherited) -> Exit {
+    let Inherited {
+        control,
+        setup,
+        listeners,
+    } = inherited;
+    let word = setup.settings.app.events.message.clone();
+    let word = match word.split_once("_slot") {
+        Some((word, slot)) if slot == setup.slot.to_string() => word.to_owned(),
+        Some(_) => "message".to_owned(),
+        None => word,
+    };
+    let greeting = format!(
+        "slot {} pid {} generation {}",
+        setup.slot,
+        std::process::id(),
+        setup.generation
+    );
+    let listeners = listeners.into_iter().map(TcpListener::from).collect();
+    let mut stub = Stub {
+        control,
+        listeners,
+        greeting,
+        gone: 0,
+        accepted: 0,
+    };
+    let failed = |exit: Exit| ToSupervisor::Failed {
+        code: exit.code(),
+        reason: format!("the stub says {word}"),
+    };
+    match word.as_str() {
+        "badconfig" => {
+            stub.say(&failed(Exit::Config));
+            return Exit::Config;
+        }
+        "nodependency" => {
+            stub.say(&failed(Exit::Dependency));
+            return Exit::Dependency;
+        }
+        "crash" => return Exit::Internal,
+        "orphan" => {
+            Command::new("sh")
+                .args(["-c", "sleep 0.3 & sleep 0.3 &"])
+                .status()
+                .unwrap();
+        }
+        _ => {}
+    }
+    if word != "neverready" {
+        stub.say(&ToSupervisor::Ready);
+    }
+    stub.serve(&word)
+}
+
+impl Stub {
+    fn say(&self, message: &ToSupervisor) {
+        // The supervisor may be gone; `serve` sees that.
+        send(
+            self.control.as_raw_fd(),
+            &boot::encode(message).unwrap(),
+            MsgFlags::MSG_NOSIGNAL,
+        )
+        .ok();
+    }
+
+    fn serve(&mut self, word: &str) -> Exit {
+        let mut beat_at = Instant::now();
+        loop {
+            if Instant::now() >= beat_at {
+                beat_at = Instant::now() + Duration::from_millis(Beat::EVERY_MS);
+                self.say(&ToSupervisor::Beat(Beat {
+                    connections: self.accepted,
+                    sessions: 0,
+                    lag_us: 0,
+                    ready: true,
+                }));
+            }
+            let mut fds = vec![PollFd::new(self.control.as_fd(), PollFlags::POLLIN)];
+            fds.extend(
+                self.listeners
+                    .iter()
+                    .map(|listener| PollFd::new(listener.as_fd(), PollFlags::POLLIN)),
+            );
+            poll(&mut fds, PollTimeout::from(100_u8)).ok();
+            let mut bytes = [0_u8; 65_536];
+            match recv(self.control.as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT) {
+                Ok(0) => return Exit::Done,
+                Ok(count) => match boot::decode::<ToWorker>(&bytes[..count]).unwrap() {
+                    ToWorker::WorkerGone { .. } => self.gone += 1,
+                    _ if word == "deaf" => {}
+                    ToWorker::Stop => return Exit::Done,
+                    ToWorker::Drain { .. } => {
+                        self.accept();
+                        self.say(&ToSupervisor::Drained {
+                            closed: self.accepted,
+                            cut: 0,
+                        });
+                        return Exit::Done;
+                    }
+                },
+                Err(Errno::EAGAIN | Errno::EINTR) => {}
+                Err(_) => return Exit::Done,
+            }
+            self.accept();
+        }
+    }
+
+    fn accept(&mut self) {
+        for listener in &self.listeners {
+            while let Ok((mut stream, _)) = listener.accept() {
+                self.accepted += 1;
+                writeln!(stream, "{} gone {}", self.greeting, self.gone).ok();
+            }
+        }
+    }
+}
