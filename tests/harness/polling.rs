@@ -1,0 +1,155 @@
+//! An Engine.IO session over long polling, with Socket.IO on top where a test wants it.
+
+use super::{Reply, Request, Server, ask, soon};
+use serde_json::Value;
+use std::io;
+use std::net::SocketAddr;
+use tokio::task::JoinHandle;
+
+/// Ends a packet where another one follows.
+pub(crate) const SEPARATOR: char = '\x1e';
+
+/// A polling session. Each request takes a fresh connection, so that it may land on any worker.
+#[derive(Clone, Debug)]
+pub(crate) struct Poller {
+    pub(crate) addr: SocketAddr,
+    pub(crate) sid: String,
+    path: String,
+    /// What the handshake said.
+    pub(crate) open: Value,
+}
+
+impl Poller {
+    /// A session of the Socket.IO endpoint.
+    pub(crate) async fn open(server: &Server) -> Self {
+        Self::open_at(server.addr, "/socket.io/").await
+    }
+
+    /// A session of the Engine.IO echo endpoint.
+    pub(crate) async fn open_echo(server: &Server) -> Self {
+        Self::open_at(server.addr, "/engine.io/").await
+    }
+
+    pub(crate) async fn open_at(addr: SocketAddr, path: &str) -> Self {
+        let reply = soon("handshake", Self::handshake(addr, path)).await.expect("handshake");
+        Self::opened(addr, path, &reply)
+    }
+
+    /// The answer to a handshake, whatever it is.
+    pub(crate) async fn handshake(addr: SocketAddr, path: &str) -> io::Result<Reply> {
+        ask(addr, Request::get(&format!("{path}?EIO=4&transport=polling"))).await
+    }
+
+    /// The session that a handshake opened.
+    pub(crate) fn opened(addr: SocketAddr, path: &str, reply: &Reply) -> Self {
+        assert_eq!(reply.status, 200, "{reply:?}");
+        let packet = reply.text().strip_prefix('0').expect("an open packet");
+        let open: Value = serde_json::from_str(packet).expect("an open packet alone");
+        Self {
+            addr,
+            sid: open["sid"].as_str().expect("a sid").to_owned(),
+            path: path.to_owned(),
+            open,
+        }
+    }
+
+    pub(crate) fn target(&self) -> String {
+        format!("{}?EIO=4&transport=polling&sid={}", self.path, self.sid)
+    }
+
+    /// The target of an upgrade.
+    pub(crate) fn upgrade_target(&self) -> String {
+        format!("{}?EIO=4&transport=websocket&sid={}", self.path, self.sid)
+    }
+
+    /// One poll, whatever it brings.
+    pub(crate) async fn get(&self) -> Reply {
+        soon("poll", self.try_get()).await.expect("poll")
+    }
+
+    pub(crate) async fn try_get(&self) -> io::Result<Reply> {
+        ask(self.addr, Request::get(&self.target())).await
+    }
+
+    /// The packets of one poll.
+    pub(crate) async fn poll(&self) -> Vec<String> {
+        packets(&self.get().await)
+    }
+
+    /// A poll that goes on by itself.
+    pub(crate) fn park(&self) -> JoinHandle<io::Result<Reply>> {
+        let poller = self.clone();
+        tokio::spawn(async move { poller.try_get().await })
+    }
+
+    pub(crate) async fn post(&self, body: impl Into<Vec<u8>>) -> Reply {
+        soon("post", self.try_post(body)).await.expect("post")
+    }
+
+    pub(crate) async fn try_post(&self, body: impl Into<Vec<u8>>) -> io::Result<Reply> {
+        ask(self.addr, Request::post(&self.target(), body)).await
+    }
+
+    /// A POST that is taken.
+    pub(crate) async fn say(&self, body: impl Into<Vec<u8>>) {
+        assert_eq!(self.post(body).await.pair(), (200, "ok"));
+    }
+
+    /// Packets, over as many polls as it takes, up to and with the first that is `last`.
+    /// Pings are answered and left out.
+    pub(crate) async fn poll_until(&self, last: impl Fn(&str) -> bool) -> Vec<String> {
+        let mut all = Vec::new();
+        loop {
+            for packet in self.poll().await {
+                if packet == "2" {
+                    self.say("3").await;
+                    continue;
+                }
+                assert_ne!(packet, "1", "closed after {all:?}");
+                let end = last(&packet);
+                all.push(packet);
+                if end {
+                    return all;
+                }
+            }
+        }
+    }
+
+    /// Joins `/` and returns the answer without its `40`.
+    pub(crate) async fn connect(&self) -> Value {
+        self.say("40").await;
+        let packets = self.poll_until(|packet| packet.starts_with("40")).await;
+        let [answer] = packets.as_slice() else {
+            panic!("more than an answer to CONNECT: {packets:?}");
+        };
+        serde_json::from_str(&answer[2..]).expect("an answer to CONNECT")
+    }
+
+    /// Emits `42<id>[...]` and returns the arguments of its ack; nothing else may come meanwhile.
+    pub(crate) async fn call(&self, id: u64, event: &Value) -> Value {
+        self.say(format!("42{id}{event}")).await;
+        let head = format!("43{id}[");
+        let packets = self.poll_until(|packet| packet.starts_with(&head)).await;
+        let [ack] = packets.as_slice() else {
+            panic!("more than an ack: {packets:?}");
+        };
+        serde_json::from_str(&ack[head.len() - 1..]).expect("an ack")
+    }
+
+    /// The session does not exist any more.
+    pub(crate) async fn assert_gone(&self) {
+        self.get().await.assert_error(1, "Session ID unknown");
+    }
+
+    /// Ends the session.
+    pub(crate) async fn leave(&self) {
+        self.say("1").await;
+    }
+}
+
+/// The packets of an answered poll.
+#[track_caller]
+pub(crate) fn packets(reply: &Reply) -> Vec<String> {
+    assert_eq!(reply.status, 200, "{reply:?}");
+    reply.text().split(SEPARATOR).map(str::to_owned).collect()
+}

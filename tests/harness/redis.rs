@@ -1,0 +1,158 @@
+//! A Redis of the test's own, on a unix socket, and the little of its protocol that tests need.
+
+use super::{soon, until};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+
+/// A `redis-server` that can be stopped, frozen and started again.
+#[derive(Debug)]
+pub(crate) struct Redis {
+    socket: PathBuf,
+    directory: PathBuf,
+    child: Option<Child>,
+}
+
+/// An answer of Redis.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Resp {
+    Fault(String),
+    Int(i64),
+    List(Vec<Self>),
+    Nil,
+    Text(String),
+}
+
+impl Redis {
+    /// Starts one in `directory` and waits until it answers.
+    pub(crate) async fn start(directory: &Path) -> Self {
+        let mut redis = Self {
+            socket: directory.join("redis.sock"),
+            directory: directory.to_owned(),
+            child: None,
+        };
+        redis.again().await;
+        redis
+    }
+
+    /// One that somebody else runs, to talk to.
+    pub(crate) fn at(socket: &Path) -> Self {
+        Self {
+            socket: socket.to_owned(),
+            directory: PathBuf::new(),
+            child: None,
+        }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("unix://{}", self.socket.display())
+    }
+
+    /// Starts it, empty, after [`Redis::kill`].
+    pub(crate) async fn again(&mut self) {
+        assert!(self.child.is_none(), "it runs");
+        let log = std::fs::File::create(self.directory.join("redis.log")).expect("a log file");
+        let child = Command::new("redis-server")
+            .args(["--port", "0", "--save", "", "--appendonly", "no", "--daemonize", "no"])
+            .args(["--unixsocketperm", "700", "--unixsocket"])
+            .arg(&self.socket)
+            .arg("--dir")
+            .arg(&self.directory)
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(Stdio::null())
+            .spawn();
+        self.child = Some(child.expect("redis-server: `make test` installs what is missing"));
+        until("redis-server answers", async || {
+            (self.try_command(&["PING"]).await.ok()? == Resp::Text("PONG".to_owned())).then_some(())
+        })
+        .await;
+    }
+
+    /// Ends it with everything it held.
+    pub(crate) fn kill(&mut self) {
+        let mut child = self.child.take().expect("it runs");
+        child.kill().expect("kill redis-server");
+        child.wait().expect("reap redis-server");
+    }
+
+    /// Sends a signal to it, such as SIGSTOP.
+    pub(crate) fn signal(&self, signal: nix::sys::signal::Signal) {
+        let child = self.child.as_ref().expect("it runs");
+        super::server::signal(child.id(), signal);
+    }
+
+    /// The answer to a command, which is not an error.
+    pub(crate) async fn command(&self, words: &[&str]) -> Resp {
+        match soon("redis", self.try_command(words)).await.expect("redis") {
+            Resp::Fault(fault) => panic!("{words:?}: {fault}"),
+            answer @ (Resp::Int(_) | Resp::List(_) | Resp::Nil | Resp::Text(_)) => answer,
+        }
+    }
+
+    /// The keys that fit a pattern.
+    pub(crate) async fn keys(&self, pattern: &str) -> Vec<String> {
+        let Resp::List(keys) = self.command(&["KEYS", pattern]).await else {
+            panic!("KEYS did not answer with a list");
+        };
+        keys.into_iter()
+            .map(|key| match key {
+                Resp::Text(text) => text,
+                other @ (Resp::Fault(_) | Resp::Int(_) | Resp::List(_) | Resp::Nil) => panic!("a key, not {other:?}"),
+            })
+            .collect()
+    }
+
+    pub(crate) async fn try_command(&self, words: &[&str]) -> io::Result<Resp> {
+        let mut stream = BufReader::new(UnixStream::connect(&self.socket).await?);
+        let mut text = format!("*{}\r\n", words.len());
+        for word in words {
+            text.push_str(&format!("${}\r\n{word}\r\n", word.len()));
+        }
+        stream.write_all(text.as_bytes()).await?;
+        answer(&mut stream).await
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        if self.child.is_some() {
+            self.kill();
+        }
+    }
+}
+
+async fn answer(stream: &mut BufReader<UnixStream>) -> io::Result<Resp> {
+    let mut line = String::new();
+    stream.read_line(&mut line).await?;
+    let line = line.trim_end();
+    let (kind, rest) = line.split_at_checked(1).ok_or(io::ErrorKind::UnexpectedEof)?;
+    let number = || rest.parse::<i64>().map_err(io::Error::other);
+    Ok(match kind {
+        "+" => Resp::Text(rest.to_owned()),
+        "-" => Resp::Fault(rest.to_owned()),
+        ":" => Resp::Int(number()?),
+        "$" => match usize::try_from(number()?) {
+            Err(_) => Resp::Nil,
+            Ok(length) => {
+                let mut bytes = vec![0; length + 2];
+                stream.read_exact(&mut bytes).await?;
+                bytes.truncate(length);
+                Resp::Text(String::from_utf8_lossy(&bytes).into_owned())
+            }
+        },
+        "*" => match usize::try_from(number()?) {
+            Err(_) => Resp::Nil,
+            Ok(count) => {
+                let mut items = Vec::with_capacity(count);
+                for _ in 0..count {
+                    items.push(Box::pin(answer(stream)).await?);
+                }
+                Resp::List(items)
+            }
+        },
+        other => return Err(io::Error::other(format!("answer of kind {other:?}"))),
+    })
+}

@@ -1,0 +1,407 @@
+//! A server under test: its configuration, its processes, its log.
+
+use super::{PATIENCE, Redis, Request, ask, soon, until};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde::Deserialize;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+use toml::Table;
+
+/// Lines of the log that a failed test shows.
+const LOG_LINES_SHOWN: usize = 120;
+
+/// How long a server may take to leave when a test is over.
+const LEAVE: Duration = Duration::from_secs(5);
+
+/// What to start. Four workers over a Redis of the test's own, unless it says otherwise.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    config: Table,
+    env: Vec<(String, String)>,
+    args: Vec<String>,
+    redis: bool,
+}
+
+impl Plan {
+    pub(crate) fn new() -> Self {
+        let text = r#"
+            workers = { count = 4, grace_ms = 10000 }
+            redis = { managed = false }
+            log = { canary_interval_ms = 500, canary_overdue_ms = 5000 }
+            logging = { level = "debug", format = "text", connections = true }
+        "#;
+        Self {
+            config: text.parse().expect("TOML"),
+            env: Vec::new(),
+            args: Vec::new(),
+            redis: true,
+        }
+    }
+
+    /// Over what is there: further configuration, as TOML.
+    #[must_use]
+    pub(crate) fn with(mut self, toml: &str) -> Self {
+        merge(&mut self.config, toml.parse().expect("TOML"));
+        self
+    }
+
+    /// A variable of the server's environment, which is otherwise bare.
+    #[must_use]
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// A further argument of `run`.
+    #[must_use]
+    pub(crate) fn arg(mut self, arg: &str) -> Self {
+        self.args.push(arg.to_owned());
+        self
+    }
+
+    /// Without a Redis of the test's own: the configuration says what to do.
+    #[must_use]
+    pub(crate) fn without_redis(mut self) -> Self {
+        self.redis = false;
+        self
+    }
+
+    /// Starts it and waits until it is ready.
+    pub(crate) async fn start(self) -> Server {
+        let mut server = self.launch().await;
+        server.ready().await;
+        server
+    }
+
+    /// Starts it and returns at once.
+    pub(crate) async fn launch(self) -> Server {
+        let mut server = self.prepare().await;
+        server.run();
+        server
+    }
+
+    /// Everything but the server itself.
+    pub(crate) async fn prepare(mut self) -> Server {
+        let dir = tempfile::Builder::new()
+            .prefix("anyworker-test-")
+            .tempdir()
+            .expect("a temporary directory");
+        let addr = free_address();
+        let redis = if self.redis {
+            Some(Redis::start(dir.path()).await)
+        } else {
+            None
+        };
+        let mut own = Table::new();
+        own.insert("listen".to_owned(), table("address", &addr.to_string()));
+        let run = dir.path().join("run");
+        std::fs::create_dir(&run).expect("a runtime directory");
+        own.insert("runtime".to_owned(), table("directory", &run.display().to_string()));
+        if let Some(redis) = &redis {
+            own.insert("redis".to_owned(), table("url", &redis.url()));
+        }
+        merge(&mut own, self.config);
+        self.config = own;
+        let server = Server {
+            addr,
+            child: None,
+            redis,
+            plan: self,
+            dir,
+        };
+        server.write_config();
+        server
+    }
+}
+
+/// A running server. When it goes out of scope all its processes have gone.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) addr: SocketAddr,
+    pub(crate) redis: Option<Redis>,
+    child: Option<Child>,
+    plan: Plan,
+    dir: TempDir,
+}
+
+/// What `status --json` says.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Status {
+    pub(crate) supervisor: Supervisor,
+    pub(crate) workers: Vec<Worker>,
+}
+
+/// `supervisor` of it.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Supervisor {
+    pub(crate) pid: u32,
+    pub(crate) version: String,
+    pub(crate) generation: u64,
+    pub(crate) state: String,
+    pub(crate) uptime_s: u64,
+}
+
+/// One of `workers`.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Worker {
+    pub(crate) slot: u16,
+    pub(crate) pid: Option<u32>,
+    pub(crate) generation: u64,
+    pub(crate) state: String,
+    pub(crate) connections: u64,
+    pub(crate) sessions: u64,
+    pub(crate) restarts: u64,
+    pub(crate) last_exit: Option<String>,
+}
+
+impl Status {
+    /// Process ids of the workers that are ready, by slot.
+    pub(crate) fn ready_pids(&self) -> Vec<u32> {
+        let ready = self.workers.iter().filter(|worker| worker.state == "ready");
+        ready.filter_map(|worker| worker.pid).collect()
+    }
+
+    /// Of all workers together.
+    pub(crate) fn sessions(&self) -> u64 {
+        self.workers.iter().map(|worker| worker.sessions).sum()
+    }
+}
+
+impl Server {
+    /// The test's own Redis.
+    pub(crate) fn redis(&self) -> &Redis {
+        self.redis.as_ref().expect("a Redis of the test's own")
+    }
+
+    /// The same, to be stopped and started.
+    pub(crate) fn redis_mut(&mut self) -> &mut Redis {
+        self.redis.as_mut().expect("a Redis of the test's own")
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    /// The directory of this test, with `run` in it as the runtime directory.
+    pub(crate) fn directory(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub(crate) fn config_file(&self) -> PathBuf {
+        self.dir.path().join("supervisor.toml")
+    }
+
+    /// Lays `toml` over the configuration file.
+    pub(crate) fn reconfigure(&mut self, toml: &str) {
+        merge(&mut self.plan.config, toml.parse().expect("TOML"));
+        self.write_config();
+    }
+
+    fn write_config(&self) {
+        std::fs::write(self.config_file(), self.plan.config.to_string()).expect("write the configuration");
+    }
+
+    /// The process of the supervisor.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().expect("it runs").id()
+    }
+
+    /// Starts the server that was prepared or has ended.
+    pub(crate) fn run(&mut self) {
+        assert!(self.child.is_none(), "it runs");
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.log_file())
+            .expect("a log file");
+        let mut command = self.command("run");
+        command.args(&self.plan.args);
+        command.stdout(log.try_clone().expect("a log file")).stderr(log);
+        self.child = Some(command.spawn().expect("start anyworker"));
+    }
+
+    /// Waits for `GET /api/ready` to say yes.
+    pub(crate) async fn ready(&mut self) {
+        let (addr, deadline) = (self.addr, Instant::now() + PATIENCE);
+        loop {
+            if let Ok(reply) = soon("readiness", ask(addr, Request::get("/api/ready"))).await
+                && reply.status == 200
+            {
+                return;
+            }
+            if let Some(status) = self.exited() {
+                panic!("it ended before it was ready: {status}");
+            }
+            assert!(Instant::now() < deadline, "not ready within {PATIENCE:?}");
+            super::pass(super::LOOK_EVERY).await;
+        }
+    }
+
+    /// Runs a command of the program with this server's configuration.
+    pub(crate) async fn cli(&self, command: &str, args: &[&str]) -> Output {
+        let mut child = tokio::process::Command::from(self.command(command));
+        child.args(args).kill_on_drop(true);
+        soon(command, child.output()).await.expect("run anyworker")
+    }
+
+    fn command(&self, name: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_anyworker"));
+        command.arg(name).arg("--config").arg(self.config_file());
+        command.env_clear().current_dir(self.dir.path()).stdin(Stdio::null());
+        let kept = ["PATH", "HOME", "LLVM_PROFILE_FILE"];
+        command.envs(kept.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+        command.envs(self.plan.env.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    pub(crate) async fn status(&self) -> Status {
+        let output = self.cli("status", &["--json"]).await;
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|fault| panic!("{fault} in {output:?}"))
+    }
+
+    /// The status, once it is as `wanted`.
+    #[track_caller]
+    pub(crate) fn status_when(&self, what: &str, wanted: impl Fn(&Status) -> bool) -> impl Future<Output = Status> {
+        until(what, async move || {
+            Some(self.status().await).filter(|status| wanted(status))
+        })
+    }
+
+    /// Waits until the workers hold so many sessions (WebSockets and parked polls).
+    #[track_caller]
+    pub(crate) fn holding(&self, sessions: u64) -> impl Future<Output = Status> {
+        self.status_when("sessions held", move |status| status.sessions() == sessions)
+    }
+
+    /// How the supervisor ended, if it has.
+    pub(crate) fn exited(&mut self) -> Option<ExitStatus> {
+        let status = self.child.as_mut()?.try_wait().expect("wait for anyworker")?;
+        self.child = None;
+        Some(status)
+    }
+
+    /// How the supervisor ends; it must within `limit`.
+    pub(crate) async fn exit_within(&mut self, limit: Duration) -> ExitStatus {
+        let deadline = Instant::now() + limit;
+        loop {
+            if let Some(status) = self.exited() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "still there after {limit:?}");
+            super::pass(super::LOOK_EVERY).await;
+        }
+    }
+
+    /// Signals the supervisor.
+    pub(crate) fn signal(&self, name: Signal) {
+        signal(self.pid(), name);
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.dir.path().join("server.log")
+    }
+
+    /// Everything it has logged.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    /// Waits for a piece of text in the log.
+    #[track_caller]
+    pub(crate) fn logged(&self, text: &str) -> impl Future<Output = ()> {
+        until("a log line", async move || self.log().contains(text).then_some(()))
+    }
+
+    /// Ends the supervisor, fast; its workers go with it.
+    fn end(&mut self) {
+        let Some(mut child) = self.child.take() else {
+            return;
+        };
+        let workers = children(child.id());
+        let deadline = Instant::now() + LEAVE;
+        signal(child.id(), Signal::SIGQUIT);
+        while Instant::now() < deadline {
+            if child.try_wait().expect("wait for anyworker").is_some() {
+                return;
+            }
+            std::thread::park_timeout(super::LOOK_EVERY);
+        }
+        eprintln!("anyworker {} did not end on SIGQUIT", child.id());
+        child.kill().expect("kill anyworker");
+        child.wait().expect("reap anyworker");
+        for worker in workers
+            .into_iter()
+            .filter(|pid| Path::new(&format!("/proc/{pid}/exe")).exists())
+        {
+            signal(worker, Signal::SIGKILL);
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.end();
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let shown = lines
+                .get(lines.len().saturating_sub(LOG_LINES_SHOWN)..)
+                .unwrap_or_default();
+            eprintln!(
+                "--- log of the server ({} lines in all) ---\n{}",
+                lines.len(),
+                shown.join("\n")
+            );
+        }
+    }
+}
+
+/// Sends a signal to a process that the test started, directly or not.
+pub(crate) fn signal(pid: u32, name: Signal) {
+    let pid = Pid::from_raw(i32::try_from(pid).expect("a pid"));
+    assert!(pid.as_raw() > 1, "not a process of ours");
+    // Somebody else may have been faster; who depends on it will notice.
+    if let Err(fault) = kill(pid, name) {
+        eprintln!("{name} to {pid}: {fault}");
+    }
+}
+
+/// Process ids of the children of a process.
+pub(crate) fn children(pid: u32) -> Vec<u32> {
+    let list = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    list.split_whitespace().filter_map(|word| word.parse().ok()).collect()
+}
+
+/// An address that no other test has: a loopback address for each process, a port for each server.
+fn free_address() -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let [_, high, middle, low] = std::process::id().to_be_bytes();
+    let port = 20_000 + NEXT.fetch_add(1, Ordering::Relaxed);
+    // Never 127.0.0.x, where other things of the machine listen.
+    SocketAddr::from(([127, 64 | (high & 63), middle, low.max(1)], port))
+}
+
+fn table(key: &str, value: &str) -> toml::Value {
+    let mut table = Table::new();
+    table.insert(key.to_owned(), toml::Value::String(value.to_owned()));
+    toml::Value::Table(table)
+}
+
+fn merge(under: &mut Table, over: Table) {
+    for (key, value) in over {
+        match (under.get_mut(&key), value) {
+            (Some(toml::Value::Table(known)), toml::Value::Table(more)) => merge(known, more),
+            (_, value) => {
+                under.insert(key, value);
+            }
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! Engine.IO v4 and Socket.IO v5 as they must look on the wire, over four workers, with a fresh
+//! connection for each request unless a test is about kept ones.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test fails by panicking"
+)]
+
+#[allow(dead_code, unused_imports, reason = "each test program uses its part of the harness")]
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod handshake;
+mod heartbeat;
+mod http;
+mod polling;
+mod rooms;
+mod socketio;
+mod upgrade;
+mod websocket;
+
+use harness::{Plan, Server};
+
+/// A server with the Engine.IO echo endpoint at `/engine.io/`.
+async fn echo_server() -> Server {
+    Plan::new().with(ECHO).start().await
+}
+
+const ECHO: &str = "diagnostics = { engine_echo = '/engine.io/' }";

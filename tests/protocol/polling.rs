@@ -1,0 +1,383 @@
+//! The rules of long polling, on the echo endpoint, each request on whichever worker gets it.
+
+use crate::echo_server;
+use crate::harness::{Link, Plan, Poller, Reply, Request, Server, ask, soon, until};
+use std::io::Read;
+
+/// Long enough that two requests of a pair have met different workers.
+const ROUNDS: usize = 12;
+
+#[tokio::test]
+async fn what_is_posted_comes_back() {
+    let server = echo_server().await;
+    let poller = Poller::open_echo(&server).await;
+    for body in [
+        "4hello",
+        "bAQIDBA==",
+        "4",
+        "4žluť 🐎 \u{2028}\u{0}",
+        "4a\x1e4b\x1ebAQID\x1e4c",
+        "b",
+    ] {
+        let reply = poller.post(body).await;
+        assert_eq!(reply.pair(), (200, "ok"));
+        assert_eq!(reply.header("content-type"), Some("text/html"));
+        assert_eq!(reply.header("content-length"), Some("2"));
+        assert_eq!(reply.header("cache-control"), Some("no-store"));
+        let expected: Vec<&str> = body.split('\x1e').collect();
+        let mut found = Vec::new();
+        while found.len() < expected.len() {
+            found.extend(poller.poll().await);
+        }
+        assert_eq!(found, expected);
+    }
+}
+
+#[tokio::test]
+async fn the_content_type_of_text_does_not_matter() {
+    let server = echo_server().await;
+    let poller = Poller::open_echo(&server).await;
+    for kind in [
+        "text/plain;charset=UTF-8",
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "application/json",
+    ] {
+        let request = Request::post(&poller.target(), "4x").header("Content-Type", kind);
+        let reply = soon("post", ask(server.addr, request)).await.expect("post");
+        assert_eq!(reply.pair(), (200, "ok"), "{kind}");
+        assert_eq!(poller.poll().await, ["4x"]);
+    }
+    let request = Request::post(&poller.target(), "4x").header("Content-Type", "application/octet-stream");
+    let reply = soon("post", ask(server.addr, request)).await.expect("post");
+    assert_eq!(reply.status, 400);
+    until("it has gone", async || {
+        (poller.post("4x").await.status == 400).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_poll_waits_for_news() {
+    let server = echo_server().await;
+    let pollers = [
+        Poller::open_echo(&server).await,
+        Poller::open_echo(&server).await,
+        Poller::open_echo(&server).await,
+    ];
+    let parked: Vec<_> = pollers.iter().map(Poller::park).collect();
+    server.holding(3).await;
+    for (number, (poller, parked)) in pollers.iter().zip(parked).enumerate() {
+        assert!(!parked.is_finished());
+        poller.say(format!("4news {number}")).await;
+        let reply = soon("the parked poll", parked)
+            .await
+            .expect("a task")
+            .expect("an answer");
+        assert_eq!(reply.pair(), (200, format!("4news {number}").as_str()));
+    }
+}
+
+#[tokio::test]
+async fn order_is_kept_over_many_posts() {
+    let server = echo_server().await;
+    let poller = Poller::open_echo(&server).await;
+    let mut expected = Vec::new();
+    for number in 0..40 {
+        let packets = [format!("4{number}a"), format!("4{number}b")];
+        poller.say(packets.join("\x1e")).await;
+        expected.extend(packets);
+    }
+    let mut found = Vec::new();
+    while found.len() < expected.len() {
+        found.extend(poller.poll().await);
+    }
+    assert_eq!(found, expected);
+}
+
+#[tokio::test]
+async fn an_unread_answer_is_sent_again() {
+    let server = echo_server().await;
+    let poller = Poller::open_echo(&server).await;
+    poller.say("4kept").await;
+    // The answer is lost on its way: what was not proven received must not be forgotten. If the
+    // server noticed that it was lost, the session is closed instead, which loses nothing silently.
+    let mut link = Link::open(server.addr).await.expect("connect");
+    link.send(&Request::get(&poller.target()).bytes(server.addr))
+        .await
+        .expect("send");
+    drop(link);
+    let reply = until("an answer or the end", async || {
+        let reply = poller.get().await;
+        (reply.status == 400 || reply.text() != "6").then_some(reply)
+    })
+    .await;
+    assert!(
+        matches!(reply.pair(), (200, "4kept") | (400, _)) || reply.text() == "1",
+        "{reply:?}"
+    );
+}
+
+#[tokio::test]
+async fn two_polls_at_once_close_the_session() {
+    let server = echo_server().await;
+    for round in 0..ROUNDS {
+        let poller = Poller::open_echo(&server).await;
+        let (one, other) = soon("both", async { tokio::join!(poller.get(), poller.get()) }).await;
+        let mut pairs = [one.pair(), other.pair()];
+        pairs.sort_unstable();
+        assert_eq!(pairs, [(200, "1"), (400, "")], "round {round}");
+        poller.assert_gone().await;
+    }
+}
+
+#[tokio::test]
+async fn two_posts_at_once_close_the_session() {
+    let server = echo_server().await;
+    for round in 0..ROUNDS {
+        let poller = Poller::open_echo(&server).await;
+        let mut half = half_a_post(&server, &poller).await;
+        let second = until("the second post is refused", async || {
+            let reply = poller.post("4x").await;
+            (reply.status != 200).then_some(reply)
+        })
+        .await;
+        assert_eq!(second.status, 400, "round {round}: {second:?}");
+        // The first is reset or refused, even if it is completed now.
+        let first = match half.send(b"4567890").await {
+            Ok(()) => soon("the first post", half.reply(false)).await.ok(),
+            Err(_) => None,
+        };
+        assert!(
+            first.as_ref().is_none_or(|reply| reply.status != 200),
+            "round {round}: {first:?}"
+        );
+        until("it has gone", async || {
+            (poller.post("4x").await.status == 400).then_some(())
+        })
+        .await;
+    }
+}
+
+/// A POST of ten bytes of which three were sent.
+async fn half_a_post(server: &Server, poller: &Poller) -> Link {
+    let mut half = Link::open(server.addr).await.expect("connect");
+    let head = Request::new("POST", &poller.target())
+        .header("Content-Type", "text/plain;charset=UTF-8")
+        .header("Content-Length", "10");
+    half.send(&head.bytes(server.addr)).await.expect("send");
+    half.send(b"412").await.expect("send");
+    half
+}
+
+#[tokio::test]
+async fn a_poll_that_the_client_drops_closes_the_session() {
+    let server = echo_server().await;
+    let pollers = [
+        Poller::open_echo(&server).await,
+        Poller::open_echo(&server).await,
+        Poller::open_echo(&server).await,
+    ];
+    let mut links = Vec::new();
+    for poller in &pollers {
+        let mut link = Link::open(server.addr).await.expect("connect");
+        link.send(&Request::get(&poller.target()).bytes(server.addr))
+            .await
+            .expect("send");
+        links.push(link);
+    }
+    server.holding(3).await;
+    drop(links);
+    for poller in pollers {
+        let reply = until("the session has gone", async || {
+            let reply = poller.post("4x").await;
+            (reply.status != 200).then_some(reply)
+        })
+        .await;
+        reply.assert_error(1, "Session ID unknown");
+    }
+}
+
+#[tokio::test]
+async fn a_post_that_the_client_drops_closes_the_session() {
+    let server = echo_server().await;
+    let poller = Poller::open_echo(&server).await;
+    let parked = poller.park();
+    server.holding(1).await;
+    drop(half_a_post(&server, &poller).await);
+    let reply = soon("the parked poll", parked)
+        .await
+        .expect("a task")
+        .expect("an answer");
+    assert_eq!(reply.pair(), (200, "1"));
+    poller.assert_gone().await;
+}
+
+/// A body is posted while a poll waits: the answers of the poll and of the POST.
+async fn post_while_parked(server: &Server, body: &str) -> (Poller, Reply, Reply) {
+    let poller = Poller::open_echo(server).await;
+    let parked = poller.park();
+    server.holding(1).await;
+    let posted = poller.post(body).await;
+    let polled = soon("the parked poll", parked)
+        .await
+        .expect("a task")
+        .expect("an answer");
+    (poller, polled, posted)
+}
+
+#[tokio::test]
+async fn what_is_no_packet_closes_the_session() {
+    let server = echo_server().await;
+    for body in ["abc", "", "7", "b!!!", "\x1e", "4a\x1e\x1e4b"] {
+        let (poller, polled, posted) = post_while_parked(&server, body).await;
+        assert_eq!(polled.status, 200, "{body:?}: {polled:?}");
+        // Packets before the bad one still count, so their answer may come along.
+        assert_eq!(
+            polled.text().split('\x1e').next_back(),
+            Some("1"),
+            "{body:?}: {polled:?}"
+        );
+        assert!(matches!(posted.pair(), (200, "ok") | (400, _)), "{body:?}: {posted:?}");
+        poller.assert_gone().await;
+    }
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_text_close_the_session() {
+    let server = echo_server().await;
+    let poller = Poller::open_echo(&server).await;
+    let posted = poller.post(b"4\xff\xfe".to_vec()).await;
+    assert!(matches!(posted.status, 200 | 400), "{posted:?}");
+    // Node replaces such bytes; closing is as good. What may not happen is an error of ours.
+    let after = poller.post("4x").await;
+    assert!(matches!(after.status, 200 | 400), "{after:?}");
+}
+
+#[tokio::test]
+async fn a_close_packet_ends_the_session() {
+    let server = echo_server().await;
+    let (poller, polled, posted) = post_while_parked(&server, "1").await;
+    assert_eq!(polled.pair(), (200, "6"));
+    assert_eq!(posted.pair(), (200, "ok"));
+    poller.assert_gone().await;
+    poller.post("4x").await.assert_error(1, "Session ID unknown");
+}
+
+#[tokio::test]
+async fn a_ping_of_the_client_ends_the_session() {
+    let server = echo_server().await;
+    let (poller, polled, posted) = post_while_parked(&server, "2").await;
+    assert_eq!(polled.pair(), (200, "1"));
+    assert!(matches!(posted.pair(), (200, "ok") | (400, _)), "{posted:?}");
+    poller.assert_gone().await;
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_refused_and_harmless() {
+    let server = Plan::new()
+        .with(crate::ECHO)
+        .with("engine = { max_payload_bytes = 1000 }")
+        .start()
+        .await;
+    let poller = Poller::open_echo(&server).await;
+    let target = poller.target();
+    for round in 0..4 {
+        let long = format!("4{}", "x".repeat(1000));
+        assert_eq!(poller.post(long.clone()).await.status, 413, "round {round}");
+        let chunks = format!("{:x}\r\n{long}\r\n0\r\n\r\n", long.len());
+        let chunked = Request::post(&target, chunks).header("Transfer-Encoding", "chunked");
+        let reply = soon("post", ask(server.addr, chunked)).await.expect("post");
+        assert_eq!(reply.status, 413, "round {round}");
+        let full = format!("4{}", "x".repeat(999));
+        poller.say(full.clone()).await;
+        assert_eq!(poller.poll().await, [full]);
+    }
+}
+
+#[tokio::test]
+async fn a_chunked_body_is_a_body() {
+    let server = echo_server().await;
+    let poller = Poller::open_echo(&server).await;
+    let chunks = "3\r\n4ab\r\n4;x=y\r\ncdef\r\n0\r\n\r\n";
+    let request = Request::post(&poller.target(), chunks).header("Transfer-Encoding", "chunked");
+    let reply = soon("post", ask(server.addr, request)).await.expect("post");
+    assert_eq!(reply.pair(), (200, "ok"));
+    assert_eq!(poller.poll().await, ["4abcdef"]);
+}
+
+#[tokio::test]
+async fn large_polls_are_compressed_for_who_wants_it() {
+    let server = echo_server().await;
+    let poller = Poller::open_echo(&server).await;
+    let long = format!("4{}", "anyworker ".repeat(400));
+    let ask_with = async |packet: &str, accepted: &str| {
+        poller.say(packet).await;
+        let request = Request::get(&poller.target()).header("Accept-Encoding", accepted);
+        soon("poll", ask(server.addr, request)).await.expect("poll")
+    };
+    let reply = ask_with(&long, "gzip, deflate, br").await;
+    assert_eq!(reply.header("content-encoding"), Some("gzip"));
+    assert_eq!(
+        reply.header("content-length"),
+        Some(reply.body.len().to_string().as_str())
+    );
+    assert!(reply.body.len() < long.len() / 4);
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(reply.body.as_slice())
+        .read_to_string(&mut text)
+        .expect("gzip");
+    assert_eq!(text, long);
+    for (packet, accepted) in [
+        (long.as_str(), "identity"),
+        (long.as_str(), "gzip;q=0"),
+        ("4short", "gzip"),
+    ] {
+        let reply = ask_with(packet, accepted).await;
+        assert_eq!(reply.header("content-encoding"), None, "{accepted}");
+        assert_eq!(reply.text(), packet);
+    }
+}
+
+#[tokio::test]
+async fn many_sessions_over_one_connection() {
+    let server = echo_server().await;
+    let mut link = Link::open(server.addr).await.expect("connect");
+    let mut pollers = Vec::new();
+    for _ in 0..5 {
+        let reply = link
+            .ask(&Request::get("/engine.io/?EIO=4&transport=polling"))
+            .await
+            .expect("handshake");
+        pollers.push(Poller::opened(server.addr, "/engine.io/", &reply));
+    }
+    for round in 0..20 {
+        for (number, poller) in pollers.iter().enumerate() {
+            let packet = format!("4{round}.{number}");
+            let reply = link
+                .ask(&Request::post(&poller.target(), packet.clone()))
+                .await
+                .expect("post");
+            assert_eq!(reply.pair(), (200, "ok"));
+            // Half of the polls come over other connections, to other workers.
+            let reply = if round % 2 == 0 {
+                link.ask(&Request::get(&poller.target())).await.expect("poll")
+            } else {
+                poller.get().await
+            };
+            assert_eq!(reply.pair(), (200, packet.as_str()));
+        }
+    }
+}
+
+#[tokio::test]
+async fn other_methods_are_refused_and_harmless() {
+    let server = echo_server().await;
+    let poller = Poller::open_echo(&server).await;
+    for method in ["PUT", "DELETE", "PATCH"] {
+        let reply = soon("an answer", ask(server.addr, Request::new(method, &poller.target()))).await;
+        assert!(reply.expect("an answer").status >= 400, "{method}");
+    }
+    poller.say("4x").await;
+    assert_eq!(poller.poll().await, ["4x"]);
+}
