@@ -1,5 +1,11 @@
 //! The log, over both backends: order, density, duplicates, ranges, limits.
-#![allow(clippy::panic, clippy::unwrap_used, reason = "test code")]
+#![allow(
+    clippy::indexing_slicing,
+    unreachable_pub,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "test code"
+)]
 
 mod support;
 

@@ -1,5 +1,12 @@
 //! Sessions that poll, over both backends: leases, confirmation, mail, pings, the upgrade.
-#![allow(clippy::panic, clippy::unwrap_used, reason = "test code")]
+#![allow(
+    clippy::indexing_slicing,
+    unreachable_pub,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "test code"
+)]
 
 mod support;
 

@@ -1,5 +1,5 @@
 //! Sessions, over both backends: lifetime, fencing, resume, the sessions of dead workers.
-#![allow(clippy::unwrap_used, reason = "test code")]
+#![allow(clippy::indexing_slicing, unreachable_pub, clippy::unwrap_used, reason = "test code")]
 
 mod support;
 

@@ -7,8 +7,8 @@ use crate::error::StoreError;
 use crate::options::{Endpoint, RedisOptions};
 use deadpool_redis::{Connection, Manager, Pool, Runtime};
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo,
-    RedisError, Value, aio::MultiplexedConnection, aio::PubSubStream,
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo,
+    RedisConnectionInfo, RedisError, Value, aio::MultiplexedConnection, aio::PubSubStream,
 };
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -242,6 +242,9 @@ impl Link {
                 ..Failure::default()
             };
         }
+        if error.kind() == ErrorKind::AuthenticationFailed {
+            return Failure::refused(op, reason);
+        }
         if error.is_io_error() || error.is_connection_dropped() || error.is_unrecoverable_error() {
             let error = StoreError::Unavailable { op, reason };
             return Failure {
@@ -258,7 +261,7 @@ impl Link {
                 ..Failure::refused(op, reason)
             },
             // Redis 6 wraps the error of a command in a script.
-            _ if reason.contains("OOM ") => Failure {
+            code if code == Some("OOM") || reason.contains("OOM command not allowed") => Failure {
                 error: StoreError::OutOfMemory { op },
                 ..Failure::default()
             },

@@ -4,7 +4,13 @@
     clippy::crate_in_macro_def,
     reason = "the tests are those of the file that names them"
 )]
-#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "test code")]
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::wildcard_enum_match_arm,
+    reason = "test code"
+)]
 
 use session::{Offset, Record, Sid, Transport};
 use std::future::Future;
