@@ -116,12 +116,13 @@ async fn run() {
     measure(
         &server,
         &stores,
-        "one at a time, 4 tailers",
+        "one every other millisecond",
         1,
         5_000,
         Duration::from_millis(1),
     )
     .await;
+    measure(&server, &stores, "one after the other", 1, 20_000, Duration::ZERO).await;
     measure(
         &server,
         &stores[..1],

@@ -1,12 +1,12 @@
 -- Sends a canary unless somebody just did, and trims what is too old.
 -- KEYS: meta, stream, lock, marks
 -- ARGV: 1 2 known position, 3 lock ms, 4 channel, 5 me and number, 6 age ms
+local now = now_ms()
 if not redis.call('SET', KEYS[3], ARGV[5], 'NX', 'PX', ARGV[3]) then return 0 end
 local epoch, seq = head(ARGV[1], ARGV[2])
 redis.call('PUBLISH', ARGV[4], 'c ' .. int(epoch) .. ' ' .. int(seq) .. ' ' .. ARGV[5] .. '\n')
 
 -- Marks are `<time> <epoch> <seq>`: where the head was, and when.
-local now = now_ms()
 redis.call('RPUSH', KEYS[4], int(now) .. ' ' .. int(epoch) .. ' ' .. int(seq))
 local old_epoch, old_seq
 while true do

@@ -1,7 +1,7 @@
--- Goes before every script that asks for the time: Redis 6 needs effects replication for that.
-if redis.replicate_commands then redis.replicate_commands() end
-
+-- Goes before every script that asks for the time, which must be before its first write: only then
+-- can Redis 6 be told to replicate effects instead of the script.
 local function now_ms()
+  if redis.replicate_commands then redis.replicate_commands() end
   local t = redis.call('TIME')
   return t[1] * 1000 + math.floor(t[2] / 1000)
 end

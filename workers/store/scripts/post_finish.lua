@@ -2,6 +2,7 @@
 -- KEYS: session, poll, mail
 -- ARGV: 1 me and request, 2 epoch of the record, 3 json or '', 4 pong (0|1), 5 ping interval ms, 6 ttl ms,
 --       7 most items of mail, 8 most bytes of mail, 9 wake channel, 10 sid, 11… mail
+local now = now_ms()
 local ttl = redis.call('PTTL', KEYS[1])
 if ttl == -2 then return {'gone'} end
 local p = redis.call('HMGET', KEYS[2], 'cur', 'post', 'done', 'get', 'bytes')
@@ -40,7 +41,7 @@ end
 if ARGV[4] == '1' then
   ttl = ARGV[6]
   set[#set + 1] = 'ping'
-  set[#set + 1] = int(now_ms() + ARGV[5])
+  set[#set + 1] = int(now + ARGV[5])
   redis.call('PEXPIRE', KEYS[1], ttl)
   redis.call('PEXPIRE', KEYS[2], ttl)
 end

@@ -364,6 +364,30 @@ fn opening_without_redis_fails_at_once_and_shows_no_password() {
 }
 
 #[test]
+fn tls_with_something_else_is_an_error() {
+    run(async {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::task::spawn_local(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                drop(tokio::io::AsyncWriteExt::write_all(&mut stream, b"-ERR no TLS here\r\n").await);
+            }
+        });
+        let mut options = options("a");
+        let mut redis = Redis::volatile().options("a").backend;
+        if let Backend::Redis(redis) = &mut redis {
+            redis.endpoint = Endpoint::Tls {
+                host: "localhost".to_owned(),
+                port,
+            };
+        }
+        options.backend = redis;
+        let error = Store::open(options).await.unwrap_err();
+        assert!(matches!(error, StoreError::Unavailable { .. }), "{error:?}");
+    });
+}
+
+#[test]
 fn databases_and_prefixes_are_apart() {
     run(async {
         let redis = Redis::volatile();

@@ -17,6 +17,8 @@ pub(super) struct Inbox {
     events: RefCell<VecDeque<TailEvent>>,
     /// Sids whose wake is in `events` already.
     wakes: RefCell<FxHashSet<Sid>>,
+    /// Whether a canary is in `events` already.
+    canary: Cell<bool>,
     bytes: Cell<usize>,
     some: Notify,
     room: Notify,
@@ -46,11 +48,14 @@ impl Inbox {
     }
 
     /// Adds an event. The caller has asked whether there is room for entries; the other kinds are
-    /// few, and a wake stands here only once.
+    /// few, and a wake and a canary stand here only once.
     pub(super) fn push(&self, event: TailEvent) {
         if let TailEvent::Wake(sid) = &event
             && !self.wakes.borrow_mut().insert(sid.clone())
         {
+            return;
+        }
+        if matches!(event, TailEvent::Canary { .. }) && self.canary.replace(true) {
             return;
         }
         self.bytes.set(self.bytes.get() + size(&event));
@@ -65,6 +70,9 @@ impl Inbox {
             if let Some(event) = event {
                 if let TailEvent::Wake(sid) = &event {
                     self.wakes.borrow_mut().remove(sid);
+                }
+                if matches!(event, TailEvent::Canary { .. }) {
+                    self.canary.set(false);
                 }
                 self.bytes.set(self.bytes.get().saturating_sub(size(&event)));
                 if self.has_room() {

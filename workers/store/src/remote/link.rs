@@ -41,6 +41,15 @@ struct Slot {
     failed: RefCell<Option<(Instant, StoreError)>>,
 }
 
+impl Slot {
+    /// The connection that is held, and its number.
+    fn connection(&self) -> Option<(u64, MultiplexedConnection)> {
+        let held = self.held.borrow();
+        held.as_ref()
+            .map(|h| (h.number, MultiplexedConnection::clone(&h.connection)))
+    }
+}
+
 /// The way to Redis.
 pub(super) struct Link {
     client: Client,
@@ -65,6 +74,10 @@ impl Link {
     /// Prepares; connects to nothing yet.
     pub(super) fn new(options: RedisOptions) -> Result<Self, StoreError> {
         let refused = |reason: String| StoreError::Refused { op: "open", reason };
+        if matches!(options.endpoint, Endpoint::Tls { .. }) {
+            // The client's rustls has no cryptography of its own. An error means: there is one already.
+            drop(rustls::crypto::ring::default_provider().install_default());
+        }
         let info = connection_info(&options).map_err(|e| refused(e.to_string()))?;
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(options.connect_timeout))
@@ -105,7 +118,7 @@ impl Link {
     /// Runs a command that may be run twice: if the connection broke, once more on a fresh one.
     pub(super) async fn run(&self, lane: Lane, op: &'static str, cmd: &Cmd) -> Result<Value, StoreError> {
         match self.once(lane, op, cmd).await {
-            Err(Failure { broken: true, .. }) => self.once(lane, op, cmd).await.map_err(|f| f.error),
+            Err(Failure { broken: true, .. }) => Box::pin(self.once(lane, op, cmd)).await.map_err(|f| f.error),
             Err(failure) => Err(failure.error),
             Ok(value) => Ok(value),
         }
@@ -114,7 +127,9 @@ impl Link {
     /// Runs a script that may be run twice.
     pub(super) async fn script(&self, lane: Lane, script: &Script, cmd: &Cmd) -> Result<Value, StoreError> {
         match self.script_once(lane, script, cmd).await {
-            Err(Failure { broken: true, .. }) => self.script_once(lane, script, cmd).await.map_err(|f| f.error),
+            Err(Failure { broken: true, .. }) => {
+                Box::pin(self.script_once(lane, script, cmd)).await.map_err(|f| f.error)
+            }
             Err(failure) => Err(failure.error),
             Ok(value) => Ok(value),
         }
@@ -126,8 +141,8 @@ impl Link {
             Err(Failure {
                 unknown_script: true, ..
             }) => {
-                self.once(lane, script.op, &script.load()).await?;
-                self.once(lane, script.op, cmd).await
+                Box::pin(self.once(lane, script.op, &script.load())).await?;
+                Box::pin(self.once(lane, script.op, cmd)).await
             }
             other => other,
         }
@@ -135,7 +150,11 @@ impl Link {
 
     async fn once(&self, lane: Lane, op: &'static str, cmd: &Cmd) -> Result<Value, Failure> {
         let slot = self.slot(lane, op)?;
-        let (number, mut connection) = self.connection(slot, op).await?;
+        // What is rare is in boxes here: every caller's future would have to have room for it.
+        let (number, mut connection) = match slot.connection() {
+            Some(held) => held,
+            None => Box::pin(self.connection(slot, op)).await?,
+        };
         match cmd.query_async::<Value>(&mut connection).await {
             Ok(value) => {
                 self.healthy.set(true);
@@ -160,18 +179,9 @@ impl Link {
 
     /// The lane's connection; whoever finds none makes one, the others wait for the outcome.
     async fn connection(&self, slot: &Slot, op: &'static str) -> Result<(u64, MultiplexedConnection), Failure> {
-        let held = || {
-            slot.held
-                .borrow()
-                .as_ref()
-                .map(|h| (h.number, MultiplexedConnection::clone(&h.connection)))
-        };
-        if let Some(found) = held() {
-            return Ok(found);
-        }
         let asked = Instant::now();
         let _connecting = slot.connecting.lock().await;
-        if let Some(found) = held() {
+        if let Some(found) = slot.connection() {
             return Ok(found);
         }
         if let Some((when, error)) = slot.failed.borrow().as_ref()

@@ -5,6 +5,7 @@ use super::reply::{self, Reply};
 use super::{Remote, millis};
 use crate::answer::{Restored, Saved, Touched};
 use crate::error::StoreError;
+use futures_util::future::try_join_all;
 use redis::Value;
 use rustc_hash::FxHashSet;
 use session::{Offset, Pid, Record, Sid, Transport};
@@ -201,25 +202,24 @@ impl Remote {
         let mut cmd = redis::cmd("MGET");
         cmd.arg(found);
         let mut records = Reply::new("sweep", self.shared.link.run(Lane::Bulk, "sweep", &cmd).await?)?;
-        let mut ended = 0;
+        let mut held = Vec::new();
         while !records.is_empty() {
             // One unreadable record must not keep the others from being ended.
-            let Ok(Some(record)) = records.record() else { continue };
-            if record.worker != dead || record.transport != Transport::Websocket {
-                continue;
+            if let Ok(Some(record)) = records.record()
+                && record.worker == dead
+                && record.transport == Transport::Websocket
+            {
+                held.push(record);
             }
-            let keep = window.map(|_| record.to_json()).unwrap_or_default();
-            self.end_as(
-                Lane::Bulk,
-                &record.sid,
-                Some(record.epoch),
-                &keep,
-                window.unwrap_or_default(),
-            )
-            .await?;
-            ended += 1;
         }
-        Ok(ended)
+        let ends = held.iter().map(async |record| {
+            let keep = window.map(|_| record.to_json()).unwrap_or_default();
+            let window = window.unwrap_or_default();
+            self.end_as(Lane::Bulk, &record.sid, Some(record.epoch), &keep, window)
+                .await
+        });
+        try_join_all(ends).await?;
+        Ok(u64::try_from(held.len()).unwrap_or(u64::MAX))
     }
 
     pub(crate) async fn count_sessions(&self) -> Result<u64, StoreError> {
