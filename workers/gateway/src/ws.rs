@@ -83,8 +83,12 @@ impl Connection {
         let ending = poll_fn(|cx| self.poll(cx, &mut task)).await;
         drop(task);
         self.leave_hub();
-        self.settle(&ending).await;
-        self.close(&ending).await;
+        // In a box: a connection spends its life above, and what it does once need not take place in it.
+        Box::pin(async {
+            self.settle(&ending).await;
+            self.close(&ending).await;
+        })
+        .await;
     }
 
     /// One turn: answer everything that has arrived, then write once.

@@ -45,7 +45,7 @@ pub(crate) async fn serve(worker: &Rc<Worker>, request: Request<Incoming>, peer:
     // What CORS needs of the request outlives it.
     let origin = request.headers().get(ORIGIN).cloned();
     let mut answer = if wants_websocket(request.headers()) {
-        websocket(worker, request, peer, speech).await
+        Box::pin(websocket(worker, request, peer, speech)).await
     } else {
         polling(worker, request, peer, speech).await
     };
@@ -84,7 +84,7 @@ async fn polling(worker: &Rc<Worker>, request: Request<Incoming>, peer: SocketAd
     let Some(text) = query.sid.as_deref() else {
         let refusal = match (request.method(), transport) {
             (&Method::GET, Transport::Polling) if query.eio.as_deref() == Some("4") => {
-                return begin(worker, &request, &query, peer, speech).await;
+                return Box::pin(begin(worker, &request, &query, peer, speech)).await;
             }
             (&Method::GET, Transport::Polling) => Refusal::UnsupportedProtocol,
             (&Method::GET, Transport::Websocket) => Refusal::BadRequest,
@@ -105,8 +105,9 @@ async fn polling(worker: &Rc<Worker>, request: Request<Incoming>, peer: SocketAd
     }
     let headers = request.headers().clone();
     let reply = match *request.method() {
-        Method::GET => poll::get(worker, &sid).await,
-        Method::POST => poll::post(worker, &sid, speech, Box::pin(body::read(worker, request))).await,
+        // Boxed: they are large, and would be moved with every request of the connection.
+        Method::GET => Box::pin(poll::get(worker, &sid)).await,
+        Method::POST => Box::pin(poll::post(worker, &sid, speech, Box::pin(body::read(worker, request)))).await,
         _ => poll::Reply::Refused(Refusal::BadMethod),
     };
     answer::reply(worker, &headers, reply)

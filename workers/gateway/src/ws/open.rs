@@ -31,7 +31,8 @@ pub(crate) enum Opening {
     },
 }
 
-/// Serves a WebSocket until it ends.
+/// Begins to serve a WebSocket. What happens once happens here; the task that lives as long as the
+/// connection is a small one of its own.
 pub(crate) async fn open(
     worker: Rc<Worker>,
     ws: WebSocketStream<TcpStream>,
