@@ -5,8 +5,7 @@ use super::reload::Reload;
 use super::slot::{Place, Slot, State, Worker};
 use super::stop::Stop;
 use super::{
-    Action, End, Event, FAST_GRACE, Generation, LAG_AFTER, Moment, PROBE_STABLE_AFTER, Policy, SLOTS_MAX, STABLE_AFTER,
-    SlotId, WorkerId,
+    Action, End, Event, FAST_GRACE, Generation, LAG_AFTER, Moment, Policy, SLOTS_MAX, STABLE_AFTER, SlotId, WorkerId,
 };
 use boot::{Exit, ToSupervisor};
 use tracing::{error, info, warn};
@@ -110,15 +109,7 @@ impl Fleet {
             .iter()
             .flat_map(Slot::workers)
             .filter_map(|worker| match worker.state {
-                State::Ready { since } => {
-                    let silent = worker.beat_at + LAG_AFTER;
-                    let probed = since + PROBE_STABLE_AFTER;
-                    Some(if self.breaker.is_open() && worker.beat_at < probed {
-                        silent.min(probed)
-                    } else {
-                        silent
-                    })
-                }
+                State::Ready { .. } => Some(worker.beat_at + LAG_AFTER),
                 State::Lagging { .. } => Some(worker.beat_at + self.hung_after()),
                 State::Aborting { .. }
                 | State::Booting { .. }
@@ -131,6 +122,7 @@ impl Fleet {
             Place::Backoff { until } => Some(until),
             Place::Empty | Place::Filled(_) | Place::Parked => None,
         });
+        let probe = self.probe_stable_at();
         let boot = match self.phase {
             Phase::Booting { first_ready } => first_ready.map(|at| at + self.policy.boot_timeout),
             Phase::Ended | Phase::Serving | Phase::Stopping(_) | Phase::Waiting => None,
@@ -144,6 +136,7 @@ impl Fleet {
             .chain(places)
             .chain(retiring)
             .chain(boot)
+            .chain(probe)
             .chain(self.reload.deadline())
             .min()
     }

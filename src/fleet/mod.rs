@@ -1,7 +1,7 @@
 //! The fleet: which worker runs in which slot, and what happens next.
 //!
 //! Pure: [`Fleet::step`] takes the time and one [`Event`] and answers with [`Action`]s. No clock,
-//! no system call, no async; `src/reactor.rs` is the shell that feeds it and obeys it.
+//! no system call, no async; `src/reactor` is the shell that feeds it and obeys it.
 //! `src/LIFECYCLE.md` draws the sequences.
 
 mod breaker;
@@ -11,6 +11,11 @@ mod settle;
 mod slot;
 mod snapshot;
 mod stop;
+
+#[cfg(test)]
+mod sim;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use machine::Fleet;
 pub(crate) use snapshot::{Row, Snapshot};

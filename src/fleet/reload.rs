@@ -96,6 +96,18 @@ impl Fleet {
         });
     }
 
+    /// Generations that can be spawned from: what runs, and what a reload goes to or comes from.
+    pub(super) fn spawnable(&self) -> Vec<Generation> {
+        let mut generations = vec![self.generation];
+        if let Some(roll) = &self.reload.roll {
+            generations.push(roll.to);
+            if let Direction::Back { failed, .. } = roll.direction {
+                generations.push(failed);
+            }
+        }
+        generations
+    }
+
     /// Starts the next new worker if none boots; ends the reload after the last slot.
     pub(super) fn advance_reload(&mut self, now: Moment) {
         let Some(roll) = &mut self.reload.roll else { return };

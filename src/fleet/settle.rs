@@ -132,11 +132,16 @@ impl Fleet {
             self.slots.push(slot);
         }
         for index in 0..self.slots.len() {
-            let retiring = index >= usize::from(self.target);
+            let spawnable = self.spawnable();
             let Some(slot) = self.slots.get_mut(index) else { break };
-            if !retiring {
+            // A reload has passed it by: wanted again or not, its worker goes.
+            let stale = slot.retire_at.is_some() && !spawnable.contains(&slot.generation);
+            if index < usize::from(self.target) && !(stale && slot.active()) {
                 if slot.retire_at.take().is_some() && matches!(slot.place, Place::Empty) {
                     slot.place = Place::Backoff { until: now };
+                }
+                if stale {
+                    slot.generation = self.generation;
                 }
                 continue;
             }
@@ -162,6 +167,22 @@ impl Fleet {
         }
     }
 
+    /// When the probe will have been ready for long enough.
+    pub(super) fn probe_stable_at(&self) -> Option<Moment> {
+        let probe = self.breaker.probe.filter(|_| self.breaker.is_open())?;
+        let worker = self.slots.iter().find(|slot| slot.id == probe)?.current()?;
+        match worker.state {
+            State::Ready { since } => Some(since + PROBE_STABLE_AFTER),
+            State::Aborting { .. }
+            | State::Booting { .. }
+            | State::Draining { .. }
+            | State::Exiting { .. }
+            | State::Killed
+            | State::Lagging { .. }
+            | State::Stopping { .. } => None,
+        }
+    }
+
     /// While the breaker is open, exactly one vacant slot is retried, at the cap.
     fn govern(&mut self, now: Moment) {
         if !self.breaker.is_open() {
@@ -171,16 +192,7 @@ impl Fleet {
             .breaker
             .probe
             .and_then(|id| self.slots.iter().find(|slot| slot.id == id));
-        let recovered = probe.and_then(Slot::current).is_some_and(|worker| match worker.state {
-            State::Ready { since } => now >= since + PROBE_STABLE_AFTER,
-            State::Aborting { .. }
-            | State::Booting { .. }
-            | State::Draining { .. }
-            | State::Exiting { .. }
-            | State::Killed
-            | State::Lagging { .. }
-            | State::Stopping { .. } => false,
-        });
+        let recovered = self.probe_stable_at().is_some_and(|at| now >= at);
         if recovered {
             info!("crash loop is over");
             self.breaker.reset();
@@ -195,7 +207,13 @@ impl Fleet {
         }
         let probing = probe.is_some_and(|slot| !matches!(slot.place, Place::Empty | Place::Parked));
         if !probing {
-            self.breaker.probe = None;
+            let vacant = |slot: &Slot| matches!(slot.place, Place::Backoff { .. } | Place::Parked);
+            // With every place filled, the youngest worker has to prove itself.
+            let youngest = self
+                .slots
+                .iter()
+                .max_by_key(|slot| slot.current().map(|worker| worker.born));
+            self.breaker.probe = youngest.filter(|_| !self.slots.iter().any(vacant)).map(|slot| slot.id);
         }
         for slot in &mut self.slots {
             let vacant = matches!(slot.place, Place::Backoff { .. } | Place::Parked);

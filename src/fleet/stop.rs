@@ -101,6 +101,13 @@ impl Fleet {
     /// Whoever still drains from an earlier reload is stopped: no third generation stays alive.
     pub(super) fn hurry_leaving(&mut self, now: Moment) {
         for slot in &mut self.slots {
+            if slot.retire_at.is_some() && slot.generation != self.generation {
+                let worker = match std::mem::replace(&mut slot.place, Place::Empty) {
+                    Place::Filled(worker) => Some(worker),
+                    Place::Backoff { .. } | Place::Empty | Place::Parked => None,
+                };
+                slot.leaving.extend(worker);
+            }
             for worker in &mut slot.leaving {
                 if worker.generation != self.generation
                     && let Some(action) = stop_now(worker, now)

@@ -3,6 +3,13 @@
 //! This binary is three things: the tests, the supervisor under test, and (as its own child) the
 //! stub worker. Arguments of cargo's harness are understood as far as names of tests go.
 
+#![expect(
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test"
+)]
+
 mod faults;
 mod harness;
 mod operation;
@@ -11,7 +18,6 @@ mod redis;
 mod reload;
 mod stub;
 
-use std::io::Write;
 use std::panic::catch_unwind;
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -70,12 +76,7 @@ fn work(queue: &Mutex<Vec<Test>>, failed: &Mutex<Vec<&'static str>>) {
         let started = Instant::now();
         let outcome = catch_unwind(test);
         let verdict = if outcome.is_ok() { "ok" } else { "FAILED" };
-        writeln!(
-            std::io::stdout(),
-            "test {name} ... {verdict} ({:.1} s)",
-            started.elapsed().as_secs_f32()
-        )
-        .unwrap();
+        println!("test {name} ... {verdict} ({:.1} s)", started.elapsed().as_secs_f32());
         if outcome.is_err() {
             failed.lock().unwrap().push(name);
         }

@@ -1,0 +1,447 @@
+//! The table: states × events.
+
+use super::*;
+use boot::Beat;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A fleet with a script's worth of convenience.
+struct Script {
+    fleet: Fleet,
+    now: Moment,
+    spawned: Vec<(WorkerId, SlotId, Generation)>,
+}
+
+impl Script {
+    fn new(workers: u16) -> Self {
+        let policy = policy(workers);
+        Self {
+            fleet: Fleet::new(policy, 42),
+            now: Moment::ZERO,
+            spawned: Vec::new(),
+        }
+    }
+
+    /// All slots serve.
+    fn serving(workers: u16) -> Self {
+        let mut script = Self::new(workers);
+        script.step(Event::Begin);
+        for number in 0..workers {
+            script.ready(script.latest(number));
+        }
+        assert_eq!(script.fleet.snapshot().state, "serving");
+        script
+    }
+
+    fn step(&mut self, event: Event) -> Vec<Action> {
+        let actions = self.fleet.step(self.now, event);
+        for action in &actions {
+            if let Action::Spawn {
+                worker,
+                slot,
+                generation,
+                ..
+            } = action
+            {
+                self.spawned.push((*worker, *slot, *generation));
+            }
+        }
+        actions
+    }
+
+    /// Lets time pass, deadline by deadline; beats of `alive` workers arrive.
+    fn pass(&mut self, span: Duration, alive: &[WorkerId]) -> Vec<Action> {
+        let end = self.now + span;
+        let mut actions = Vec::new();
+        while self.now < end {
+            self.now = (self.now + Duration::from_millis(Beat::EVERY_MS)).min(end);
+            for worker in alive {
+                actions.extend(self.step(message(*worker, ToSupervisor::Beat(Beat::default()))));
+            }
+            actions.extend(self.step(Event::Tick));
+        }
+        actions
+    }
+
+    fn latest(&self, slot: u16) -> WorkerId {
+        self.spawned
+            .iter()
+            .rev()
+            .find(|(_, of, _)| of.number() == slot)
+            .unwrap()
+            .0
+    }
+
+    fn ready(&mut self, worker: WorkerId) -> Vec<Action> {
+        self.step(message(worker, ToSupervisor::Ready))
+    }
+
+    fn exit(&mut self, worker: WorkerId, code: i32) -> Vec<Action> {
+        self.step(Event::Exited {
+            worker,
+            end: End::Code(code),
+        })
+    }
+
+    fn states(&self) -> Vec<(u16, &'static str)> {
+        self.fleet
+            .snapshot()
+            .rows
+            .iter()
+            .map(|row| (row.slot, row.state))
+            .collect()
+    }
+}
+
+fn policy(workers: u16) -> Policy {
+    Policy {
+        workers,
+        grace: SECOND * 30,
+        boot_timeout: SECOND * 30,
+    }
+}
+
+fn message(worker: WorkerId, message: ToSupervisor) -> Event {
+    Event::Message { worker, message }
+}
+
+fn drains(actions: &[Action], worker: WorkerId) -> bool {
+    let drain = Action::Send {
+        worker,
+        message: ToWorker::Drain { grace_ms: 30_000 },
+    };
+    actions.contains(&drain)
+}
+
+#[test]
+fn the_first_respawn_comes_within_a_quarter_second() {
+    for uptime in [0, 1, 59, 61, 600] {
+        let mut script = Script::serving(1);
+        let worker = script.latest(0);
+        script.pass(SECOND * uptime, &[worker]);
+        let actions = script.exit(worker, 70);
+        assert!(actions.contains(&Action::AnnounceGone {
+            worker,
+            slot: SlotId::new(0)
+        }));
+        assert!(script.fleet.deadline().unwrap() <= script.now + Duration::from_millis(250));
+        script.pass(Duration::from_millis(250), &[]);
+        assert_ne!(script.latest(0), worker, "after {uptime} s");
+    }
+}
+
+#[test]
+fn exit_codes_of_the_first_boot() {
+    for (code, ends) in [(0, None), (70, None), (75, None), (78, Some(Exit::Config))] {
+        let mut script = Script::new(2);
+        script.step(Event::Begin);
+        let (first, second) = (script.latest(0), script.latest(1));
+        let reason = "because".to_owned();
+        script.step(message(first, ToSupervisor::Failed { code: 0, reason }));
+        script.exit(first, code);
+        let actions = script.exit(second, 0);
+        let exit = actions.iter().find_map(|action| match action {
+            Action::Exit { code, reason } => Some((*code, reason.clone().unwrap_or_default())),
+            _ => None,
+        });
+        assert_eq!(
+            exit,
+            ends.map(|exit| (exit, format!("exit {code}: because"))),
+            "code {code}"
+        );
+    }
+}
+
+#[test]
+fn a_configuration_that_once_worked_does_not_end_the_fleet() {
+    let mut script = Script::serving(2);
+    script.exit(script.latest(0), 78);
+    assert_eq!(script.states(), [(0, "backoff"), (1, "ready")]);
+}
+
+#[test]
+fn silence_is_lagging_then_hung_then_killed() {
+    let mut script = Script::serving(3);
+    let (silent, others) = (script.latest(1), [script.latest(0), script.latest(2)]);
+    let actions = script.pass(SECOND * 2, &others);
+    assert!(actions.contains(&Action::Steer {
+        slots: vec![SlotId::new(0), SlotId::new(2)]
+    }));
+    assert_eq!(script.states()[1], (1, "lagging"));
+    assert!(
+        !script
+            .pass(SECOND * 7, &others)
+            .contains(&Action::Abort { worker: silent })
+    );
+    assert!(script.pass(SECOND, &others).contains(&Action::Abort { worker: silent }));
+    assert!(
+        script
+            .pass(ABORT_GRACE, &others)
+            .contains(&Action::Kill { worker: silent })
+    );
+    assert_eq!(script.states()[1], (1, "killed"));
+}
+
+#[test]
+fn a_late_beat_brings_a_worker_back() {
+    let mut script = Script::serving(2);
+    let (worker, other) = (script.latest(0), script.latest(1));
+    script.pass(SECOND * 5, &[other]);
+    let actions = script.step(message(worker, ToSupervisor::Beat(Beat::default())));
+    assert_eq!(
+        actions,
+        [Action::Steer {
+            slots: vec![SlotId::new(0), SlotId::new(1)]
+        }]
+    );
+}
+
+#[test]
+fn a_stalled_host_is_given_three_times_as_long() {
+    let mut script = Script::serving(3);
+    let actions = script.pass(SECOND * 29, &[script.latest(0)]);
+    assert!(!actions.iter().any(|action| matches!(action, Action::Abort { .. })));
+    let actions = script.pass(SECOND * 2, &[script.latest(0)]);
+    assert_eq!(
+        actions
+            .iter()
+            .filter(|action| matches!(action, Action::Abort { .. }))
+            .count(),
+        2
+    );
+}
+
+#[test]
+fn a_late_supervisor_blames_nobody() {
+    let mut script = Script::serving(2);
+    script.now += SECOND * 60;
+    assert_eq!(script.step(Event::Late { by: SECOND * 60 }), []);
+    assert_eq!(script.states(), [(0, "ready"), (1, "ready")]);
+}
+
+#[test]
+fn a_reload_goes_slot_by_slot() {
+    let mut script = Script::serving(2);
+    let old = [script.latest(0), script.latest(1)];
+    let actions = script.step(Event::Reload {
+        ticket: Some(Ticket(7)),
+        policy: policy(2),
+    });
+    let to = Generation(2);
+    assert_eq!(actions[..2], [Action::Adopt { generation: to }, Action::ReloadStarted]);
+    assert_eq!(script.states(), [(0, "ready"), (0, "booting"), (1, "ready")]);
+    let actions = script.ready(script.latest(0));
+    assert!(drains(&actions, old[0]));
+    assert_eq!(
+        script.states(),
+        [(0, "ready"), (0, "draining"), (1, "ready"), (1, "booting")]
+    );
+    let actions = script.ready(script.latest(1));
+    assert!(drains(&actions, old[1]));
+    assert!(actions.contains(&Action::ReloadEnded {
+        tickets: vec![Ticket(7)],
+        outcome: Ok(to)
+    }));
+    assert!(actions.contains(&Action::Forget {
+        generation: Generation::FIRST
+    }));
+    assert_eq!(script.fleet.snapshot().generation, 2);
+}
+
+#[test]
+fn a_failed_reload_goes_back() {
+    let mut script = Script::serving(2);
+    let old = script.latest(1);
+    script.step(Event::Reload {
+        ticket: Some(Ticket(7)),
+        policy: policy(2),
+    });
+    script.ready(script.latest(0));
+    let (replaced, failing) = (script.latest(0), script.latest(1));
+    script.exit(failing, 70);
+    assert_eq!(script.spawned.last().unwrap().1, SlotId::new(0));
+    assert_eq!(script.spawned.last().unwrap().2, Generation::FIRST);
+    let actions = script.ready(script.latest(0));
+    assert!(drains(&actions, replaced));
+    let reason = "slot 1, generation 2: exit 70".to_owned();
+    assert!(actions.contains(&Action::ReloadEnded {
+        tickets: vec![Ticket(7)],
+        outcome: Err(reason)
+    }));
+    assert!(actions.contains(&Action::Forget {
+        generation: Generation(2)
+    }));
+    assert_eq!(script.latest(1), failing, "slot 1 was never touched");
+    assert!(
+        script
+            .fleet
+            .snapshot()
+            .rows
+            .iter()
+            .any(|row| row.slot == 1 && row.state == "ready")
+    );
+    assert_ne!(old, failing);
+}
+
+#[test]
+fn requests_during_a_reload_make_one_more() {
+    let mut script = Script::serving(1);
+    for ticket in 1..=4 {
+        script.step(Event::Reload {
+            ticket: Some(Ticket(ticket)),
+            policy: policy(1),
+        });
+    }
+    let actions = script.ready(script.latest(0));
+    assert!(actions.contains(&Action::ReloadEnded {
+        tickets: vec![Ticket(1)],
+        outcome: Ok(Generation(2))
+    }));
+    // The third generation waits until the first is gone.
+    let first = script.spawned[0].0;
+    assert_eq!(script.spawned.len(), 2);
+    script.exit(first, 0);
+    let actions = script.ready(script.latest(0));
+    let tickets = vec![Ticket(2), Ticket(3), Ticket(4)];
+    assert!(actions.contains(&Action::ReloadEnded {
+        tickets,
+        outcome: Ok(Generation(3))
+    }));
+}
+
+#[test]
+fn asking_again_stops_harder() {
+    let cases = [
+        (vec![Pace::Graceful], "draining"),
+        (vec![Pace::Graceful, Pace::Graceful], "stopping"),
+        (vec![Pace::Fast], "stopping"),
+        (vec![Pace::Graceful, Pace::Fast], "stopping"),
+        (vec![Pace::Graceful, Pace::Graceful, Pace::Graceful], "killed"),
+        (vec![Pace::Fast, Pace::Graceful], "killed"),
+    ];
+    for (paces, state) in cases {
+        let mut script = Script::serving(1);
+        for pace in &paces {
+            script.step(Event::Stop(*pace));
+        }
+        assert_eq!(script.states(), [(0, state)], "{paces:?}");
+        let actions = script.exit(script.latest(0), 0);
+        assert!(actions.contains(&Action::Exit {
+            code: Exit::Done,
+            reason: None
+        }));
+    }
+}
+
+#[test]
+fn a_stop_before_the_begin_ends_at_once() {
+    let mut script = Script::new(3);
+    let actions = script.step(Event::Stop(Pace::Graceful));
+    assert_eq!(
+        actions,
+        [Action::Exit {
+            code: Exit::Done,
+            reason: None
+        }]
+    );
+}
+
+#[test]
+fn a_drain_ends_by_its_deadline() {
+    let mut script = Script::serving(1);
+    let worker = script.latest(0);
+    script.step(Event::Stop(Pace::Graceful));
+    assert!(!script.pass(SECOND * 31, &[]).contains(&Action::Kill { worker }));
+    assert!(script.pass(SECOND, &[]).contains(&Action::Kill { worker }));
+}
+
+#[test]
+fn a_retiring_slot_empties_its_queue_first() {
+    let mut script = Script::serving(2);
+    let worker = script.latest(1);
+    let actions = script.step(Event::Fewer);
+    assert_eq!(
+        actions,
+        [Action::Steer {
+            slots: vec![SlotId::new(0)]
+        }]
+    );
+    script.now += RETIRE_SETTLE;
+    assert!(drains(&script.step(Event::Tick), worker));
+    assert!(script.exit(worker, 0).contains(&Action::Close { slot: SlotId::new(1) }));
+    assert_eq!(script.step(Event::Fewer), [], "the last slot stays");
+}
+
+#[test]
+fn a_slot_that_is_wanted_again_stays() {
+    let mut script = Script::serving(2);
+    script.step(Event::Fewer);
+    let actions = script.step(Event::More);
+    assert_eq!(
+        actions,
+        [Action::Steer {
+            slots: vec![SlotId::new(0), SlotId::new(1)]
+        }]
+    );
+    assert_eq!(script.states(), [(0, "ready"), (1, "ready")]);
+}
+
+#[test]
+fn a_crash_loop_leaves_one_probe() {
+    let mut script = Script::serving(3);
+    let healthy = script.latest(0);
+    for _ in 0..60 {
+        for slot in [1, 2] {
+            let worker = script.latest(slot);
+            if script
+                .fleet
+                .snapshot()
+                .rows
+                .iter()
+                .any(|row| row.slot == slot && row.state != "backoff")
+            {
+                script.exit(worker, 70);
+            }
+        }
+        script.pass(SECOND, &[healthy]);
+        if script.fleet.snapshot().state == "degraded" {
+            break;
+        }
+    }
+    let states = script.states();
+    assert_eq!(states[0], (0, "ready"));
+    assert_eq!(
+        states.iter().filter(|(_, state)| *state == "parked").count(),
+        1,
+        "{states:?}"
+    );
+    let spawns = script.spawned.len();
+    script.pass(BACKOFF_MAX, &[healthy]);
+    assert_eq!(script.spawned.len(), spawns + 1, "one probe");
+    let probe = script.spawned.last().unwrap().0;
+    script.ready(probe);
+    script.pass(PROBE_STABLE_AFTER + SECOND, &[healthy, probe]);
+    assert_eq!(script.fleet.snapshot().state, "serving");
+    assert_eq!(script.spawned.len(), spawns + 2, "the other slot is back");
+}
+
+#[test]
+fn last_words_outlive_the_hang_up() {
+    let mut script = Script::serving(2);
+    let worker = script.latest(0);
+    let reason = "redis is gone".to_owned();
+    script.step(message(worker, ToSupervisor::Failed { code: 75, reason }));
+    let actions = script.step(Event::HungUp { worker });
+    assert_eq!(
+        actions,
+        [Action::Steer {
+            slots: vec![SlotId::new(1)]
+        }]
+    );
+    script.exit(worker, 75);
+    let row = script.fleet.snapshot().rows[0].clone();
+    assert_eq!(
+        (row.last_exit.as_deref(), row.restarts),
+        (Some("exit 75: redis is gone"), 1)
+    );
+}
