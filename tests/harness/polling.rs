@@ -95,24 +95,22 @@ impl Poller {
         assert_eq!(self.post(body).await.pair(), (200, "ok"));
     }
 
-    /// Packets, over as many polls as it takes, up to and with the first that is `last`.
-    /// Pings are answered and left out.
+    /// Packets, over as many polls as it takes, until one of them is `last`; what comes along with
+    /// it is there too. Pings are answered and left out.
     pub(crate) async fn poll_until(&self, last: impl Fn(&str) -> bool) -> Vec<String> {
-        let mut all = Vec::new();
-        loop {
+        let (mut all, mut end) = (Vec::new(), false);
+        while !end {
             for packet in self.poll().await {
                 if packet == "2" {
                     self.say("3").await;
                     continue;
                 }
                 assert_ne!(packet, "1", "closed after {all:?}");
-                let end = last(&packet);
+                end |= last(&packet);
                 all.push(packet);
-                if end {
-                    return all;
-                }
             }
         }
+        all
     }
 
     /// Joins `/` and returns the answer without its `40`.

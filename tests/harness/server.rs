@@ -6,6 +6,7 @@ use nix::unistd::Pid;
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
@@ -25,6 +26,7 @@ pub(crate) struct Plan {
     env: Vec<(String, String)>,
     args: Vec<String>,
     redis: bool,
+    own_group: bool,
 }
 
 impl Plan {
@@ -40,7 +42,15 @@ impl Plan {
             env: Vec::new(),
             args: Vec::new(),
             redis: true,
+            own_group: false,
         }
+    }
+
+    /// In a process group of its own, as a shell starts what runs in its terminal.
+    #[must_use]
+    pub(crate) fn own_group(mut self) -> Self {
+        self.own_group = true;
+        self
     }
 
     /// Over what is there: further configuration, as TOML.
@@ -225,6 +235,9 @@ impl Server {
         let mut command = self.command("run");
         command.args(&self.plan.args);
         command.stdout(log.try_clone().expect("a log file")).stderr(log);
+        if self.plan.own_group {
+            command.process_group(0);
+        }
         self.child = Some(command.spawn().expect("start anyworker"));
     }
 
@@ -303,6 +316,13 @@ impl Server {
     /// Signals the supervisor.
     pub(crate) fn signal(&self, name: Signal) {
         signal(self.pid(), name);
+    }
+
+    /// Signals the supervisor and everything it started, as a terminal does.
+    pub(crate) fn signal_group(&self, name: Signal) {
+        assert!(self.plan.own_group, "it would be ours");
+        let pid = Pid::from_raw(i32::try_from(self.pid()).expect("a pid"));
+        nix::sys::signal::killpg(pid, name).expect("signal the group");
     }
 
     fn log_file(&self) -> PathBuf {

@@ -171,6 +171,31 @@ impl Wire {
         serde_json::from_str(body).expect("an ack")
     }
 
+    /// Everything that still comes, up to the end.
+    pub(crate) async fn drain(&mut self) -> Frame {
+        loop {
+            match self.next().await {
+                Frame::Text(_) | Frame::Binary(_) => (),
+                end @ (Frame::Close(_) | Frame::Gone) => return end,
+            }
+        }
+    }
+
+    /// Sends nothing more, for ever; receiving goes on.
+    pub(crate) async fn shut(&mut self) {
+        // It may be closed already.
+        drop(soon("shutdown", self.socket.get_mut().shutdown()).await);
+    }
+
+    /// Answers the next heartbeat; false at the end.
+    pub(crate) async fn next_is_alive(&mut self) -> bool {
+        match self.next().await {
+            Frame::Text(text) if text == "2" => self.try_send("3").await.is_ok(),
+            Frame::Close(_) | Frame::Gone => false,
+            other @ (Frame::Text(_) | Frame::Binary(_)) => panic!("nothing expected, not {other:?}"),
+        }
+    }
+
     /// The end of the connection, after whatever heartbeats are still under way: the close code,
     /// if there was a close frame with one. Data is an error.
     pub(crate) async fn end(&mut self) -> Option<u16> {

@@ -57,7 +57,11 @@ async fn a_polling_client_that_does_not_answer_is_closed() {
 
 #[tokio::test]
 async fn a_polling_client_that_is_not_heard_of_is_forgotten() {
-    let server = server().await;
+    let server = Plan::new()
+        .with("engine = { ping_interval_ms = 300, ping_timeout_ms = 200 }")
+        .with("recovery = { enabled = false }")
+        .start()
+        .await;
     let since = Instant::now();
     let pollers = [Poller::open(&server).await, Poller::open(&server).await];
     pollers[0].connect().await;

@@ -321,17 +321,26 @@ async fn who_joins_nothing_in_time_is_closed() {
     polling.connect().await;
     assert_eq!(idle.end().await, None);
     assert_eq!(refused.end().await, None);
-    until("the polling session has gone", async || {
-        let reply = poller.post("3").await;
-        (reply.status == 400).then_some(())
-    })
-    .await;
+    let reply = poller.get().await;
+    assert!(matches!(reply.pair(), (200, "1") | (400, _)), "{reply:?}");
+    poller.assert_gone().await;
     pass(ms(500)).await;
     // Once joined, the timer is gone for good.
     assert_eq!(joined.call(0, &json!(["echo", 1])).await, json!([1]));
     assert_eq!(polling.call(0, &json!(["echo", 1])).await, json!([1]));
     left.connect().await;
     assert_eq!(left.call(0, &json!(["echo", 1])).await, json!([1]));
+}
+
+#[tokio::test]
+async fn who_only_posts_and_joins_nothing_is_closed_too() {
+    let server = Plan::new().with("socket = { connect_timeout_ms = 400 }").start().await;
+    let poller = Poller::open(&server).await;
+    until("the session has gone", async || {
+        let reply = poller.post("3").await;
+        (reply.status == 400).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -1,0 +1,250 @@
+//! Clients that mean harm, or are broken.
+
+use crate::harness::{Frame, Link, Plan, Poller, Request, Server, Status, Wire, ms, pass, soon, until, within};
+use serde_json::json;
+use std::time::{Duration, Instant};
+use tokio::net::{TcpSocket, TcpStream};
+
+/// Random byte streams of each kind.
+const STREAMS: u64 = 20;
+
+/// Nobody died, and a client is served.
+async fn assert_unharmed(server: &Server, before: &Status) {
+    let after = server.status().await;
+    assert_eq!(after.ready_pids(), before.ready_pids(), "{after:?}");
+    let poller = Poller::open(server).await;
+    poller.connect().await;
+    assert_eq!(poller.call(0, &json!(["echo", 1])).await, json!([1]));
+}
+
+#[tokio::test]
+async fn random_bytes_harm_nobody() {
+    let server = Plan::new().start().await;
+    let before = server.status().await;
+    for seed in 0..STREAMS {
+        eprintln!("seed {seed}");
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut noise = |count: usize| (0..count).map(|_| rng.u8(..)).collect::<Vec<u8>>();
+        // As a request.
+        let mut link = Link::open(server.addr).await.expect("connect");
+        drop(link.send(&noise(3000)).await);
+        drop(link.send(b"\r\n\r\n").await);
+        soon("the end", link.rest()).await;
+        // As a body.
+        let poller = Poller::open(&server).await;
+        poller.connect().await;
+        assert!(poller.post(noise(500)).await.status < 500, "seed {seed}");
+        // As the text of a packet, and as bytes where frames are due.
+        let mut wire = Wire::open(&server).await;
+        wire.connect().await;
+        let text = String::from_utf8_lossy(&noise(200)).into_owned();
+        wire.send(&format!("42{text}")).await;
+        drop(soon("the end", wire.drain()).await);
+        let mut wire = Wire::open(&server).await;
+        wire.send_raw(&noise(400)).await;
+        // It may look like the head of a long frame, for which the server rightly waits.
+        wire.shut().await;
+        soon("the end", wire.drain()).await;
+    }
+    assert_unharmed(&server, &before).await;
+}
+
+#[tokio::test]
+async fn half_a_request_is_not_waited_for_long() {
+    let server = Plan::new()
+        .with("http = { header_timeout_ms = 400, body_timeout_ms = 400 }")
+        .start()
+        .await;
+    let poller = Poller::open(&server).await;
+    poller.connect().await;
+    let body = Request::new("POST", &poller.target()).header("Content-Length", "10");
+    let body = [body.bytes(server.addr), b"42".to_vec()].concat();
+    for half in [b"GET /socket.io/?EIO=4 HTTP/1.1\r\nHos".to_vec(), b"G".to_vec(), body] {
+        let mut link = Link::open(server.addr).await.expect("connect");
+        link.send(&half).await.expect("send");
+        let answer = within(ms(3000), "it is cut", link.rest()).await;
+        let text = String::from_utf8_lossy(&answer);
+        assert!(text.is_empty() || text.starts_with("HTTP/1.1 4"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn slow_senders_do_not_keep_others_waiting() {
+    let server = Plan::new().with("http = { header_timeout_ms = 1000 }").start().await;
+    let mut slow = Vec::new();
+    for _ in 0..200 {
+        let addr = server.addr;
+        slow.push(tokio::spawn(async move {
+            let mut link = Link::open(addr).await.expect("connect");
+            let began = Instant::now();
+            let drip = async {
+                drop(link.send(b"GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\n").await);
+                while link.send(b"x: y\r\n").await.is_ok() {
+                    pass(ms(100)).await;
+                }
+            };
+            within(ms(6000), "a slow sender is cut", drip).await;
+            began.elapsed()
+        }));
+    }
+    // Meanwhile others are served as ever.
+    for _ in 0..20 {
+        let poller = within(ms(2000), "a session", Poller::open(&server)).await;
+        within(ms(2000), "CONNECT", poller.connect()).await;
+    }
+    for slow in slow {
+        let lasted = slow.await.expect("a slow sender");
+        assert!(lasted >= ms(900), "cut after {lasted:?}, before its time");
+    }
+}
+
+/// A WebSocket that receives as little as the system allows.
+async fn deaf(server: &Server) -> Wire {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(4096).expect("a small buffer");
+    let stream: TcpStream = soon("connect", socket.connect(server.addr)).await.expect("connect");
+    let target = "/socket.io/?EIO=4&transport=websocket";
+    let mut wire = Wire::dial_on(stream, server.addr, target, &[]).await.expect("a WebSocket");
+    assert!(wire.text().await.starts_with("0{"));
+    wire.connect().await;
+    wire
+}
+
+/// Resident memory of all workers (bytes).
+fn resident(status: &Status) -> usize {
+    let pages = |pid: &u32| {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
+        text.split(' ').nth(1).and_then(|word| word.parse::<usize>().ok()).unwrap_or_default()
+    };
+    status.ready_pids().iter().map(pages).sum::<usize>() * 4096
+}
+
+#[tokio::test]
+async fn who_never_reads_is_closed_and_the_room_goes_on() {
+    const MESSAGES: usize = 400;
+    let server = Plan::new().with("limits = { outbox_bytes_max = 262144 }").start().await;
+    let before = server.status().await;
+    let mut idle = Vec::new();
+    for _ in 0..4 {
+        let mut wire = deaf(&server).await;
+        assert_eq!(wire.call(0, &json!(["join", "room"])).await, json!(["ok"]));
+        idle.push(wire);
+    }
+    let mut reader = Wire::open(&server).await;
+    reader.connect().await;
+    assert_eq!(reader.call(0, &json!(["join", "room"])).await, json!(["ok"]));
+    let mut publisher = Wire::open(&server).await;
+    publisher.connect().await;
+    let memory = resident(&before);
+    let payload = "x".repeat(50_000);
+    let publishing = async {
+        for id in 0..MESSAGES {
+            assert_eq!(publisher.call(id as u64, &json!(["publish", "room", payload])).await, json!(["ok"]));
+        }
+    };
+    let reading = async {
+        for _ in 0..MESSAGES {
+            assert!(reader.data().await.starts_with(r#"42["message","xxx"#));
+        }
+    };
+    within(Duration::from_secs(60), "all messages", async { tokio::join!(publishing, reading) }).await;
+    // 20 MB went to each of them; the server kept its share of it only.
+    server
+        .status_when("the deaf ones are closed", |status| status.sessions() == 2)
+        .await;
+    let grown = resident(&before).saturating_sub(memory);
+    assert!(grown < 120 << 20, "{grown} bytes more");
+    drop(idle);
+    assert_unharmed(&server, &before).await;
+}
+
+#[tokio::test]
+async fn who_asks_and_never_reads_cannot_fill_the_memory() {
+    let server = Plan::new().with("limits = { outbox_bytes_max = 262144 }").start().await;
+    let before = server.status().await;
+    let memory = resident(&before);
+    let mut wire = deaf(&server).await;
+    let packet = format!(r#"421["echo","{}"]"#, "x".repeat(50_000));
+    // Either the server stops reading, so that this blocks, or it closes.
+    let flood = async {
+        for _ in 0..2000 {
+            if wire.try_send(&packet).await.is_err() {
+                break;
+            }
+        }
+    };
+    if tokio::time::timeout(ms(5000), flood).await.is_err() {
+        eprintln!("the server stopped reading");
+    }
+    let grown = resident(&before).saturating_sub(memory);
+    assert!(grown < 60 << 20, "{grown} bytes more");
+    drop(wire);
+    assert_unharmed(&server, &before).await;
+}
+
+#[tokio::test]
+async fn a_poll_of_who_never_comes_back_does_not_grow_for_ever() {
+    let server = Plan::new().start().await;
+    let before = server.status().await;
+    let poller = Poller::open(&server).await;
+    poller.connect().await;
+    // Acks pile up unread; beyond the limit they are refused or the session is closed.
+    let body = format!(r#"421["echo","{}"]"#, "x".repeat(100_000));
+    let mut taken = 0;
+    for _ in 0..400 {
+        if poller.post(body.clone()).await.status != 200 {
+            break;
+        }
+        taken += 1;
+    }
+    assert!(taken < 400, "40 MB of unread acks were kept");
+    assert_unharmed(&server, &before).await;
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_wait_and_are_served_later() {
+    let server = Plan::new()
+        .with("workers = { count = 1 }\nlimits = { connections_max = 20 }")
+        .start()
+        .await;
+    let mut kept = Vec::new();
+    for _ in 0..20 {
+        let mut link = Link::open(server.addr).await.expect("connect");
+        if let Ok(Ok(reply)) = tokio::time::timeout(ms(300), link.ask(&Request::get("/api/live"))).await {
+            assert_eq!(reply.status, 200);
+            kept.push(link);
+        }
+    }
+    // Queued by the kernel, not refused.
+    let mut waiting = Link::open(server.addr).await.expect("connect");
+    waiting.send(&Request::get("/api/live").bytes(server.addr)).await.expect("send");
+    assert!(tokio::time::timeout(ms(300), waiting.reply(false)).await.is_err(), "served beyond the limit");
+    drop(kept);
+    let reply = soon("an answer at last", waiting.reply(false)).await.expect("an answer");
+    assert_eq!(reply.status, 200);
+}
+
+#[tokio::test]
+async fn sessions_of_vanished_clients_go() {
+    let server = Plan::new()
+        .with("engine = { ping_interval_ms = 500, ping_timeout_ms = 500 }")
+        .with("recovery = { enabled = false }")
+        .start()
+        .await;
+    for _ in 0..5 {
+        let mut wire = Wire::open(&server).await;
+        wire.connect().await;
+        drop(wire);
+        let poller = Poller::open(&server).await;
+        poller.connect().await;
+    }
+    // One that stays connected and says nothing.
+    let mut silent = Wire::open(&server).await;
+    silent.connect().await;
+    until("all sessions have gone", async || {
+        server.redis().keys("socketio:*session*").await.is_empty().then_some(())
+    })
+    .await;
+    server.holding(0).await;
+    assert!(matches!(silent.drain().await, Frame::Close(_) | Frame::Gone));
+}

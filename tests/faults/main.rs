@@ -1,0 +1,22 @@
+//! What clients see when something breaks: workers, Redis, configuration, clients themselves.
+//! Each test breaks it on purpose and asserts from the client's side.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test fails by panicking"
+)]
+
+#[allow(dead_code, unused_imports, reason = "each test program uses its part of the harness")]
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod hostile;
+mod operator;
+mod redis;
+mod reload;
+mod stop;
+mod traffic;
+mod workers;

@@ -1,0 +1,113 @@
+//! Reloads under load, and configurations that cannot be loaded.
+
+use crate::harness::{Plan, Poller, Request, Server, Wire, ask, ms, pass, soon};
+use crate::traffic::{Traffic, assert_alive, assert_unbroken};
+use nix::sys::signal::Signal;
+use serde_json::json;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Handshakes on fresh connections, one after the other, until told to stop: how many there were.
+fn handshakes(server: &Server, stop: &Arc<AtomicBool>) -> tokio::task::JoinHandle<u64> {
+    let (addr, stop) = (server.addr, Arc::clone(stop));
+    tokio::spawn(async move {
+        let mut count = 0;
+        while !stop.load(Ordering::Relaxed) {
+            let reply = soon("handshake", Poller::handshake(addr, "/socket.io/")).await;
+            let reply = reply.expect("no connection is refused or reset");
+            Poller::opened(addr, "/socket.io/", &reply).leave().await;
+            count += 1;
+            pass(ms(5)).await;
+        }
+        count
+    })
+}
+
+#[tokio::test]
+async fn a_reload_under_load_fails_nobody() {
+    let server = Plan::new().start().await;
+    let traffic = Traffic::start(&server, 200, 4).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let hammering = handshakes(&server, &stop);
+    for generation in 2..=3 {
+        let before = server.status().await;
+        let output = server.cli("reload", &["--wait"]).await;
+        assert!(output.status.success(), "{output:?}");
+        let after = server.status().await;
+        assert_eq!(after.supervisor.generation, generation);
+        assert_eq!(after.ready_pids().len(), 4, "{after:?}");
+        let old = before.ready_pids();
+        assert!(after.ready_pids().iter().all(|pid| !old.contains(pid)), "{before:?} {after:?}");
+    }
+    stop.store(true, Ordering::Relaxed);
+    assert!(soon("handshakes", hammering).await.expect("a task") > 10);
+    let ledgers = traffic.finish().await;
+    assert_alive(&ledgers);
+    assert_unbroken(&ledgers, &[]);
+}
+
+#[tokio::test]
+async fn a_hangup_reloads_and_websockets_are_told_to_come_back() {
+    let mut server = Plan::new().start().await;
+    let mut wire = Wire::open(&server).await;
+    wire.connect().await;
+    server.reconfigure("diagnostics = { engine_echo = '/engine.io/' }");
+    server.signal(Signal::SIGHUP);
+    assert_eq!(wire.end().await, Some(1012));
+    server
+        .status_when("the new generation serves", |status| {
+            let new = status.workers.iter().filter(|worker| worker.generation == 2 && worker.state == "ready");
+            status.supervisor.state == "serving" && new.count() == 4 && status.workers.len() == 4
+        })
+        .await;
+    // The new configuration counts.
+    let poller = Poller::open_echo(&server).await;
+    poller.say("4x").await;
+    assert_eq!(poller.poll().await, ["4x"]);
+}
+
+#[tokio::test]
+async fn a_broken_configuration_changes_nothing() {
+    let mut server = Plan::new().start().await;
+    let mut wire = Wire::open(&server).await;
+    wire.connect().await;
+    let before = server.status().await;
+    server.reconfigure("engine = { ping_interval_ms = 'soon', colour = 'green' }\nworkers = { count = 0 }");
+    let output = server.cli("reload", &["--wait"]).await;
+    assert!(!output.status.success(), "{output:?}");
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    for key in ["engine.ping_interval_ms", "engine.colour", "workers.count"] {
+        assert!(said.contains(key), "{key} is not named: {said}");
+    }
+    server.signal(Signal::SIGHUP);
+    server.logged("engine.colour").await;
+    std::fs::write(server.config_file(), "this is [not TOML").expect("write");
+    let output = server.cli("reload", &["--wait"]).await;
+    assert!(!output.status.success(), "{output:?}");
+    let after = server.status().await;
+    assert_eq!(after.ready_pids(), before.ready_pids());
+    assert_eq!(after.supervisor.generation, before.supervisor.generation);
+    assert_eq!(after.supervisor.state, "serving");
+    let reply = soon("readiness", ask(server.addr, Request::get("/api/ready"))).await;
+    assert_eq!(reply.expect("an answer").status, 200);
+    assert_eq!(wire.call(0, &json!(["echo", 1])).await, json!([1]));
+}
+
+#[tokio::test]
+async fn polls_go_on_when_slots_come_and_go() {
+    let server = Plan::new().start().await;
+    let traffic = Traffic::start(&server, 60, 5).await;
+    for count in ["2", "5", "1", "4"] {
+        let output = server.cli("scale", &[count]).await;
+        assert!(output.status.success(), "{output:?}");
+        server
+            .status_when("so many slots", |status| {
+                let ready = status.ready_pids().len();
+                ready.to_string() == count && status.workers.len() == ready
+            })
+            .await;
+    }
+    let ledgers = traffic.finish().await;
+    assert_alive(&ledgers);
+    assert_unbroken(&ledgers, &[]);
+}
