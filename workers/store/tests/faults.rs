@@ -262,6 +262,27 @@ fn a_lost_push_is_made_good_by_the_canary() {
 }
 
 #[test]
+fn a_tail_that_is_not_read_catches_up_from_the_stream() {
+    run(async {
+        let redis = Redis::volatile();
+        let (a, mut tail) = open(&redis, "a").await;
+        // More than a tail holds.
+        for n in 0..400u32 {
+            let entry = [n.to_string().as_bytes(), &b" "[..], &vec![b'x'; 99_000][..]].concat();
+            a.append(entry.into(), None).await.unwrap();
+        }
+        // As if the reader was busy elsewhere while all of it was pushed.
+        sleep(Duration::from_millis(100)).await;
+        let seen = entries(&mut tail, 400).await;
+        for (n, (_, entry)) in seen.iter().enumerate() {
+            assert!(entry.starts_with(&format!("{n} ")));
+        }
+        a.append(text(1), None).await.unwrap();
+        assert_eq!(entries(&mut tail, 1).await[0].1, "entry 1");
+    });
+}
+
+#[test]
 fn the_queue_is_bounded_and_publishing_times_out() {
     run(async {
         let mut redis = Redis::volatile();
