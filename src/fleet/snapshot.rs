@@ -36,20 +36,25 @@ pub(crate) struct Row {
 }
 
 impl Fleet {
-    /// What `status` shows.
+    /// The fleet's state in one word: [`Snapshot::state`].
     #[must_use]
-    pub(crate) fn snapshot(&self) -> Snapshot {
-        let state = match self.phase {
+    pub(crate) const fn state(&self) -> &'static str {
+        match self.phase {
             Phase::Stopping(_) | Phase::Ended => "stopping",
             Phase::Booting { .. } | Phase::Serving | Phase::Waiting if self.reload.is_running() => "reloading",
             Phase::Booting { .. } | Phase::Serving | Phase::Waiting if self.breaker.is_open() => "degraded",
             Phase::Booting { .. } | Phase::Waiting => "booting",
             Phase::Serving => "serving",
-        };
+        }
+    }
+
+    /// What `status` shows.
+    #[must_use]
+    pub(crate) fn snapshot(&self) -> Snapshot {
         let rows = self.slots.iter().flat_map(rows).collect();
         Snapshot {
             generation: self.generation.number(),
-            state,
+            state: self.state(),
             rows,
         }
     }

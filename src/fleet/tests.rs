@@ -140,9 +140,11 @@ fn exit_codes_of_the_first_boot() {
         script.step(message(first, ToSupervisor::Failed { code: 0, reason }));
         script.exit(first, code);
         let actions = script.exit(second, 0);
-        let exit = actions.iter().find_map(|action| match action {
-            Action::Exit { code, reason } => Some((*code, reason.clone().unwrap_or_default())),
-            _ => None,
+        let exit = actions.iter().find_map(|action| {
+            let Action::Exit { code, reason } = action else {
+                return None;
+            };
+            Some((*code, reason.clone().unwrap_or_default()))
         });
         assert_eq!(
             exit,

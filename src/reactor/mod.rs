@@ -178,8 +178,7 @@ impl Reactor {
         if self.watchdog_at.is_some_and(|at| now >= at) {
             self.watchdog_at = self.notifier.watchdog_every.map(|every| now + every);
             // A fleet of which nobody serves gets no food, except at boot and on the way out.
-            let state = self.fleet.snapshot().state;
-            if self.fleet.active() > 0 || matches!(state, "booting" | "stopping") {
+            if self.fleet.active() > 0 || matches!(self.fleet.state(), "booting" | "stopping") {
                 self.notifier.feed_watchdog();
             }
         }
@@ -268,14 +267,23 @@ impl Reactor {
         }
         self.due = self.due.max(now);
         self.pending.push_back(event);
-        let stopping = self.fleet.is_stopping();
+        let state = self.fleet.state();
         while let Some(event) = self.pending.pop_front() {
             for action in self.fleet.step(now, event) {
                 self.act(now, action);
             }
         }
-        if !stopping && self.fleet.is_stopping() {
-            self.notifier.stopping();
+        self.tell_systemd(state);
+    }
+
+    /// Of a change of state; `READY` and `RELOADING` go with their actions.
+    fn tell_systemd(&self, former: &str) {
+        let state = self.fleet.state();
+        match (former, state) {
+            (former, state) if former == state => {}
+            (_, "stopping") => self.notifier.stopping(),
+            (_, "degraded") | ("degraded", _) => self.notifier.state(state),
+            _ => {}
         }
     }
 

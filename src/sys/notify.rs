@@ -33,6 +33,11 @@ impl Notifier {
         }
     }
 
+    /// The fleet is in another state now.
+    pub(crate) fn state(&self, state: &str) {
+        self.tell(&[NotifyState::Status(state)]);
+    }
+
     /// The supervisor stops.
     pub(crate) fn stopping(&self) {
         self.tell(&[NotifyState::Stopping, NotifyState::Status("draining")]);

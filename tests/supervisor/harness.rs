@@ -59,10 +59,21 @@ impl Supervisor {
 
     /// Starts one from this configuration, behind a launcher if there is one.
     pub(crate) fn start_in(scratch: TempDir, text: &str, launcher: &[&str], env: &BTreeMap<&str, PathBuf>) -> Self {
+        Self::start_program(&std::env::current_exe().unwrap(), scratch, text, launcher, env)
+    }
+
+    /// The same with another copy of the program.
+    pub(crate) fn start_program(
+        program: &Path,
+        scratch: TempDir,
+        text: &str,
+        launcher: &[&str],
+        env: &BTreeMap<&str, PathBuf>,
+    ) -> Self {
         fs::write(scratch.path().join("supervisor.toml"), text).unwrap();
         let log = File::create(scratch.path().join("log")).unwrap();
         let mut words: Vec<PathBuf> = launcher.iter().map(PathBuf::from).collect();
-        words.extend([std::env::current_exe().unwrap(), "run".into(), "--config".into()]);
+        words.extend([program.to_owned(), "run".into(), "--config".into()]);
         words.push(scratch.path().join("supervisor.toml"));
         let mut command = Command::new(&words[0]);
         command

@@ -1,7 +1,11 @@
 //! SIGHUP and `reload`: good, bad, and half-way.
 
 use crate::harness::{PATIENCE, Supervisor, config, lives, until};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -26,6 +30,7 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
         "an_old_worker_is_cut_short_by_the_next_reload",
         an_old_worker_is_cut_short_by_the_next_reload,
     ),
+    ("a_reload_takes_the_binary_on_disk", a_reload_takes_the_binary_on_disk),
 ];
 
 fn generation(supervisor: &Supervisor) -> u64 {
@@ -187,4 +192,40 @@ fn an_old_worker_is_cut_short_by_the_next_reload() {
         (!lives(first)).then_some(())
     });
     assert_eq!(generation(&supervisor), 3);
+}
+
+fn a_reload_takes_the_binary_on_disk() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (program, good) = (scratch.path().join("anyworker"), std::env::current_exe().unwrap());
+    fs::copy(&good, &program).unwrap();
+    let text = config(scratch.path(), 2, "message", "");
+    let supervisor = Supervisor::start_program(&program, scratch, &text, &[], &BTreeMap::new());
+    let before = supervisor.await_ready(2);
+    // An installation that went wrong: a crash does not pick it up, a reload is refused by the kernel.
+    fs::remove_file(&program).unwrap();
+    fs::write(&program, "not a program").unwrap();
+    kill(Pid::from_raw(before[&0]), Signal::SIGKILL).unwrap();
+    until("respawn", PATIENCE, || {
+        (supervisor.pids("ready").get(&0)? != &before[&0]).then_some(())
+    });
+    let before = supervisor.await_ready(2);
+    for (mode, errno) in [(0o600, "errno 013"), (0o755, "errno 008")] {
+        fs::set_permissions(&program, fs::Permissions::from_mode(mode)).unwrap();
+        let output = supervisor.command(&["reload", "--wait"]);
+        let reason = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{reason}");
+        assert!(
+            reason.contains("executing the worker") && reason.contains(errno),
+            "{reason}"
+        );
+    }
+    fs::remove_file(&program).unwrap();
+    let output = supervisor.command(&["reload", "--wait"]);
+    assert!(
+        String::from_utf8(output.stderr).unwrap().contains("binary: "),
+        "a binary that is gone is a fault"
+    );
+    assert_eq!(supervisor.await_ready(2), before);
+    fs::copy(&good, &program).unwrap();
+    assert!(supervisor.command(&["reload", "--wait"]).status.success());
 }
