@@ -1,6 +1,6 @@
 //! Redis goes away and comes back.
 
-use crate::harness::{Plan, Poller, Redis, Reply, Request, Server, Wire, ask, ask_again, ms, pass, soon, until};
+use crate::harness::{Plan, Poller, Redis, Reply, Request, Server, Wire, ask, ask_again, ms, pass, soon, until, within};
 use crate::traffic::{Traffic, assert_alive, assert_unbroken};
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -176,9 +176,6 @@ async fn redis_may_come_later() {
         .await;
     server.logged("redis.sock").await;
     assert!(!server.log().contains("sEcreT"), "{}", server.log());
-    if let Ok(reply) = soon("readiness", ask(server.addr, Request::get(READY))).await {
-        assert_eq!(reply.status, 503);
-    }
     assert_eq!(server.exited(), None);
     let redis = Redis::start(dir.path()).await;
     redis.command(&["CONFIG", "SET", "requirepass", "sEcreT"]).await;
@@ -188,10 +185,24 @@ async fn redis_may_come_later() {
     assert!(!server.log().contains("sEcreT"), "{}", server.log());
 }
 
+#[tokio::test]
+async fn health_is_told_while_redis_is_missing_at_the_start() {
+    let server = Plan::new()
+        .without_redis()
+        .with("redis = { url = 'unix:///nowhere/redis.sock' }")
+        .launch()
+        .await;
+    server.logged("/nowhere/redis.sock").await;
+    let live = within(ms(5000), "liveness", ask(server.addr, Request::get("/api/live"))).await;
+    assert_eq!(live.expect("an answer").status, 200);
+    let ready = within(ms(5000), "readiness", ask(server.addr, Request::get(READY))).await;
+    assert_eq!(ready.expect("an answer").status, 503);
+}
+
 /// Start-up retries may be seconds apart, and the address does not answer at first.
 async fn ask_ready(server: &Server) -> Reply {
     let limit = Duration::from_secs(40);
-    crate::harness::within(limit, "ready", async {
+    within(limit, "ready", async {
         loop {
             if let Ok(reply) = ask(server.addr, Request::get(READY)).await
                 && reply.status == 200

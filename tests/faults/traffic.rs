@@ -12,6 +12,8 @@ use tokio::task::JoinHandle;
 
 /// An ack that takes longer was lost.
 const ACK_LIMIT: Duration = Duration::from_secs(20);
+/// Between a request without an answer and the next.
+const RETRY_AFTER: Duration = ms(250);
 /// A connection that was cut is seen to be cut by then.
 const SEEN_BY: Duration = ms(1000);
 /// Packets between the poll and the rest of a session.
@@ -130,6 +132,7 @@ impl Session {
                 Ok(reply) => reply,
                 Err(fault) => {
                     self.broke(began, "poll", &fault).await;
+                    pass(RETRY_AFTER).await;
                     continue;
                 }
             };
@@ -156,20 +159,32 @@ impl Session {
             let last = stop.load(Ordering::Relaxed);
             let breaks = self.ledger.lock().await.breaks.len();
             self.post(&format!("42{next}{}", json!(["echo", next]))).await;
-            if self.ledger.lock().await.breaks.len() > breaks {
-                // It may or may not have arrived.
-                doubtful.push(next);
-            } else if let Err(fault) = acked(&mut inbox, next, &mut doubtful).await {
-                self.ledger.lock().await.fatal = Some(fault);
-                return;
-            } else {
-                self.ledger.lock().await.echoes += 1;
-                if last {
+            let outcome = tokio::select! {
+                outcome = acked(&mut inbox, next, &mut doubtful) => outcome,
+                // The request or the answer that was cut may have carried it.
+                () = self.broken_since(breaks) => Ok(false),
+            };
+            match outcome {
+                Ok(true) => {
+                    self.ledger.lock().await.echoes += 1;
+                    if last {
+                        return;
+                    }
+                }
+                Ok(false) => doubtful.push(next),
+                Err(fault) => {
+                    self.ledger.lock().await.fatal.get_or_insert(fault);
                     return;
                 }
             }
             next += 1;
             pass(ms(rng.u64(200..800))).await;
+        }
+    }
+
+    async fn broken_since(&self, count: usize) {
+        while self.ledger.lock().await.breaks.len() == count {
+            pass(ms(20)).await;
         }
     }
 
@@ -197,14 +212,14 @@ impl Session {
 }
 
 /// Waits for an ack; before it, acks of doubtful echoes may come, each once.
-async fn acked(inbox: &mut mpsc::Receiver<String>, id: u64, doubtful: &mut Vec<u64>) -> Result<(), String> {
+async fn acked(inbox: &mut mpsc::Receiver<String>, id: u64, doubtful: &mut Vec<u64>) -> Result<bool, String> {
     loop {
         let packet = tokio::time::timeout(ACK_LIMIT, inbox.recv()).await;
         let Ok(Some(packet)) = packet else {
             return Err(format!("no ack of {id} in {ACK_LIMIT:?}"));
         };
         if packet == format!("43{id}[{id}]") {
-            return Ok(());
+            return Ok(true);
         }
         let known = doubtful.iter().position(|id| packet == format!("43{id}[{id}]"));
         let Some(known) = known else {

@@ -51,10 +51,11 @@ async fn a_killed_worker_costs_no_session() {
         .await;
         troubles.push((before, gone));
     }
+    let keys = server.redis().keys("socketio:session:*").await;
     let ledgers = traffic.finish().await;
     assert_alive(&ledgers);
     assert_unbroken(&ledgers, &troubles);
-    assert_eq!(server.redis().keys("socketio:session:*").await.len(), SESSIONS);
+    assert_eq!(keys.len(), SESSIONS);
 }
 
 #[tokio::test]

@@ -241,8 +241,16 @@ impl Server {
         self.child = Some(command.spawn().expect("start anyworker"));
     }
 
-    /// Waits for `GET /api/ready` to say yes.
+    /// Waits for `GET /api/ready` to say yes, and for every slot to have its worker.
     pub(crate) async fn ready(&mut self) {
+        self.answers_ready().await;
+        self.status_when("all workers are ready", |status| {
+            status.supervisor.state == "serving" && status.ready_pids().len() == status.workers.len()
+        })
+        .await;
+    }
+
+    async fn answers_ready(&mut self) {
         let (addr, deadline) = (self.addr, Instant::now() + PATIENCE);
         loop {
             if let Ok(reply) = soon("readiness", ask(addr, Request::get("/api/ready"))).await
