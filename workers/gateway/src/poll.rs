@@ -104,9 +104,9 @@ impl Parked {
         let mut hub = self.worker.hub.borrow_mut();
         let mut members = self.park.members.borrow_mut();
         members.drain(..).for_each(|member| hub.remove(member));
-        for (nsp, joined) in &record.namespaces {
+        for (nsp, joined) in record.namespaces.iter() {
             let member = hub.enter(nsp, joined.sid.as_str(), Outlet::Poll(self.park.clone()));
-            joined.rooms.keys().for_each(|room| hub.join(member, room));
+            joined.rooms.names().for_each(|room| hub.join(member, room));
             members.push(member);
         }
     }

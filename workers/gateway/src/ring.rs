@@ -118,8 +118,7 @@ impl Ring {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use session::{Sid, Target};
-    use std::collections::BTreeMap;
+    use session::{Names, Sid, Target};
 
     fn logged(seq: u64, rooms: &[&str], except: &[&str]) -> Rc<Logged> {
         let list = |names: &[&str]| names.iter().map(|s| (*s).to_owned()).collect();
@@ -159,7 +158,7 @@ mod tests {
 
     #[test]
     fn an_entry_concerns_those_who_were_in_the_room_by_then() {
-        let rooms = BTreeMap::from([("a".to_owned(), Offset::new(1, 5)), ("b".to_owned(), Offset::new(1, 1))]);
+        let rooms = Names::from([("a", Offset::new(1, 5)), ("b", Offset::new(1, 1))]);
         let joined = Joined {
             sid: Sid::from_random([1; 15]),
             pid: None,

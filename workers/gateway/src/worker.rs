@@ -8,10 +8,9 @@ use app::{App, Relay};
 use boot::{Incarnation, Namespaces, Settings};
 use rustc_hash::FxHashMap;
 use serde_json::value::RawValue;
-use session::{Joined, Limits, Offset, Pid, Record, Sid};
+use session::{Joined, Limits, Names, Offset, Pid, Record, Sid};
 use slab::Slab;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use store::Store;
@@ -148,7 +147,7 @@ impl Worker {
             sid: new_sid(),
             pid,
             since: self.head(),
-            rooms: BTreeMap::new(),
+            rooms: Names::default(),
             data,
         }
     }
@@ -172,16 +171,29 @@ pub(crate) fn new_sid() -> Sid {
     Sid::from_random(random())
 }
 
-/// Random bytes of the kernel.
+/// Random bytes of the kernel, fetched in bulk: one system call for many ids. Each byte is used once.
 fn random<const N: usize>() -> [u8; N] {
-    let mut bytes = [0; N];
-    // getrandom(2) fails only on kernels without it; an id that could be guessed is no way out.
-    #[expect(
-        clippy::expect_used,
-        reason = "the worker must not go on without randomness; the supervisor restarts it"
-    )]
-    getrandom::fill(&mut bytes).expect("getrandom(2) works");
-    bytes
+    /// Bytes that one call fetches; up to 256 come without interruption (getrandom(2)).
+    const POOL_BYTES: usize = 256;
+    thread_local! {
+        static POOL: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    }
+    POOL.with_borrow_mut(|pool| {
+        if pool.len() < N {
+            pool.resize(POOL_BYTES.max(N), 0);
+            // getrandom(2) fails only on kernels without it; an id that could be guessed is no way out.
+            #[expect(
+                clippy::expect_used,
+                reason = "the worker must not go on without randomness; the supervisor restarts it"
+            )]
+            getrandom::fill(pool).expect("getrandom(2) works");
+        }
+        let rest = pool.len() - N;
+        let mut bytes = [0; N];
+        bytes.copy_from_slice(pool.get(rest..).unwrap_or(&[0; N]));
+        pool.truncate(rest);
+        bytes
+    })
 }
 
 /// Milliseconds since 1970, for people; nothing is decided by it.

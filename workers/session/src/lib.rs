@@ -3,11 +3,13 @@
 mod entry;
 mod id;
 mod machine;
+mod names;
 mod offset;
 mod record;
 
 pub use entry::{Entry, EntryError, EntryKind, Target};
 pub use id::{IdError, Pid, Sid};
 pub use machine::{Event, Limits, Step, Violation};
+pub use names::Names;
 pub use offset::{Offset, OffsetError};
 pub use record::{Joined, Partial, Record, RecordError, Transport};

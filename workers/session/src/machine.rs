@@ -183,7 +183,7 @@ impl Record {
     }
 
     fn connect<'a>(&self, nsp: &'a str, auth: Option<&'a str>, limits: &Limits) -> Result<Step<'a>, Violation> {
-        if self.namespaces.contains_key(nsp) {
+        if self.namespaces.contains(nsp) {
             return Err(Violation::ConnectedTwice);
         }
         if limits

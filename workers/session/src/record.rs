@@ -1,9 +1,8 @@
 //! What is known about a session, as it stands in Redis.
 
-use crate::{Offset, Pid, Sid};
+use crate::{Names, Offset, Pid, Sid};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use std::collections::BTreeMap;
 
 /// Version of the record's form; a record of a later version is refused.
 const VERSION: u16 = 1;
@@ -45,7 +44,7 @@ pub struct Record {
     #[serde(default)]
     pub settled: bool,
     /// Joined namespaces, by name.
-    pub namespaces: BTreeMap<String, Joined>,
+    pub namespaces: Names<Joined>,
     /// A binary packet whose attachments have not all arrived.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partial: Option<Partial>,
@@ -63,7 +62,7 @@ pub struct Joined {
     pub since: Offset,
     /// Rooms (without the own sid), each with the position of the log at which it was joined.
     #[serde(default)]
-    pub rooms: BTreeMap<String, Offset>,
+    pub rooms: Names<Offset>,
     /// The application's own data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<Box<RawValue>>,
@@ -122,7 +121,7 @@ impl Record {
             created_ms,
             offsets: false,
             settled: false,
-            namespaces: BTreeMap::new(),
+            namespaces: Names::default(),
             partial: None,
         }
     }
@@ -162,7 +161,7 @@ mod tests {
         );
         record.epoch = 42;
         let since = Offset::new(9, 3);
-        let rooms = BTreeMap::from([("a".to_owned(), since.next())]);
+        let rooms = Names::from([("a", since.next())]);
         let data = serde_json::value::to_raw_value(&serde_json::json!({"n": 1})).ok();
         let joined = Joined {
             sid: Sid::from_random([2; 15]),
@@ -171,7 +170,7 @@ mod tests {
             rooms,
             data,
         };
-        record.namespaces.insert("/".into(), joined);
+        record.namespaces.insert("/", joined);
         record.partial = Some(Partial {
             text: "51-[]".into(),
             attachments: vec![bytes::Bytes::from_static(&[0, 255])],

@@ -202,7 +202,7 @@ impl Batch<'_> {
             let (who, address) = (&self.record.who, &self.record.address);
             info!(nsp, who, address, transport = "polling", "client connected");
         }
-        self.record.namespaces.insert(nsp, joined);
+        self.record.namespaces.insert(&nsp, joined);
     }
 
     fn act(&mut self, act: Act) {

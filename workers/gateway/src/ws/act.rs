@@ -68,7 +68,7 @@ impl Connection {
             let mut record = self.record.borrow_mut();
             (record.offsets, record.settled) = (true, true);
             record.who.clone_from(&admitted.who);
-            record.namespaces.insert(nsp.clone(), found.joined.clone());
+            record.namespaces.insert(nsp, found.joined.clone());
         }
         self.offsets.set(true);
         let moved = match self.save().await {
@@ -109,7 +109,7 @@ impl Connection {
         let joined = self.worker.new_membership(&record, admitted.data);
         record.who = admitted.who.or(record.who.take());
         record.settled = true;
-        record.namespaces.insert(admitted.nsp, joined.clone());
+        record.namespaces.insert(&admitted.nsp, joined.clone());
         joined
     }
 
@@ -130,7 +130,7 @@ impl Connection {
     pub(super) fn enter_hub(self: &Rc<Self>, nsp: &str, joined: &Joined) {
         let mut hub = self.worker.hub.borrow_mut();
         let member = hub.enter(nsp, joined.sid.as_str(), Outlet::Socket(self.clone()));
-        for room in joined.rooms.keys() {
+        for room in joined.rooms.names() {
             hub.join(member, room);
         }
         self.members.borrow_mut().push((nsp.into(), member));
@@ -299,13 +299,13 @@ pub(crate) fn note_join(
     head: session::Offset,
     rooms_max: usize,
 ) -> Result<bool, String> {
-    if joined.rooms.contains_key(room) {
+    if joined.rooms.contains(room) {
         return Ok(false);
     }
     if joined.rooms.len() >= rooms_max {
         return Err(format!("a socket may be in {rooms_max} rooms at most"));
     }
-    joined.rooms.insert(room.to_owned(), head);
+    joined.rooms.insert(room, head);
     Ok(true)
 }
 

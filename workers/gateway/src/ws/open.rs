@@ -65,14 +65,15 @@ pub(crate) async fn open(
         .is_unsettled()
         .then_some(worker.settings.socket.connect_timeout);
     let heart = Heart::new(engine.ping_interval, engine.ping_timeout, None, settle_in);
-    connection
-        .run(Task {
-            heart,
-            blocked: None,
-            pending,
-        })
-        .await;
-    worker.sockets.borrow_mut().try_remove(place);
+    let task = Task {
+        heart,
+        blocked: None,
+        pending,
+    };
+    tokio::task::spawn_local(async move {
+        connection.run(task).await;
+        worker.sockets.borrow_mut().try_remove(place);
+    });
 }
 
 impl Connection {
@@ -131,7 +132,7 @@ impl Connection {
                 .into_iter()
                 .for_each(|message| self.send_message(message)),
         });
-        for (nsp, joined) in &record.namespaces {
+        for (nsp, joined) in record.namespaces.iter() {
             self.enter_hub(nsp, joined);
         }
     }
