@@ -10,6 +10,7 @@ use std::os::unix::net::UnixDatagram as StdDatagram;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::net::UnixDatagram;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 
@@ -95,6 +96,20 @@ pub(crate) async fn obey(worker: Rc<Worker>, control: Rc<Control>) {
                 return drain(&worker, ORPHAN_GRACE);
             }
         }
+    }
+}
+
+/// A signal to the whole process group, or an operator's to this worker alone: it leaves, and the
+/// supervisor puts another one in its place.
+pub(crate) async fn heed_sigterm(worker: Rc<Worker>) {
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => {
+            if terminate.recv().await.is_some() {
+                info!("SIGTERM, draining");
+                drain(&worker, ORPHAN_GRACE);
+            }
+        }
+        Err(error) => warn!(%error, "SIGTERM not heeded"),
     }
 }
 

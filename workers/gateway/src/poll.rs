@@ -1,6 +1,7 @@
 //! HTTP long-polling: any worker answers any poll, takes any POST. What must survive between two
 //! requests stands in the store.
 
+mod batch;
 mod get;
 mod post;
 

@@ -73,6 +73,11 @@ pub(crate) async fn find(worker: &Worker, own: &Sid, nsp: &str, resume: &Resume)
 }
 
 impl Found {
+    /// Whether it is the membership in this namespace.
+    pub(crate) fn is_of(&self, nsp: &str) -> bool {
+        self.nsp == nsp
+    }
+
     /// Takes the membership away from the old session; the new one must be stored by now. Ghosts,
     /// connections that still hold it, are closed.
     pub(crate) async fn take_over(&self, worker: &Worker, new: &Sid) -> Result<(), Lost> {

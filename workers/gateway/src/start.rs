@@ -63,6 +63,7 @@ async fn live(inherited: Inherited) -> Exit {
     let worker = Worker::new(inherited.setup, store, tail.position());
     tokio::task::spawn_local(tailer::run(worker.clone(), tail));
     tokio::task::spawn_local(control::obey(worker.clone(), control.clone()));
+    tokio::task::spawn_local(control::heed_sigterm(worker.clone()));
     for fd in inherited.listeners {
         match listener(fd) {
             Ok(listener) => drop(tokio::task::spawn_local(accept(worker.clone(), listener))),
@@ -152,6 +153,7 @@ fn options(settings: &Settings, me: &str) -> Options {
         prefix,
         ping_interval: settings.engine.ping_interval,
         ping_timeout: settings.engine.ping_timeout,
+        session_ttl: crate::worker::session_ttl(settings),
         log_entries_max: log.entries_max,
         log_age_max: log.age_max,
         entry_bytes_max: log.entry_bytes_max,

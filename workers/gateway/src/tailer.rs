@@ -47,6 +47,8 @@ pub(crate) async fn run(worker: Rc<Worker>, mut tail: Tail) {
                 worker.tail_up.set(true);
                 worker.canary_seen.set(Instant::now());
                 info!(position = %tail.position(), "log is back");
+                // Wakes are not kept by Redis: any may have been missed.
+                worker.parks.borrow().values().flatten().for_each(|park| park.wake());
             }
         }
     }

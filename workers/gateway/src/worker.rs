@@ -128,16 +128,9 @@ impl Worker {
         *self.phase.borrow() == Phase::Serving
     }
 
-    /// Lifetime of a session record without a sign of life: with recovery on, a client that lost its
-    /// worker must find it for as long as the window says.
+    /// See [`session_ttl`].
     pub(crate) fn session_ttl(&self) -> Duration {
-        let liveness = self.settings.engine.ping_interval + self.settings.engine.ping_timeout;
-        let recovery = &self.settings.recovery;
-        if recovery.enabled {
-            liveness.max(recovery.window)
-        } else {
-            liveness
-        }
+        session_ttl(&self.settings)
     }
 
     /// A membership that begins now.
@@ -163,6 +156,17 @@ impl Worker {
         if slot.is_empty() {
             *slot = dirty;
         }
+    }
+}
+
+/// Lifetime of a session record without a sign of life: with recovery on, a client that lost its
+/// worker must find it for as long as the window says.
+pub(crate) fn session_ttl(settings: &Settings) -> Duration {
+    let liveness = settings.engine.ping_interval + settings.engine.ping_timeout;
+    if settings.recovery.enabled {
+        liveness.max(settings.recovery.window)
+    } else {
+        liveness
     }
 }
 

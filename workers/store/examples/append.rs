@@ -57,6 +57,7 @@ fn options(server: &Server, n: usize) -> Options {
         prefix: "socketio".to_owned(),
         ping_interval: Duration::from_secs(25),
         ping_timeout: Duration::from_secs(20),
+        session_ttl: Duration::from_secs(45),
         log_entries_max: 100_000,
         log_age_max: Duration::from_secs(300),
         entry_bytes_max: 1_000_000,

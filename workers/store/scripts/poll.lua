@@ -4,11 +4,13 @@
 --       5 dead key prefix, 6 wake channel, 7 sid
 local ttl = redis.call('PTTL', KEYS[1])
 if ttl == -2 then return {'unknown'} end
-if ttl < 0 then ttl = 3600000 end -- an operator's PERSIST
 local p = redis.call('HMGET', KEYS[2], 'cur', 'sent', 'n', 'ping', 'get', 'getd', 'up', 'upd', 'probed', 'ar', 'rev',
   'bytes', 'sentbytes')
 local cur, sent, n, ping, get, getd = p[1], p[2], tonumber(p[3]), p[4], p[5], p[6]
 if not cur then return {'moved', redis.call('GET', KEYS[1])} end
+-- The session lives as long as its poll state; its record may be kept for longer, to be resumed.
+ttl = redis.call('PTTL', KEYS[2])
+if ttl < 0 then ttl = 3600000 end -- an operator's PERSIST
 local mine, now = ARGV[1], now_ms()
 local bytes = tonumber(p[12]) or 0
 local changed = {}

@@ -1,11 +1,11 @@
 -- Stores what a POST led to.
 -- KEYS: session, poll, mail
--- ARGV: 1 me and request, 2 epoch of the record, 3 json or '', 4 pong (0|1), 5 ping interval ms, 6 ttl ms,
---       7 most items of mail, 8 most bytes of mail, 9 wake channel, 10 sid, 11… mail
+-- ARGV: 1 me and request, 2 epoch of the record, 3 json or '', 4 pong (0|1), 5 ping interval ms, 6 liveness ms,
+--       7 most items of mail, 8 most bytes of mail, 9 wake channel, 10 sid, 11 ttl of the record ms,
+--       12 position that the cursor goes back to or '', 13… mail
 local now = now_ms()
-local ttl = redis.call('PTTL', KEYS[1])
-if ttl == -2 then return {'gone'} end
-local p = redis.call('HMGET', KEYS[2], 'cur', 'post', 'done', 'get', 'bytes')
+if redis.call('EXISTS', KEYS[1]) == 0 then return {'gone'} end
+local p = redis.call('HMGET', KEYS[2], 'cur', 'post', 'done', 'get', 'bytes', 'sent')
 if not p[1] then return {'gone'} end
 if p[2] ~= ARGV[1] then
   if p[3] == ARGV[1] then return {'done'} end
@@ -20,15 +20,15 @@ if ARGV[3] ~= '' then
     return {'fenced', epoch}
   end
 end
-if #ARGV > 10 then
+if #ARGV > 12 then
   local bytes = tonumber(p[5]) or 0
-  for i = 11, #ARGV do bytes = bytes + #ARGV[i] end
-  if bytes > tonumber(ARGV[8]) or redis.call('LLEN', KEYS[3]) + #ARGV - 10 > tonumber(ARGV[7]) then
+  for i = 13, #ARGV do bytes = bytes + #ARGV[i] end
+  if bytes > tonumber(ARGV[8]) or redis.call('LLEN', KEYS[3]) + #ARGV - 12 > tonumber(ARGV[7]) then
     redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])
     wake(ARGV[9], p[4], ARGV[10])
     return {'full'}
   end
-  for i = 11, #ARGV do redis.call('RPUSH', KEYS[3], ARGV[i]) end
+  for i = 13, #ARGV do redis.call('RPUSH', KEYS[3], ARGV[i]) end
   set[#set + 1] = 'bytes'
   set[#set + 1] = int(bytes)
   anything = true
@@ -38,11 +38,24 @@ if ARGV[3] ~= '' then
   redis.call('HINCRBY', KEYS[2], 'rev', 1)
   anything = true
 end
+if ARGV[12] ~= '' then
+  -- A resumed session: what it missed is read from the log once more, by its own position.
+  if later(p[1], ARGV[12]) then
+    set[#set + 1] = 'cur'
+    set[#set + 1] = ARGV[12]
+  end
+  if later(p[6], ARGV[12]) then
+    set[#set + 1] = 'sent'
+    set[#set + 1] = ARGV[12]
+  end
+  anything = true
+end
+local ttl = redis.call('PTTL', KEYS[2])
 if ARGV[4] == '1' then
   ttl = ARGV[6]
   set[#set + 1] = 'ping'
   set[#set + 1] = int(now + ARGV[5])
-  redis.call('PEXPIRE', KEYS[1], ttl)
+  redis.call('PEXPIRE', KEYS[1], ARGV[11])
   redis.call('PEXPIRE', KEYS[2], ttl)
 end
 redis.call('HSET', KEYS[2], unpack(set))

@@ -146,6 +146,9 @@ pub struct PostEffects<'a> {
     pub mail: &'a [(Offset, Bytes)],
     /// A pong was in it: the session lives on, the next ping is due one interval from now.
     pub pong: bool,
+    /// A membership was resumed that has seen the log only up to here: the next poll reads it from
+    /// here on. Each membership's own `since` says what of it is new to it.
+    pub rewind: Option<Offset>,
 }
 
 /// What became of a POST's effects.

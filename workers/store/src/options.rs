@@ -18,6 +18,9 @@ pub struct Options {
     pub ping_interval: Duration,
     /// How long a pong may take. A session nobody heard of for both together is over.
     pub ping_timeout: Duration,
+    /// How long the record of a polling session is kept after the last sign of life; at least as long
+    /// as the session lives. Longer, it can still be resumed.
+    pub session_ttl: Duration,
     /// Entries of the log that are kept, approximately.
     pub log_entries_max: u64,
     /// Older entries of the log are trimmed, approximately (to one canary interval).
@@ -39,6 +42,11 @@ impl Options {
     #[must_use]
     pub fn liveness(&self) -> Duration {
         self.ping_interval.saturating_add(self.ping_timeout)
+    }
+
+    /// How long the record of a polling session is kept without a sign of life.
+    pub(crate) fn record_ttl(&self) -> Duration {
+        self.session_ttl.max(self.liveness())
     }
 }
 

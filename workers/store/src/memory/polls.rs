@@ -129,12 +129,16 @@ impl Memory {
             poll.revision += 1;
         }
         if effects.pong {
-            session.expires = now + self.options.liveness();
-            poll.expires = session.expires;
+            session.expires = now + self.options.record_ttl();
+            poll.expires = now + self.options.liveness();
             poll.ping_due = Some(now + self.options.ping_interval);
         }
+        if let Some(position) = effects.rewind {
+            poll.cursor = poll.cursor.min(position);
+            poll.sent = poll.sent.min(position);
+        }
         poll.finished = Some(mine);
-        let anything = effects.pong || effects.record.is_some() || !effects.mail.is_empty();
+        let anything = effects.rewind.is_some() || effects.pong || effects.record.is_some() || !effects.mail.is_empty();
         let holder = poll.get.as_ref().filter(|_| anything).map(|l| l.holder.clone());
         space.wake(holder.as_ref(), sid);
         PostDone::Done
@@ -251,9 +255,9 @@ impl Space {
     ) -> Option<Poll> {
         let noop = self.is_probed(sid, now);
         let session = self.sessions.get_mut(sid)?;
-        let expires_in = session.expires.saturating_duration_since(now);
         let waiting = session.mail.len();
         let poll = session.poll.as_mut()?;
+        let expires_in = poll.expires.saturating_duration_since(now);
         let again = poll.answered.take_if(|(holder, _)| *holder == mine);
         let ping = poll.ping_due.is_some_and(|due| due <= now);
         let (revision, after) = (poll.revision, poll.cursor);

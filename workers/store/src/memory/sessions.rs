@@ -24,7 +24,12 @@ impl Memory {
     pub(crate) fn create(&self, record: &Record, head: Offset, ttl: Duration) {
         let now = Instant::now();
         let poll = match record.transport {
-            Transport::Polling => Some(PollState::new(head, now, ttl, self.options.ping_interval)),
+            Transport::Polling => Some(PollState::new(
+                head,
+                now,
+                ttl.min(self.options.liveness()),
+                self.options.ping_interval,
+            )),
             Transport::Websocket => None,
         };
         let mut space = self.space.borrow_mut();

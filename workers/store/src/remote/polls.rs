@@ -120,7 +120,9 @@ impl Remote {
             .arg(MAIL_ITEMS_MAX)
             .arg(MAIL_BYTES_MAX)
             .arg(keys.wake_prefix())
-            .arg(sid.as_str());
+            .arg(sid.as_str())
+            .arg(millis(self.shared.options.record_ttl()))
+            .arg(effects.rewind.map(|offset| offset.to_string()).unwrap_or_default());
         for (tag, packet) in effects.mail {
             let mut item = format!("{tag} ").into_bytes();
             item.extend_from_slice(packet);

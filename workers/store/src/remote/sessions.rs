@@ -28,7 +28,8 @@ impl Remote {
                 cmd.arg(record.to_json())
                     .arg(millis(ttl))
                     .arg(head.to_string())
-                    .arg(millis(self.shared.options.ping_interval));
+                    .arg(millis(self.shared.options.ping_interval))
+                    .arg(millis(ttl.min(self.shared.options.liveness())));
                 link.script(Lane::Requests, script, &cmd).await?;
             }
             Transport::Websocket => {

@@ -139,6 +139,7 @@ pub fn options(me: &str) -> Options {
         prefix: "socketio".to_owned(),
         ping_interval: PING_INTERVAL,
         ping_timeout: PING_TIMEOUT,
+        session_ttl: PING_INTERVAL + PING_TIMEOUT,
         log_entries_max: 100_000,
         log_age_max: Duration::from_secs(60),
         entry_bytes_max: 100_000,
