@@ -195,6 +195,25 @@ const checks = {
     await until(() => socket.io.engine.transport.writable);
     same(await new Promise((resolve) => socket.volatile.emit("echo", "light", resolve)), "light");
   },
+  async "gets what it missed after the connection broke"() {
+    if (wanted !== "websocket") return; // a poll that fails is no broken connection to the server
+    const socket = await client("/", { reconnection: true, reconnectionDelay: 200, reconnectionDelayMax: 500 });
+    const [peer, got] = [await client(), inbox(socket)];
+    const [name, first] = [room(), socket.id];
+    if (!(await until(() => transportOf(socket) === "websocket"))) throw new Error("no upgrade");
+    await join(socket, name);
+    await publish(peer, name, "before");
+    await arrive(got, 1);
+    const [closed, back] = [once(socket, "disconnect"), once(socket, "connect")];
+    socket.io.engine.transport.ws.terminate();
+    await closed;
+    for (const payload of ["missed 1", { missed: noise(3) }]) await publish(peer, name, payload);
+    await back;
+    same([socket.recovered, socket.id], [true, first]);
+    await publish(peer, name, "after");
+    await arrive(got, 4);
+    await nothingElse(socket, got, [["before"], ["missed 1"], [{ missed: noise(3) }], ["after"]]);
+  },
   async "comes back by itself after the server closed"() {
     const socket = await client("/", { reconnection: true, reconnectionDelay: 10, reconnectionDelayMax: 100 });
     const got = inbox(socket);

@@ -15,6 +15,7 @@ mod harness;
 
 mod hostile;
 mod operator;
+mod recovery;
 mod redis;
 mod reload;
 mod stop;

@@ -67,7 +67,10 @@ async fn deleting_the_key_ends_the_session() {
         while wire.next_is_alive().await {}
     })
     .await;
-    let reply = within(ms(4000), "the poll ends", parked).await.expect("a task").expect("an answer");
+    let reply = within(ms(4000), "the poll ends", parked)
+        .await
+        .expect("a task")
+        .expect("an answer");
     assert!(matches!(reply.pair(), (200, "1" | "2") | (400, _)), "{reply:?}");
     poller.assert_gone().await;
     poller.post("3").await.assert_error(1, "Session ID unknown");
@@ -82,7 +85,9 @@ async fn one_worker_works_without_redis() {
         .with("workers = { count = 1 }")
         .start()
         .await;
-    let reply = soon("readiness", ask(server.addr, Request::get("/api/ready"))).await.expect("an answer");
+    let reply = soon("readiness", ask(server.addr, Request::get("/api/ready")))
+        .await
+        .expect("an answer");
     assert_eq!(reply.json()["multi_worker_support"], false);
     let poller = Poller::open(&server).await;
     poller.connect().await;
@@ -91,9 +96,14 @@ async fn one_worker_works_without_redis() {
     for id in 0..2 {
         assert_eq!(wire.call(id, &json!(["join", "room"])).await, json!(["ok"]));
     }
-    assert_eq!(poller.call(0, &json!(["publish", "room", "hello"])).await, json!(["ok"]));
+    assert_eq!(
+        poller.call(0, &json!(["publish", "room", "hello"])).await,
+        json!(["ok"])
+    );
     assert!(wire.data().await.starts_with(r#"42["message","hello""#));
-    let mut upgraded = Wire::dial(server.addr, &poller.upgrade_target(), &[]).await.expect("a WebSocket");
+    let mut upgraded = Wire::dial(server.addr, &poller.upgrade_target(), &[])
+        .await
+        .expect("a WebSocket");
     upgraded.send("2probe").await;
     assert_eq!(upgraded.text().await, "3probe");
     upgraded.send("5").await;

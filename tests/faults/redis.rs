@@ -1,6 +1,8 @@
 //! Redis goes away and comes back.
 
-use crate::harness::{Plan, Poller, Redis, Reply, Request, Server, Wire, ask, ask_again, ms, pass, soon, until, within};
+use crate::harness::{
+    Plan, Poller, Redis, Reply, Request, Server, Wire, ask, ask_again, ms, pass, soon, until, within,
+};
 use crate::traffic::{Traffic, assert_alive, assert_unbroken};
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -23,7 +25,9 @@ async fn wires(server: &Server, count: usize) -> Vec<Wire> {
 async fn all_say(server: &Server, status: u16) {
     let mut in_a_row = 0;
     until("all workers agree", async || {
-        let reply = soon("readiness", ask(server.addr, Request::get(READY))).await.expect("an answer");
+        let reply = soon("readiness", ask(server.addr, Request::get(READY)))
+            .await
+            .expect("an answer");
         in_a_row = if reply.status == status { in_a_row + 1 } else { 0 };
         (in_a_row == 20).then_some(())
     })
@@ -31,9 +35,15 @@ async fn all_say(server: &Server, status: u16) {
 }
 
 async fn assert_no_new_sessions(server: &Server) {
-    let reply = soon("handshake", Poller::handshake(server.addr, "/socket.io/")).await.expect("an answer");
+    let reply = soon("handshake", Poller::handshake(server.addr, "/socket.io/"))
+        .await
+        .expect("an answer");
     assert_eq!(reply.status, 503, "{reply:?}");
-    let after: u64 = reply.header("retry-after").expect("Retry-After").parse().expect("seconds");
+    let after: u64 = reply
+        .header("retry-after")
+        .expect("Retry-After")
+        .parse()
+        .expect("seconds");
     assert!((1..=60).contains(&after), "{after}");
     let refusal = Wire::dial(server.addr, "/socket.io/?EIO=4&transport=websocket", &[]).await;
     assert_eq!(refusal.expect_err("refused").status, 503);
@@ -48,7 +58,9 @@ async fn assert_wires_answer(wires: &mut [Wire], id: u64) {
 
 async fn assert_room_works(wires: &mut [Wire], id: u64) {
     let (publisher, members) = wires.split_first_mut().expect("wires");
-    publisher.send(&format!(r#"42{id}["publish","room","back {id}"]"#)).await;
+    publisher
+        .send(&format!(r#"42{id}["publish","room","back {id}"]"#))
+        .await;
     let mut both = [publisher.data().await, publisher.data().await];
     both.sort();
     let message = format!(r#"42["message","back {id}""#);
@@ -70,7 +82,9 @@ async fn redis_dies_and_comes_back_empty() {
     for round in 1..=2 {
         server.redis_mut().kill();
         all_say(&server, 503).await;
-        let reply = soon("readiness", ask(server.addr, Request::get(READY))).await.expect("an answer");
+        let reply = soon("readiness", ask(server.addr, Request::get(READY)))
+            .await
+            .expect("an answer");
         assert_eq!(reply.json()["checks"]["redis"], false);
         let live = soon("liveness", ask(server.addr, Request::get("/api/live"))).await;
         assert_eq!(live.expect("an answer").status, 200);
@@ -85,7 +99,16 @@ async fn redis_dies_and_comes_back_empty() {
         poller.connect().await;
         assert_eq!(poller.call(0, &json!(["echo", 1])).await, json!([1]));
     }
-    assert_eq!(server.status().await.workers.iter().map(|worker| worker.restarts).sum::<u64>(), 0);
+    assert_eq!(
+        server
+            .status()
+            .await
+            .workers
+            .iter()
+            .map(|worker| worker.restarts)
+            .sum::<u64>(),
+        0
+    );
 }
 
 #[tokio::test]
@@ -110,7 +133,12 @@ async fn redis_freezes_and_thaws() {
     assert_wires_answer(&mut wires, 2).await;
     assert_room_works(&mut wires, 3).await;
     let packets = poller.poll_until(|packet| packet.starts_with("42[")).await;
-    assert!(packets.iter().any(|packet| packet.starts_with(r#"42["message","back 3""#)), "{packets:?}");
+    assert!(
+        packets
+            .iter()
+            .any(|packet| packet.starts_with(r#"42["message","back 3""#)),
+        "{packets:?}"
+    );
     // The same session, the same sid.
     poller.say(r#"422["echo",2]"#).await;
     poller.poll_until(|packet| packet == "432[2]").await;
@@ -153,7 +181,10 @@ async fn cut_connections_to_redis_cost_nothing() {
     let mut wires = wires(&server, 8).await;
     let traffic = Traffic::start(&server, 40, 7).await;
     for round in 1..=4 {
-        server.redis().command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
+        server
+            .redis()
+            .command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"])
+            .await;
         server.redis().command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
         all_say(&server, 200).await;
         assert_wires_answer(&mut wires, round * 2).await;

@@ -39,7 +39,10 @@ async fn a_reload_under_load_fails_nobody() {
         assert_eq!(after.supervisor.generation, generation);
         assert_eq!(after.ready_pids().len(), 4, "{after:?}");
         let old = before.ready_pids();
-        assert!(after.ready_pids().iter().all(|pid| !old.contains(pid)), "{before:?} {after:?}");
+        assert!(
+            after.ready_pids().iter().all(|pid| !old.contains(pid)),
+            "{before:?} {after:?}"
+        );
     }
     stop.store(true, Ordering::Relaxed);
     let lasted = soon("handshakes", hammering).await.expect("a task");
@@ -60,7 +63,10 @@ async fn a_hangup_reloads_and_websockets_are_told_to_come_back() {
     assert_eq!(wire.end().await, Some(1012));
     server
         .status_when("the new generation serves", |status| {
-            let new = status.workers.iter().filter(|worker| worker.generation == 2 && worker.state == "ready");
+            let new = status
+                .workers
+                .iter()
+                .filter(|worker| worker.generation == 2 && worker.state == "ready");
             status.supervisor.state == "serving" && new.count() == 4 && status.workers.len() == 4
         })
         .await;
@@ -79,7 +85,11 @@ async fn a_broken_configuration_changes_nothing() {
     server.reconfigure("engine = { ping_interval_ms = 'soon', colour = 'green' }\nworkers = { count = 0 }");
     let output = server.cli("reload", &["--wait"]).await;
     assert!(!output.status.success(), "{output:?}");
-    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let said = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
     for key in ["engine.ping_interval_ms", "engine.colour", "workers.count"] {
         assert!(said.contains(key), "{key} is not named: {said}");
     }

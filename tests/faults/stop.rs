@@ -39,7 +39,10 @@ async fn assert_drains(mut server: Server, stop: impl FnOnce(&Server)) -> (Serve
     let mut kept = Vec::new();
     for _ in 0..8 {
         let mut link = Link::open(server.addr).await.expect("connect");
-        assert_eq!(link.ask(&Request::get("/api/ready")).await.expect("an answer").status, 200);
+        assert_eq!(
+            link.ask(&Request::get("/api/ready")).await.expect("an answer").status,
+            200
+        );
         kept.push(link);
     }
     stop(&server);
@@ -136,7 +139,9 @@ async fn a_client_that_does_not_react_is_cut_at_the_end_of_the_grace() {
     wire.connect().await;
     // Reads nothing, so it answers no close frame either; a request that is half there.
     let mut half = Link::open(server.addr).await.expect("connect");
-    half.send(b"POST /socket.io/?EIO=4 HTTP/1.1\r\nHost: x\r\n").await.expect("send");
+    half.send(b"POST /socket.io/?EIO=4 HTTP/1.1\r\nHost: x\r\n")
+        .await
+        .expect("send");
     let began = Instant::now();
     server.signal(Signal::SIGTERM);
     assert_eq!(server.exit_within(ms(4000)).await.code(), Some(0));
@@ -146,7 +151,11 @@ async fn a_client_that_does_not_react_is_cut_at_the_end_of_the_grace() {
 
 #[tokio::test]
 async fn a_managed_redis_goes_along() {
-    let mut server = Plan::new().without_redis().with("redis = { managed = true }").start().await;
+    let mut server = Plan::new()
+        .without_redis()
+        .with("redis = { managed = true }")
+        .start()
+        .await;
     let socket = server.directory().join("run/redis.sock");
     let redis = crate::harness::Redis::at(&socket);
     assert!(redis.try_command(&["PING"]).await.is_ok());

@@ -69,7 +69,10 @@ impl Traffic {
         self.stop.store(true, Ordering::Relaxed);
         let all = futures_util::future::join_all(self.sessions);
         let ledgers = within(Duration::from_secs(60), "the sessions' end", all).await;
-        ledgers.into_iter().map(|ledger| ledger.expect("a session's task")).collect()
+        ledgers
+            .into_iter()
+            .map(|ledger| ledger.expect("a session's task"))
+            .collect()
     }
 }
 
@@ -78,7 +81,12 @@ impl Traffic {
 pub(crate) fn assert_alive(ledgers: &[Ledger]) {
     let dead: Vec<&Ledger> = ledgers.iter().filter(|ledger| ledger.fatal.is_some()).collect();
     let shown = dead.get(..dead.len().min(5)).unwrap_or_default();
-    assert!(dead.is_empty(), "{} of {} sessions died: {shown:#?}", dead.len(), ledgers.len());
+    assert!(
+        dead.is_empty(),
+        "{} of {} sessions died: {shown:#?}",
+        dead.len(),
+        ledgers.len()
+    );
     assert!(ledgers.iter().all(|ledger| ledger.echoes > 0), "no traffic");
 }
 

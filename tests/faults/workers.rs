@@ -13,7 +13,10 @@ const BACK: Duration = ms(1000);
 /// Signals the worker of a slot; returns its pid.
 async fn hit(server: &Server, slot: u16, signal: Signal) -> u32 {
     let status = server.status().await;
-    let worker = status.workers.iter().find(|worker| worker.slot == slot && worker.pid.is_some());
+    let worker = status
+        .workers
+        .iter()
+        .find(|worker| worker.slot == slot && worker.pid.is_some());
     let pid = worker.and_then(|worker| worker.pid).expect("a worker");
     crate::harness::signal(pid, signal);
     pid
@@ -25,7 +28,10 @@ async fn dead(pid: u32) -> Instant {
         let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else {
             return Some(());
         };
-        stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with(['Z', 'X'])).then_some(())
+        stat.rsplit(") ")
+            .next()
+            .is_some_and(|rest| rest.starts_with(['Z', 'X']))
+            .then_some(())
     })
     .await;
     Instant::now()
@@ -151,7 +157,11 @@ async fn a_crash_loop_leaves_the_others_serving() {
     }
     let gone = Instant::now();
     let status = server.status().await;
-    let restarts = status.workers.iter().find(|worker| worker.slot == 0).map(|worker| worker.restarts);
+    let restarts = status
+        .workers
+        .iter()
+        .find(|worker| worker.slot == 0)
+        .map(|worker| worker.restarts);
     assert!(restarts >= Some(4), "{status:?}");
     until_within(Duration::from_secs(40), "all four serve again", async || {
         (server.status().await.ready_pids().len() == 4).then_some(())
@@ -175,7 +185,10 @@ async fn workers_that_lose_their_supervisor_drain_and_end() {
     server.holding(2).await;
     server.signal(Signal::SIGKILL);
     assert_eq!(wire.end().await, Some(1012));
-    let reply = soon("the parked poll", parked).await.expect("a task").expect("an answer");
+    let reply = soon("the parked poll", parked)
+        .await
+        .expect("a task")
+        .expect("an answer");
     assert_eq!(reply.status, 200, "{reply:?}");
     for pid in pids {
         dead(pid).await;
@@ -189,6 +202,30 @@ async fn workers_that_lose_their_supervisor_drain_and_end() {
 }
 
 #[tokio::test]
+async fn a_poll_that_died_with_its_worker_can_be_tried_again_at_once() {
+    let server = Plan::new().start().await;
+    for round in 0..4 {
+        let poller = Poller::open(&server).await;
+        poller.connect().await;
+        let parked = poller.park();
+        let status = server.holding(1).await;
+        let holder = status.workers.iter().find(|worker| worker.sessions > 0);
+        crate::harness::signal(holder.and_then(|worker| worker.pid).expect("a pid"), Signal::SIGKILL);
+        let cut = soon("the parked poll", parked).await.expect("a task");
+        assert!(cut.is_err(), "round {round}: {cut:?}");
+        // As a proxy does that has another connection to try.
+        let again = poller.park();
+        poller.say(r#"420["echo","still here"]"#).await;
+        let reply = soon("the poll", again).await.expect("a task").expect("an answer");
+        assert_eq!(reply.pair(), (200, r#"430["still here"]"#), "round {round}");
+        poller.leave().await;
+        server
+            .status_when("all are ready", |status| status.ready_pids().len() == 4)
+            .await;
+    }
+}
+
+#[tokio::test]
 async fn every_worker_serves() {
     let server = Plan::new().start().await;
     let mut links = Vec::new();
@@ -199,7 +236,11 @@ async fn every_worker_serves() {
         assert_eq!(reply.status, 200);
         links.push(link);
         let status = server.status().await;
-        status.workers.iter().all(|worker| worker.connections > 0).then_some(status)
+        status
+            .workers
+            .iter()
+            .all(|worker| worker.connections > 0)
+            .then_some(status)
     })
     .await;
     assert_eq!(status.workers.len(), 4);

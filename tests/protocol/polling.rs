@@ -1,7 +1,7 @@
 //! The rules of long polling, on the echo endpoint, each request on whichever worker gets it.
 
 use crate::echo_server;
-use crate::harness::{Link, Plan, Poller, Reply, Request, Server, ask, soon, until};
+use crate::harness::{Link, Plan, Poller, Reply, Request, Server, ask, ms, soon, until, within};
 use std::io::Read;
 
 /// Long enough that two requests of a pair have met different workers.
@@ -262,6 +262,37 @@ async fn a_close_packet_ends_the_session() {
     assert_eq!(posted.pair(), (200, "ok"));
     poller.assert_gone().await;
     poller.post("4x").await.assert_error(1, "Session ID unknown");
+}
+
+#[tokio::test]
+async fn a_poll_that_meets_the_end_is_answered() {
+    let server = Plan::new().start().await;
+    for round in 0..200 {
+        let poller = Poller::open(&server).await;
+        poller.connect().await;
+        let mut links = [
+            Link::open(server.addr).await.expect("connect"),
+            Link::open(server.addr).await.expect("connect"),
+        ];
+        poller.say(r#"420["echo",1]"#).await;
+        let get = Request::get(&poller.target());
+        let reply = links[0].ask(&get).await.expect("poll");
+        assert_eq!(reply.pair(), (200, "430[1]"));
+        // The next poll is on its way when the client takes its leave.
+        links[0].send(&get.bytes(server.addr)).await.expect("send");
+        for _ in 0..round % 20 {
+            tokio::task::yield_now().await;
+        }
+        let reply = links[1]
+            .ask(&Request::post(&poller.target(), "41\x1e1"))
+            .await
+            .expect("post");
+        assert_eq!(reply.pair(), (200, "ok"));
+        let reply = within(ms(3000), "the poll is answered", links[0].reply(false))
+            .await
+            .expect("poll");
+        assert!(matches!(reply.status, 200 | 400), "round {round}: {reply:?}");
+    }
 }
 
 #[tokio::test]

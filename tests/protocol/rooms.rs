@@ -106,7 +106,9 @@ async fn everybody_sees_the_same_once_and_in_one_order() {
     }
     for from in 0..MEMBERS {
         let of_one = orders[0].iter().filter(|message| message["from"] == from);
-        let numbers: Vec<usize> = of_one.filter_map(|message| usize::try_from(message["n"].as_u64()?).ok()).collect();
+        let numbers: Vec<usize> = of_one
+            .filter_map(|message| usize::try_from(message["n"].as_u64()?).ok())
+            .collect();
         assert_eq!(numbers, (1..=MESSAGES_EACH).collect::<Vec<_>>(), "from {from}");
     }
     // Nothing comes twice, and nothing to who is not in the room: the next thing is an answer.

@@ -1,0 +1,219 @@
+//! A client that lost its connection comes back with its private id and misses nothing.
+
+use crate::harness::{Plan, Poller, Server, Wire, ms, pass, soon, until};
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+async fn server() -> Server {
+    Plan::new().with("recovery = { offsets = 'always' }").start().await
+}
+
+/// Sends CONNECT with `{pid, offset}`: what was missed, and the answer.
+async fn come_back(server: &Server, pid: &Value, offset: Option<&Value>) -> (Wire, Vec<Value>, Value) {
+    let mut wire = Wire::open(server).await;
+    let mut auth = json!({ "pid": pid });
+    if let Some(offset) = offset {
+        auth["offset"] = offset.clone();
+    }
+    wire.send(&format!("40{auth}")).await;
+    let mut missed = Vec::new();
+    loop {
+        let packet = wire.data().await;
+        if let Some(answer) = packet.strip_prefix("40") {
+            return (wire, missed, serde_json::from_str(answer).expect("JSON"));
+        }
+        let event: Value = serde_json::from_str(packet.strip_prefix("42").expect("an event")).expect("JSON");
+        missed.push(event[1].clone());
+    }
+}
+
+async fn publish(server: &Server, payloads: &[&str]) {
+    let mut publisher = until("a worker that lives", async || {
+        let mut wire = Wire::dial(server.addr, "/socket.io/?EIO=4&transport=websocket", &[])
+            .await
+            .ok()?;
+        wire.text().await.starts_with("0{").then_some(wire)
+    })
+    .await;
+    publisher.connect().await;
+    for (id, payload) in payloads.iter().enumerate() {
+        let ack = publisher.call(id as u64, &json!(["publish", "room", payload])).await;
+        assert_eq!(ack, json!(["ok"]));
+    }
+}
+
+/// A member of the room that has received `first`: its CONNECT answer, and the offset it saw.
+async fn member(server: &Server) -> (Wire, Value, Value) {
+    let mut wire = Wire::open(server).await;
+    let answer = wire.connect().await;
+    assert!(answer["pid"].is_string() && answer["pid"] != answer["sid"], "{answer}");
+    assert_eq!(wire.call(0, &json!(["join", "room"])).await, json!(["ok"]));
+    publish(server, &["first"]).await;
+    let packet = wire.data().await;
+    let event: Value = serde_json::from_str(packet.strip_prefix("42").expect("an event")).expect("JSON");
+    assert_eq!(event[1], "first");
+    assert!(event[2].is_string(), "no offset in {event}");
+    (wire, answer, event[2].clone())
+}
+
+#[tokio::test]
+async fn a_dropped_connection_loses_nothing() {
+    let server = server().await;
+    let (wire, first, offset) = member(&server).await;
+    drop(wire);
+    publish(&server, &["second", "third"]).await;
+    let (mut wire, missed, answer) = come_back(&server, &first["pid"], Some(&offset)).await;
+    assert_eq!(missed, ["second", "third"]);
+    assert_eq!((&answer["sid"], &answer["pid"]), (&first["sid"], &first["pid"]));
+    // It is a member as before.
+    publish(&server, &["fourth"]).await;
+    assert!(wire.data().await.starts_with(r#"42["message","fourth""#));
+}
+
+#[tokio::test]
+async fn an_upgraded_session_comes_back_too() {
+    for offsets in ["always", "auto"] {
+        let server = Plan::new()
+            .with(&format!("recovery = {{ offsets = '{offsets}' }}"))
+            .start()
+            .await;
+        let poller = Poller::open(&server).await;
+        let first = poller.connect().await;
+        assert_eq!(poller.call(0, &json!(["join", "room"])).await, json!(["ok"]));
+        let mut wire = Wire::dial(server.addr, &poller.upgrade_target(), &[])
+            .await
+            .expect("a WebSocket");
+        wire.send("2probe").await;
+        assert_eq!(wire.text().await, "3probe");
+        wire.send("5").await;
+        assert_eq!(wire.call(1, &json!(["echo", 1])).await, json!([1]));
+        drop(wire);
+        publish(&server, &["missed"]).await;
+        let (_, missed, answer) = come_back(&server, &first["pid"], None).await;
+        assert_eq!(missed, ["missed"], "offsets {offsets}");
+        assert_eq!(
+            (&answer["sid"], &answer["pid"]),
+            (&first["sid"], &first["pid"]),
+            "offsets {offsets}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_polling_session_comes_back_over_websocket() {
+    let server = Plan::new()
+        .with("engine = { ping_interval_ms = 300, ping_timeout_ms = 200 }")
+        .start()
+        .await;
+    let poller = Poller::open(&server).await;
+    let first = poller.connect().await;
+    assert_eq!(poller.call(0, &json!(["join", "room"])).await, json!(["ok"]));
+    // It is not heard of any more, and is taken for lost.
+    pass(ms(1000)).await;
+    publish(&server, &["missed"]).await;
+    let (_, missed, answer) = come_back(&server, &first["pid"], None).await;
+    assert_eq!((&answer["sid"], missed), (&first["sid"], vec![json!("missed")]));
+}
+
+#[tokio::test]
+async fn a_late_request_does_not_spoil_the_return() {
+    let server = Plan::new()
+        .with("engine = { ping_interval_ms = 300, ping_timeout_ms = 200 }")
+        .start()
+        .await;
+    let poller = Poller::open(&server).await;
+    let first = poller.connect().await;
+    assert_eq!(poller.call(0, &json!(["join", "room"])).await, json!(["ok"]));
+    pass(ms(1000)).await;
+    // A laptop that wakes up goes on where it was, is told that this is over, and comes back.
+    assert_eq!(poller.post("3").await.status, 400);
+    poller.assert_gone().await;
+    publish(&server, &["missed"]).await;
+    let (_, missed, answer) = come_back(&server, &first["pid"], None).await;
+    assert_eq!((&answer["sid"], missed), (&first["sid"], vec![json!("missed")]));
+}
+
+#[tokio::test]
+async fn a_client_comes_back_over_polling() {
+    let server = server().await;
+    let (wire, first, offset) = member(&server).await;
+    drop(wire);
+    publish(&server, &["second", "third"]).await;
+    let poller = Poller::open(&server).await;
+    poller
+        .say(format!("40{}", json!({ "pid": first["pid"], "offset": offset })))
+        .await;
+    let packets = poller.poll_until(|packet| packet.starts_with("40{")).await;
+    let answer: Value = serde_json::from_str(&packets.last().expect("packets")[2..]).expect("JSON");
+    assert_eq!(
+        (&answer["sid"], &answer["pid"]),
+        (&first["sid"], &first["pid"]),
+        "{packets:?}"
+    );
+    assert_eq!(packets.len(), 3, "{packets:?}");
+    for (packet, payload) in packets.iter().zip(["second", "third"]) {
+        assert!(
+            packet.starts_with(&format!(r#"42["message","{payload}""#)),
+            "{packets:?}"
+        );
+    }
+    // It is a member as before.
+    publish(&server, &["fourth"]).await;
+    assert!(poller.poll().await[0].starts_with(r#"42["message","fourth""#));
+}
+
+#[tokio::test]
+async fn a_killed_worker_loses_nothing() {
+    let server = server().await;
+    for round in 0..3 {
+        let (mut wire, first, offset) = member(&server).await;
+        let status = server.holding(1).await;
+        let holder = status.workers.iter().find(|worker| worker.sessions > 0);
+        crate::harness::signal(holder.and_then(|worker| worker.pid).expect("a pid"), Signal::SIGKILL);
+        soon("the connection ends", wire.drain()).await;
+        publish(&server, &["second", "third"]).await;
+        let (wire, missed, answer) = come_back(&server, &first["pid"], Some(&offset)).await;
+        assert_eq!(missed, ["second", "third"], "round {round}");
+        assert_eq!(
+            (&answer["sid"], &answer["pid"]),
+            (&first["sid"], &first["pid"]),
+            "round {round}"
+        );
+        drop(wire);
+        server
+            .status_when("all are ready", |status| status.ready_pids().len() == 4)
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn without_an_offset_all_since_the_join_comes_again() {
+    let server = server().await;
+    let (wire, first, _) = member(&server).await;
+    drop(wire);
+    publish(&server, &["second"]).await;
+    let (_, missed, answer) = come_back(&server, &first["pid"], None).await;
+    assert_eq!(missed, ["first", "second"]);
+    assert_eq!(answer["sid"], first["sid"]);
+}
+
+#[tokio::test]
+async fn who_left_or_never_was_starts_anew() {
+    let server = server().await;
+    let (mut wire, first, offset) = member(&server).await;
+    wire.send("41").await;
+    wire.send("1").await;
+    wire.drain().await;
+    for pid in [
+        first["pid"].clone(),
+        json!("AAAAAAAAAAAAAAAAAAAA"),
+        json!(""),
+        json!(5),
+        json!({"a": 1}),
+    ] {
+        let (_, missed, answer) = come_back(&server, &pid, Some(&offset)).await;
+        assert_eq!(missed, Vec::<Value>::new(), "{pid}");
+        assert_ne!(answer["sid"], first["sid"], "{pid}");
+        assert_ne!(answer["pid"], pid);
+    }
+}
