@@ -1,15 +1,16 @@
 # make run    build anyworker and run it: supervisor, four workers and a private Redis on 127.0.0.1:8000
 # make test   run all tests
+# make bench  measure it for half a minute with a stock client, on this machine alone
 # make check  what continuous integration runs
 #
-# run and test install what is missing, and say so first.
+# run, test and bench install what is missing, and say so first.
 
 SHELL := bash
 .DEFAULT_GOAL := help
 # Where rustup puts cargo, for shells that were open before.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help run build test check clean
+.PHONY: help run build test bench check clean
 
 help:
 	@sed -n 's/^# make /make /p' Makefile
@@ -24,6 +25,11 @@ run: build
 test:
 	@scripts/need.sh test
 	@scripts/test.sh
+
+bench:
+	@scripts/need.sh test
+	cargo build --release
+	@bench/run.sh
 
 check:
 	@.ci/run
