@@ -167,9 +167,7 @@ async fn a_killed_worker_loses_nothing() {
     let server = server().await;
     for round in 0..3 {
         let (mut wire, first, offset) = member(&server).await;
-        let status = server.holding(1).await;
-        let holder = status.workers.iter().find(|worker| worker.sessions > 0);
-        crate::harness::signal(holder.and_then(|worker| worker.pid).expect("a pid"), Signal::SIGKILL);
+        crate::harness::signal(server.holder().await, Signal::SIGKILL);
         soon("the connection ends", wire.drain()).await;
         publish(&server, &["second", "third"]).await;
         let (wire, missed, answer) = come_back(&server, &first["pid"], Some(&offset)).await;

@@ -208,9 +208,7 @@ async fn a_poll_that_died_with_its_worker_can_be_tried_again_at_once() {
         let poller = Poller::open(&server).await;
         poller.connect().await;
         let parked = poller.park();
-        let status = server.holding(1).await;
-        let holder = status.workers.iter().find(|worker| worker.sessions > 0);
-        crate::harness::signal(holder.and_then(|worker| worker.pid).expect("a pid"), Signal::SIGKILL);
+        crate::harness::signal(server.holder().await, Signal::SIGKILL);
         let cut = soon("the parked poll", parked).await.expect("a task");
         assert!(cut.is_err(), "round {round}: {cut:?}");
         // As a proxy does that has another connection to try.

@@ -19,6 +19,9 @@ const LOG_LINES_SHOWN: usize = 120;
 /// How long a server may take to leave when a test is over.
 const LEAVE: Duration = Duration::from_secs(5);
 
+/// Two heartbeats of a worker, and a little more.
+const BEATS: Duration = super::ms(600);
+
 /// What to start. Four workers over a Redis of the test's own, unless it says otherwise.
 #[derive(Debug)]
 pub(crate) struct Plan {
@@ -300,6 +303,22 @@ impl Server {
     #[track_caller]
     pub(crate) fn holding(&self, sessions: u64) -> impl Future<Output = Status> {
         self.status_when("sessions held", move |status| status.sessions() == sessions)
+    }
+
+    /// The process that holds the only session there is. What workers tell is up to a beat old, so
+    /// it counts only when it has stayed the same for two.
+    pub(crate) async fn holder(&self) -> u32 {
+        let holders = |status: &Status| -> Vec<u32> {
+            let holding = status.workers.iter().filter(|worker| worker.sessions > 0);
+            holding.filter_map(|worker| worker.pid).collect()
+        };
+        until("one holder", async || {
+            let before = holders(&self.holding(1).await);
+            super::pass(BEATS).await;
+            let after = holders(&self.status().await);
+            (before == after && after.len() == 1).then(|| after[0])
+        })
+        .await
     }
 
     /// How the supervisor ended, if it has.
