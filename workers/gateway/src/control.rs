@@ -57,6 +57,14 @@ impl Control {
     }
 }
 
+impl Control {
+    /// Waits, before there is anything to drain, for the order to leave.
+    pub(crate) async fn dismissed(&self) {
+        let mut buffer = vec![0; boot::MESSAGE_BYTES_MAX];
+        while let Some(ToWorker::WorkerGone { .. }) = self.receive(&mut buffer).await {}
+    }
+}
+
 /// Sends heartbeats, for as long as the worker runs.
 pub(crate) async fn beat(worker: Rc<Worker>, control: Rc<Control>) {
     let every = Duration::from_millis(Beat::EVERY_MS);

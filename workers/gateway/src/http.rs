@@ -8,7 +8,8 @@ mod query;
 
 use crate::ready;
 use crate::worker::{Phase, Worker, count};
-pub(crate) use answer::{Answer, body, plain};
+use answer::plain;
+pub(crate) use answer::{Answer, body, unavailable};
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;

@@ -9,6 +9,7 @@ mod emit;
 mod ending;
 mod http;
 mod hub;
+mod lobby;
 mod missed;
 mod packet;
 mod poll;

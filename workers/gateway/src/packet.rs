@@ -73,6 +73,13 @@ impl Packet {
             .chain(self.attachments.into_iter().map(Message::Binary))
     }
 
+    /// A binary message for a client that asked for text: `b` and base64.
+    pub(crate) fn as_text(bytes: &[u8]) -> Message {
+        let mut payload = Payload::with_capacity(bytes.len() * 4 / 3 + 4);
+        payload.push_binary(bytes);
+        Message::text(payload.finish())
+    }
+
     /// Mail: what a poll would have carried.
     pub(crate) fn to_mail(&self) -> Bytes {
         let mut payload = Payload::with_capacity(self.text.len());

@@ -22,6 +22,8 @@ use wire::engine::Refusal;
 
 /// A request that finds Redis away waits so long for it to come back, then gets 503.
 const REDIS_PATIENCE: Duration = Duration::from_secs(5);
+/// The same for a Redis that takes commands and does not answer.
+const FROZEN_PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks at a Redis that is away.
 const REDIS_RETRY: Duration = Duration::from_millis(100);
 
@@ -193,10 +195,13 @@ async fn end(worker: &Worker, sid: &Sid, ending: &Ending) {
 
 /// Asks the store, with patience: a Redis that restarts costs polling clients a moment, not their session.
 async fn patiently<T>(mut ask: impl AsyncFnMut() -> Result<T, StoreError>) -> Result<T, StoreError> {
-    let deadline = tokio::time::Instant::now() + REDIS_PATIENCE;
+    let begun = tokio::time::Instant::now();
     loop {
         match ask().await {
-            Err(error) if error.passing() && tokio::time::Instant::now() < deadline => {
+            // Redis may have done it and only be frozen: whoever gave up now would leave a lease behind
+            // that stands in the client's way.
+            Err(StoreError::Timeout { .. }) if begun.elapsed() < FROZEN_PATIENCE => {}
+            Err(error) if error.passing() && begun.elapsed() < REDIS_PATIENCE => {
                 tokio::time::sleep(REDIS_RETRY).await;
             }
             answer => return answer,

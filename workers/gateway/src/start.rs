@@ -2,8 +2,11 @@
 
 use crate::control::{self, Control};
 use crate::worker::{Phase, Worker, count};
-use crate::{drain, http, tailer};
+use crate::{drain, http, lobby, tailer};
 use boot::{Exit, RedisEndpoint, Settings, Setup, ToSupervisor};
+use futures_util::future::join_all;
+use std::convert::Infallible;
+use std::future::pending;
 use std::io;
 use std::net::TcpListener as StdListener;
 use std::os::fd::OwnedFd;
@@ -17,6 +20,8 @@ use tracing::{error, info, warn};
 
 /// Between two attempts to reach Redis at start.
 const REDIS_RETRY: Duration = Duration::from_millis(500);
+/// A worker that waits longer than this for Redis tells its clients so.
+const LOBBY_AFTER: Duration = Duration::from_secs(1);
 /// How long a repeated publish id counts as the same.
 const DEDUPE_WINDOW: Duration = Duration::from_secs(300);
 /// When accept(2) fails for want of file descriptors or memory, this long until the next try.
@@ -56,7 +61,21 @@ async fn live(inherited: Inherited) -> Exit {
             return Exit::Internal;
         }
     };
-    let (store, tail) = match open_store(&inherited.setup).await {
+    let listeners = match inherited
+        .listeners
+        .into_iter()
+        .map(listener)
+        .collect::<io::Result<Vec<_>>>()
+    {
+        Ok(listeners) => listeners,
+        Err(error) => return fail(&control, Exit::Internal, format!("listener not usable: {error}")).await,
+    };
+    let opened = tokio::select! {
+        opened = open_store(&inherited.setup) => opened,
+        never = receive(&listeners) => match never {},
+        () = control.dismissed() => return Exit::Done,
+    };
+    let (store, tail) = match opened {
         Ok(opened) => opened,
         Err(error) => return fail(&control, Exit::Config, error.to_string()).await,
     };
@@ -64,11 +83,8 @@ async fn live(inherited: Inherited) -> Exit {
     tokio::task::spawn_local(tailer::run(worker.clone(), tail));
     tokio::task::spawn_local(control::obey(worker.clone(), control.clone()));
     tokio::task::spawn_local(control::heed_sigterm(worker.clone()));
-    for fd in inherited.listeners {
-        match listener(fd) {
-            Ok(listener) => drop(tokio::task::spawn_local(accept(worker.clone(), listener))),
-            Err(error) => return fail(&control, Exit::Internal, format!("listener not usable: {error}")).await,
-        }
+    for listener in listeners {
+        tokio::task::spawn_local(accept(worker.clone(), listener));
     }
     control.send(&ToSupervisor::Ready).await;
     info!(slot = worker.slot, incarnation = %worker.incarnation, "worker is ready");
@@ -80,6 +96,14 @@ async fn live(inherited: Inherited) -> Exit {
     control.send(&ToSupervisor::Drained { closed, cut }).await;
     info!(closed, cut, "worker leaves");
     Exit::Done
+}
+
+/// Answers what can be answered without a store, if that takes long: a worker that is up in a moment
+/// leaves its clients in the accept queue for that moment.
+async fn receive(listeners: &[TcpListener]) -> Infallible {
+    sleep(LOBBY_AFTER).await;
+    join_all(listeners.iter().map(lobby::receive)).await;
+    pending().await
 }
 
 async fn fail(control: &Control, exit: Exit, reason: String) -> Exit {

@@ -2,7 +2,7 @@
 //! happen on a worker that has never seen the session.
 
 use crate::worker::Worker;
-use crate::ws::{Opening, Speech, open};
+use crate::ws::{Opening, Style, open};
 use futures_util::{SinkExt, StreamExt};
 use session::Sid;
 use std::rc::Rc;
@@ -21,13 +21,13 @@ const POST_RETRY: Duration = Duration::from_millis(5);
 pub(crate) async fn upgrade(
     worker: Rc<Worker>,
     mut ws: WebSocketStream<TcpStream>,
-    speech: Speech,
+    style: Style,
     sid: Sid,
     request: RequestId,
 ) {
     let deadline = Instant::now() + worker.settings.engine.upgrade_timeout;
     match timeout_at(deadline, probe(&worker, &mut ws, &sid, request)).await {
-        Ok(Some((record, opening))) => open(worker, ws, speech, record, opening).await,
+        Ok(Some((record, opening))) => open(worker, ws, style, record, opening).await,
         failed => {
             debug!(
                 timed_out = failed.is_err(),

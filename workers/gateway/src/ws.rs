@@ -45,10 +45,18 @@ pub(crate) enum Speech {
     SocketIo,
 }
 
+/// How a connection wants to be talked to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Style {
+    pub(crate) speech: Speech,
+    /// Binary messages go as base64 texts (`b64=1` in the query).
+    pub(crate) base64: bool,
+}
+
 /// A WebSocket with its session.
 pub(crate) struct Connection {
     worker: Rc<Worker>,
-    speech: Speech,
+    style: Style,
     ws: RefCell<WebSocketStream<TcpStream>>,
     pub(crate) record: RefCell<Record>,
     /// Whether events carry their offset.
@@ -176,7 +184,7 @@ impl Connection {
                 return Err(Ending::TransportClosed);
             }
         };
-        if self.speech == Speech::Echo {
+        if self.style.speech == Speech::Echo {
             self.send_message(message);
             return Ok(());
         }
@@ -203,7 +211,8 @@ impl Connection {
             Ok(engine::Packet::Ping(_)) => Err(Ending::EngineProtocol("ping from a client")),
             // The reference server ignores these on an open WebSocket.
             Ok(engine::Packet::Open(_) | engine::Packet::Upgrade | engine::Packet::Noop) => Ok(()),
-            Ok(engine::Packet::Message(_) | engine::Packet::Binary(_)) => Ok(()),
+            Ok(engine::Packet::Binary(bytes)) => self.take(Message::Binary(bytes), task),
+            Ok(engine::Packet::Message(_)) => Ok(()),
             Err(_) => Err(Ending::EngineProtocol("not an Engine.IO packet")),
         }
     }
@@ -217,6 +226,15 @@ impl Connection {
 
     fn send_message(&self, message: Message) {
         self.dirty.set(true);
+        let message = match &message {
+            Message::Binary(bytes) if self.style.base64 => Packet::as_text(bytes),
+            Message::Text(_)
+            | Message::Binary(_)
+            | Message::Ping(_)
+            | Message::Pong(_)
+            | Message::Close(_)
+            | Message::Frame(_) => message,
+        };
         match Pin::new(&mut *self.ws.borrow_mut()).start_send(message) {
             Ok(()) => {}
             Err(WsError::WriteBufferFull(_)) => self.end(Ending::SlowClient),
@@ -246,7 +264,7 @@ impl Connection {
     }
 
     fn is_unsettled(&self) -> bool {
-        self.speech == Speech::SocketIo && !self.record.borrow().settled
+        self.style.speech == Speech::SocketIo && !self.record.borrow().settled
     }
 
     fn leave_hub(&self) {

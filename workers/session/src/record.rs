@@ -43,6 +43,9 @@ pub struct Record {
     /// Whether any namespace was ever joined: then the connect timeout is over for good.
     #[serde(default)]
     pub settled: bool,
+    /// The session is over; the next poll says so and ends it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub closing: bool,
     /// Joined namespaces, by name.
     pub namespaces: Names<Joined>,
     /// A binary packet whose attachments have not all arrived.
@@ -121,6 +124,7 @@ impl Record {
             created_ms,
             offsets: false,
             settled: false,
+            closing: false,
             namespaces: Names::default(),
             partial: None,
         }

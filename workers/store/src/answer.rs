@@ -119,6 +119,7 @@ pub enum Poll {
 
 /// Whether a POST may be handled.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "the large one is the usual one")]
 pub enum PostBegin {
     /// It may; it holds the lease.
     Go {
@@ -128,6 +129,8 @@ pub enum PostBegin {
         revision: u64,
         /// What the last poll answer covered: the client has seen nothing later.
         sent: Offset,
+        /// Whether a poll of the session is waiting somewhere.
+        parked: bool,
     },
     /// The session exists but does not poll: it has moved to WebSocket.
     Moved(Box<Record>),

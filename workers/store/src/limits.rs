@@ -4,6 +4,11 @@ use std::time::Duration;
 
 /// How long a POST holds its lease; longer than a request body may take.
 pub(crate) const POST_LEASE: Duration = Duration::from_secs(60);
+/// An overlap with a lease of another worker counts after this time: by then a worker that died was
+/// declared dead by its supervisor.
+pub(crate) const HOLDER_GRACE: Duration = Duration::from_millis(300);
+/// Between two looks at such a lease.
+pub(crate) const HOLDER_LOOK: Duration = Duration::from_millis(20);
 /// For how long `upgrade_finish` can be repeated.
 pub(crate) const UPGRADE_REPEATABLE: Duration = Duration::from_secs(60);
 /// Packets in the mail of a session that posts but does not poll; with one more it is ended.

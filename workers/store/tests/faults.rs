@@ -106,7 +106,11 @@ fn cut_connections_lose_and_double_nothing() {
 fn a_restart_with_its_data_loses_nothing() {
     run(async {
         let mut redis = Redis::start(&["--save", "", "--appendonly", "yes", "--appendfsync", "always"]);
-        let (a, mut tail) = open(&redis, "a").await;
+        let lasting = Options {
+            ping_timeout: PATIENCE,
+            ..redis.options("a")
+        };
+        let (a, mut tail) = Store::open(lasting).await.unwrap();
         let (_b, mut other) = open(&redis, "b").await;
         a.create(&record(1, Polling, "a"), Offset::ZERO, PATIENCE)
             .await

@@ -8,7 +8,7 @@ use crate::ending::Ending;
 use crate::poll;
 use crate::upgrade::upgrade;
 use crate::worker::{Worker, new_sid, unix_ms};
-use crate::ws::{self, Opening, Speech};
+use crate::ws::{self, Opening, Speech, Style};
 use boot::{Cookie, Offsets, SameSite};
 use bytes::Bytes;
 use http::header::{
@@ -225,6 +225,10 @@ async fn websocket(worker: &Rc<Worker>, mut request: Request<Incoming>, peer: So
     if let Purpose::Fresh(record) = &purpose {
         set_cookie(worker, &record.sid, &mut cookie);
     }
+    let style = Style {
+        speech,
+        base64: query.b64,
+    };
     let upgraded = hyper::upgrade::on(&mut request);
     let worker = worker.clone();
     tokio::task::spawn_local(async move {
@@ -240,8 +244,8 @@ async fn websocket(worker: &Rc<Worker>, mut request: Request<Incoming>, peer: So
         let (io, read) = (stream.io.into_inner(), stream.read_buf.to_vec());
         let mut ws = WebSocketStream::from_partially_read(io, read, Role::Server, Some(config)).await;
         match purpose {
-            Purpose::Fresh(record) => ws::open(worker, ws, speech, record, Opening::Fresh).await,
-            Purpose::Upgrade { sid, request } => upgrade(worker, ws, speech, sid, request).await,
+            Purpose::Fresh(record) => ws::open(worker, ws, style, record, Opening::Fresh).await,
+            Purpose::Upgrade { sid, request } => upgrade(worker, ws, style, sid, request).await,
             Purpose::Close => {
                 if let Err(error) = ws.close(Ending::Kicked.close_frame()).await {
                     debug!(%error, "superfluous websocket");

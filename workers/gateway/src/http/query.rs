@@ -11,6 +11,8 @@ pub(crate) struct Query<'a> {
     pub(crate) sid: Option<Cow<'a, str>>,
     /// Whether events are to carry their offset.
     pub(crate) recovery: Option<Cow<'a, str>>,
+    /// Binary messages are sent as base64 texts over WebSocket too.
+    pub(crate) b64: bool,
     /// The official JavaScript client writes `EIO` first; no other known client does.
     pub(crate) is_official: bool,
 }
@@ -28,6 +30,10 @@ impl<'a> Query<'a> {
                 "transport" => &mut query.transport,
                 "sid" => &mut query.sid,
                 "recovery" => &mut query.recovery,
+                "b64" => {
+                    query.b64 = !value.is_empty() && value != "0";
+                    continue;
+                }
                 _ => continue,
             };
             if slot.is_none() {

@@ -74,6 +74,13 @@ impl<'a> Batch<'a> {
         }
     }
 
+    /// The session is over: the next poll carries this, and ends it.
+    pub(super) fn say_goodbye(&mut self, farewell: &'static str) {
+        self.record.closing = true;
+        self.changed = true;
+        self.out.push(Out::Now(Packet::text(farewell)));
+    }
+
     /// Once all is stored: the older sessions are given up.
     pub(super) async fn take_over(&self) -> Result<(), Lost> {
         for found in &self.resumed {

@@ -14,9 +14,9 @@ use tracing::{debug, warn};
 use wire::engine::{Payload, Refusal};
 
 /// A poll that only ends.
-const NOOP: &str = "6";
+pub(super) const NOOP: &str = "6";
 /// The session is over.
-const CLOSE: &str = "1";
+pub(super) const CLOSE: &str = "1";
 
 /// Serves a GET with a sid.
 pub(crate) async fn get(worker: &Rc<Worker>, sid: &Sid) -> Reply {
@@ -99,7 +99,7 @@ pub(super) fn moved(record: &Record) -> Reply {
 
 /// What is left of the time to join a first namespace; by the clock, so a jump of it costs a
 /// client without a namespace its connection at worst.
-fn settles_in(worker: &Worker, record: &Record) -> Duration {
+pub(super) fn settles_in(worker: &Worker, record: &Record) -> Duration {
     let age = Duration::from_millis(unix_ms().saturating_sub(record.created_ms));
     worker.settings.socket.connect_timeout.saturating_sub(age)
 }
@@ -185,10 +185,21 @@ async fn wait(parked: &Parked, request: RequestId, mut waiting: Waiting) -> Repl
                     mode = look_back(worker, &waiting).then_some(PollMode::Answer);
                 }
             }
-            Ok(Poll::Moved(_)) => return Reply::Packets(NOOP.to_owned()),
+            Ok(Poll::Moved(record)) => return left(worker, &record).await,
             Ok(Poll::Ended | Poll::Unknown | Poll::Overlap | Poll::LeaseLost) => {
                 return Reply::Packets(CLOSE.to_owned());
             }
+        }
+    }
+}
+
+/// The session polls no longer: it was upgraded, or nobody answered its ping.
+async fn left(worker: &Worker, record: &Record) -> Reply {
+    match record.transport {
+        Transport::Websocket => Reply::Packets(NOOP.to_owned()),
+        Transport::Polling => {
+            end(worker, &record.sid, &Ending::PingTimeout).await;
+            Reply::Packets(CLOSE.to_owned())
         }
     }
 }
@@ -258,12 +269,12 @@ async fn answer(worker: &Worker, answer: &Answer<'_>, mail: Mail) -> Reply {
             return Reply::Packets(CLOSE.to_owned());
         }
     };
+    if answer.record.closing {
+        end(worker, &answer.record.sid, &Ending::Kicked).await;
+    }
     let ring = worker.ring.borrow();
-    let newer = ring
-        .after(position)
-        .into_iter()
-        .flatten()
-        .take_while(|logged| logged.offset <= answer.upto);
+    let newer = ring.after(position).into_iter().flatten();
+    let newer = newer.take_while(|logged| logged.offset <= answer.upto);
     let mut payload = Payload::default();
     missed::merge(answer.record, older.iter().chain(newer), mail, |piece| match piece {
         Piece::Packet(packet) => packet.push_to(&mut payload),

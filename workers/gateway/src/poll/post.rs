@@ -1,7 +1,7 @@
 //! The POST: packets from the client, decided one after the other, their outcome stored in one step.
 
 use super::batch::Batch;
-use super::get::{moved, unavailable};
+use super::get::{CLOSE, NOOP, moved, settles_in, unavailable};
 use super::{Abort, Reply, end, patiently};
 use crate::ending::Ending;
 use crate::worker::Worker;
@@ -39,7 +39,7 @@ pub(crate) async fn post(worker: &Rc<Worker>, sid: &Sid, speech: Speech, body: B
 }
 
 async fn serve(worker: &Rc<Worker>, sid: &Sid, speech: Speech, request: RequestId, body: Body<'_>) -> Reply {
-    let (record, sent) = match patiently(async || worker.store.post_begin(sid, request, None).await).await {
+    let (record, sent, parked) = match patiently(async || worker.store.post_begin(sid, request, None).await).await {
         Err(error) => return unavailable(&error),
         Ok(PostBegin::Unknown) => return Reply::Refused(Refusal::SessionUnknown),
         Ok(PostBegin::Moved(record)) => return moved(&record),
@@ -48,9 +48,17 @@ async fn serve(worker: &Rc<Worker>, sid: &Sid, speech: Speech, request: RequestI
         Ok(PostBegin::Go {
             record: Some(record),
             sent,
+            parked,
             ..
-        }) => (record, sent),
+        }) => (record, sent, parked),
     };
+    if record.closing {
+        return Reply::Refused(Refusal::SessionUnknown);
+    }
+    if !record.settled && settles_in(worker, &record).is_zero() {
+        end(worker, sid, &Ending::ConnectTimeout).await;
+        return Reply::Broken;
+    }
     let text = match body.await {
         Ok(text) => text,
         Err(BodyError::TooLarge) => {
@@ -65,7 +73,11 @@ async fn serve(worker: &Rc<Worker>, sid: &Sid, speech: Speech, request: RequestI
         }
     };
     let mut batch = Batch::new(worker, speech, record, sent);
-    let ending = batch.take(&text).await;
+    let mut ending = batch.take(&text).await;
+    if let Some(farewell) = ending.as_ref().and_then(|ending| farewell(ending, parked)) {
+        batch.say_goodbye(farewell);
+        ending = None;
+    }
     let mail = batch.settle_mail().await;
     let done = finish(worker, sid, request, batch.effects(&mail)).await;
     if let Some(ending) = ending {
@@ -93,6 +105,30 @@ async fn serve(worker: &Rc<Worker>, sid: &Sid, speech: Speech, request: RequestI
         }
         Ok(PostDone::Gone | PostDone::Fenced { .. }) => Reply::Refused(Refusal::SessionUnknown),
         Err(reply) => reply,
+    }
+}
+
+/// What the client's poll is told about the end of the session, if it is told anything: as in the
+/// reference server a goodbye is answered with a noop, and an error above Engine.IO with a close.
+fn farewell(ending: &Ending, parked: bool) -> Option<&'static str> {
+    match ending {
+        Ending::ClientLeft if parked => Some(NOOP),
+        Ending::Protocol(why) => {
+            debug!(%why, "client broke the protocol");
+            Some(CLOSE)
+        }
+        Ending::ClientLeft
+        | Ending::ConnectTimeout
+        | Ending::Drain
+        | Ending::EngineProtocol(_)
+        | Ending::Kicked
+        | Ending::PayloadTooLarge
+        | Ending::PingTimeout
+        | Ending::SlowClient
+        | Ending::StoreUnavailable
+        | Ending::TakenOver
+        | Ending::TransportClosed
+        | Ending::TransportError(_) => None,
     }
 }
 

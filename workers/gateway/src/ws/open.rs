@@ -1,7 +1,7 @@
 //! How a WebSocket begins to serve its session.
 
 use super::heart::Heart;
-use super::{Connection, Speech, Task};
+use super::{Connection, Style, Task};
 use crate::ending::Ending;
 use crate::missed::{self, Piece};
 use crate::packet::Packet;
@@ -36,12 +36,12 @@ pub(crate) enum Opening {
 pub(crate) async fn open(
     worker: Rc<Worker>,
     ws: WebSocketStream<TcpStream>,
-    speech: Speech,
+    style: Style,
     record: Record,
     opening: Opening,
 ) {
     let connection = Rc::new(Connection {
-        speech,
+        style,
         ws: RefCell::new(ws),
         offsets: Cell::new(record.offsets),
         members: RefCell::default(),

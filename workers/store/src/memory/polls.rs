@@ -85,10 +85,12 @@ impl Memory {
             deadline: now + POST_LEASE,
         });
         let (revision, sent) = (poll.revision, poll.sent);
+        let parked = poll.get.as_ref().is_some_and(|l| l.deadline > now);
         PostBegin::Go {
             record: news(session, revision, known),
             revision,
             sent,
+            parked,
         }
     }
 

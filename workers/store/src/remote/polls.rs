@@ -2,14 +2,17 @@
 
 use super::link::Lane;
 use super::reply::Reply;
+use super::script::Script;
 use super::{Remote, millis};
 use crate::answer::{
     Poll, PollMode, PostBegin, PostDone, PostEffects, RequestId, UpgradeBegin, UpgradeFinish, UpgradeStep,
 };
 use crate::error::StoreError;
-use crate::limits::{MAIL_BYTES_MAX, MAIL_ITEMS_MAX, POST_LEASE, UPGRADE_REPEATABLE};
+use crate::limits::{HOLDER_GRACE, HOLDER_LOOK, MAIL_BYTES_MAX, MAIL_ITEMS_MAX, POST_LEASE, UPGRADE_REPEATABLE};
+use redis::Cmd;
 use session::{Offset, Sid};
 use std::time::Duration;
+use tokio::time::{Instant, sleep};
 
 impl Remote {
     /// Who asks: this worker and the request.
@@ -26,22 +29,24 @@ impl Remote {
         known: Option<u64>,
     ) -> Result<Poll, StoreError> {
         let (keys, script) = (&self.shared.keys, &self.shared.scripts.poll);
-        let mut cmd = script.call(&[keys.session(sid), keys.poll(sid), keys.mail(sid)]);
         let name = match mode {
             PollMode::Answer => "answer",
             PollMode::Begin => "begin",
             PollMode::Wake => "wake",
         };
-        cmd.arg(self.mine(request))
-            .arg(name)
-            .arg(head.to_string())
-            .arg(known.map(|n| n.to_string()).unwrap_or_default())
-            .arg(keys.dead_prefix())
-            .arg(keys.wake_prefix())
-            .arg(sid.as_str());
-        let value = self.shared.link.script(Lane::Requests, script, &cmd).await?;
-        let mut answer = Reply::new(script.op, value)?;
-        Ok(match answer.text()?.as_str() {
+        let call = || {
+            let mut cmd = script.call(&[keys.session(sid), keys.poll(sid), keys.mail(sid)]);
+            cmd.arg(self.mine(request))
+                .arg(name)
+                .arg(head.to_string())
+                .arg(known.map(|n| n.to_string()).unwrap_or_default())
+                .arg(keys.dead_prefix())
+                .arg(keys.wake_prefix())
+                .arg(sid.as_str());
+            cmd
+        };
+        let (verdict, mut answer) = self.unless_held(script, call).await?;
+        Ok(match verdict.as_str() {
             "answer" => Poll::Answer {
                 record: answer.record()?,
                 revision: answer.number()?,
@@ -66,6 +71,25 @@ impl Remote {
         })
     }
 
+    /// Runs a script that may meet another worker's lease: its holder is given a moment to be declared
+    /// dead before the overlap counts. `call` makes the command but for the last argument, which says
+    /// whether that moment is over.
+    async fn unless_held(&self, script: &Script, call: impl Fn() -> Cmd) -> Result<(String, Reply), StoreError> {
+        let deadline = Instant::now() + HOLDER_GRACE;
+        loop {
+            let insist = Instant::now() >= deadline;
+            let mut cmd = call();
+            cmd.arg(u8::from(insist));
+            let value = self.shared.link.script(Lane::Requests, script, &cmd).await?;
+            let mut answer = Reply::new(script.op, value)?;
+            let verdict = answer.text()?;
+            if verdict != "held" || insist {
+                return Ok((verdict, answer));
+            }
+            sleep(HOLDER_LOOK).await;
+        }
+    }
+
     pub(crate) async fn poll_release(&self, sid: &Sid, request: RequestId) -> Result<(), StoreError> {
         let script = &self.shared.scripts.poll_release;
         let mut cmd = script.call(&[self.shared.keys.poll(sid)]);
@@ -81,20 +105,23 @@ impl Remote {
         known: Option<u64>,
     ) -> Result<PostBegin, StoreError> {
         let (keys, script) = (&self.shared.keys, &self.shared.scripts.post_begin);
-        let mut cmd = script.call(&[keys.session(sid), keys.poll(sid), keys.mail(sid)]);
-        cmd.arg(self.mine(request))
-            .arg(known.map(|n| n.to_string()).unwrap_or_default())
-            .arg(millis(POST_LEASE))
-            .arg(keys.dead_prefix())
-            .arg(keys.wake_prefix())
-            .arg(sid.as_str());
-        let value = self.shared.link.script(Lane::Requests, script, &cmd).await?;
-        let mut answer = Reply::new(script.op, value)?;
-        Ok(match answer.text()?.as_str() {
+        let call = || {
+            let mut cmd = script.call(&[keys.session(sid), keys.poll(sid), keys.mail(sid)]);
+            cmd.arg(self.mine(request))
+                .arg(known.map(|n| n.to_string()).unwrap_or_default())
+                .arg(millis(POST_LEASE))
+                .arg(keys.dead_prefix())
+                .arg(keys.wake_prefix())
+                .arg(sid.as_str());
+            cmd
+        };
+        let (verdict, mut answer) = self.unless_held(script, call).await?;
+        Ok(match verdict.as_str() {
             "go" => PostBegin::Go {
                 record: answer.record()?,
                 revision: answer.number()?,
                 sent: answer.offset()?,
+                parked: answer.flag()?,
             },
             "moved" => PostBegin::Moved(answer.present_record()?),
             "overlap" => PostBegin::Overlap,

@@ -1,0 +1,64 @@
+//! Before Redis has answered: health is told, everybody else is asked to come back.
+
+use crate::http::{Answer, body, unavailable};
+use crate::ready;
+use http::{Request, StatusCode};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tracing::debug;
+
+/// So long a visitor may take for one request.
+const VISIT: Duration = Duration::from_secs(5);
+/// Visitors at a time; more wait in the accept queue.
+const VISITORS_MAX: usize = 64;
+/// When accept(2) fails, this long until the next try.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Answers on a listener until dropped; whoever is inside then is served to the end.
+pub(crate) async fn receive(listener: &TcpListener) {
+    let mut visitors = JoinSet::new();
+    loop {
+        while visitors.len() >= VISITORS_MAX {
+            visitors.join_next().await;
+        }
+        match listener.accept().await {
+            Ok((stream, _)) => drop(visitors.spawn_local(visit(stream))),
+            Err(error) => {
+                debug!(%error, "connection not accepted");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+        while visitors.try_join_next().is_some() {}
+    }
+}
+
+async fn visit(stream: TcpStream) {
+    let service = service_fn(async |request| Ok::<_, Infallible>(answer(&request)));
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(VISIT)
+        .keep_alive(false);
+    let visit = timeout(VISIT, builder.serve_connection(TokioIo::new(stream), service)).await;
+    if !matches!(visit, Ok(Ok(()))) {
+        debug!("visitor left");
+    }
+}
+
+fn answer(request: &Request<Incoming>) -> Answer {
+    match request.uri().path() {
+        "/api/live" => ready::live(),
+        "/api/ready" => {
+            let json = r#"{"status":"not_ready","checks":{"log":false,"redis":false},"security_validated":false,"multi_worker_support":false}"#;
+            body(StatusCode::SERVICE_UNAVAILABLE, "application/json", json)
+        }
+        _ => unavailable(),
+    }
+}
