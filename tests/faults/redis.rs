@@ -125,10 +125,13 @@ async fn redis_freezes_and_thaws() {
     all_say(&server, 503).await;
     assert_no_new_sessions(&server).await;
     assert_wires_answer(&mut wires, 1).await;
-    // A polling session is told to come back; it is not told that it has ended.
-    let refused = poller.post(r#"421["echo",1]"#).await;
-    assert_eq!(refused.status, 503, "{refused:?}");
-    server.redis().signal(Signal::SIGCONT);
+    // A polling session's request waits: Redis may have it, and answers it when it goes on.
+    let thaw = async {
+        all_say(&server, 503).await;
+        server.redis().signal(Signal::SIGCONT);
+    };
+    let (waited, ()) = tokio::join!(poller.post(r#"421["echo",1]"#), thaw);
+    assert_eq!(waited.pair(), (200, "ok"), "{waited:?}");
     all_say(&server, 200).await;
     assert_wires_answer(&mut wires, 2).await;
     assert_room_works(&mut wires, 3).await;

@@ -152,15 +152,25 @@ mod tests {
 
     #[test]
     fn messages_survive_the_wire() {
-        let gone = ToWorker::WorkerGone { incarnation: Incarnation::new("abc", 3, 7) };
+        let gone = ToWorker::WorkerGone {
+            incarnation: Incarnation::new("abc", 3, 7),
+        };
         assert_eq!(decode::<ToWorker>(&encode(&gone).unwrap()).unwrap(), gone);
-        let beat = ToSupervisor::Beat(Beat { connections: 1, sessions: 2, lag_us: 3, ready: true });
+        let beat = ToSupervisor::Beat(Beat {
+            connections: 1,
+            sessions: 2,
+            lag_us: 3,
+            ready: true,
+        });
         assert_eq!(decode::<ToSupervisor>(&encode(&beat).unwrap()).unwrap(), beat);
     }
 
     #[test]
     fn a_message_without_end_is_refused() {
         let reason = "x".repeat(MESSAGE_BYTES_MAX);
-        assert!(matches!(encode(&ToSupervisor::Failed { code: 70, reason }), Err(MessageError::TooLong(_))));
+        assert!(matches!(
+            encode(&ToSupervisor::Failed { code: 70, reason }),
+            Err(MessageError::TooLong(_))
+        ));
     }
 }

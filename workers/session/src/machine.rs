@@ -170,10 +170,10 @@ impl Record {
                 Ok(Step::Nothing)
             }
             Packet::Connect { nsp, auth } => self.connect(nsp, auth, limits),
-            Packet::Disconnect { nsp } => match self.namespaces.remove(nsp) {
-                Some(joined) => Ok(Step::Left { nsp, joined }),
-                None => Ok(Step::Nothing),
-            },
+            Packet::Disconnect { nsp } => {
+                let joined = self.namespaces.remove(nsp).ok_or(Violation::NotConnected)?;
+                Ok(Step::Left { nsp, joined })
+            }
             Packet::ConnectError { .. } => Err(Violation::ConnectError),
         }
     }

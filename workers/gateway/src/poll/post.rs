@@ -109,18 +109,17 @@ async fn serve(worker: &Rc<Worker>, sid: &Sid, speech: Speech, request: RequestI
 }
 
 /// What the client's poll is told about the end of the session, if it is told anything: as in the
-/// reference server a goodbye is answered with a noop, and an error above Engine.IO with a close.
+/// reference server a goodbye is answered with a noop, and an error with a close.
 fn farewell(ending: &Ending, parked: bool) -> Option<&'static str> {
     match ending {
         Ending::ClientLeft if parked => Some(NOOP),
-        Ending::Protocol(why) => {
-            debug!(%why, "client broke the protocol");
+        Ending::EngineProtocol(_) | Ending::Protocol(_) => {
+            debug!(reason = %ending, "client broke the protocol");
             Some(CLOSE)
         }
         Ending::ClientLeft
         | Ending::ConnectTimeout
         | Ending::Drain
-        | Ending::EngineProtocol(_)
         | Ending::Kicked
         | Ending::PayloadTooLarge
         | Ending::PingTimeout
