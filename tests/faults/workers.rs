@@ -149,6 +149,8 @@ async fn a_crash_loop_leaves_the_others_serving() {
         .await;
         last = hit(&server, 0, Signal::SIGKILL).await;
         dead(last).await;
+        let seen = |status: &Status| status.workers.iter().all(|worker| worker.pid != Some(last));
+        server.status_when("the supervisor has seen it", seen).await;
         // Between two lives of the slot nobody has to wait for it.
         for _ in 0..12 {
             let reply = within(ms(1000), "handshake", Poller::handshake(server.addr, "/socket.io/")).await;
