@@ -174,10 +174,19 @@ impl Fleet {
 
     fn heard(&mut self, now: Moment, id: WorkerId, message: ToSupervisor) {
         let Some((slot_id, seat)) = self.seat(id) else { return };
+        let boot_timeout = self.policy.boot_timeout;
         let Some(worker) = self.worker_mut(id) else { return };
         worker.beat_at = now;
         match message {
             ToSupervisor::Beat(beat) => worker.beat = beat,
+            ToSupervisor::Waiting => {
+                // Killing it would not bring Redis back. A reload is not held up by that, it fails.
+                if let State::Booting { deadline } = &mut worker.state
+                    && seat == Seat::Place
+                {
+                    *deadline = now + boot_timeout;
+                }
+            }
             ToSupervisor::Drained { closed, cut } => {
                 info!(slot = slot_id.number(), pid = worker.pid, closed, cut, "worker drained");
             }
@@ -315,10 +324,10 @@ impl Fleet {
         };
         let slots = self.slots.len();
 
-        if cause == Cause::Crash && self.breaker.count(now, worker.was_ready, slots) {
+        let stable = now.saturating_sub(worker.born) >= STABLE_AFTER && worker.was_ready;
+        if cause == Cause::Crash && !stable && self.breaker.count(now, worker.was_ready, slots) {
             error!(reason, "crash loop: degraded, one slot probes");
         }
-        let stable = now.saturating_sub(worker.born) >= STABLE_AFTER;
         let retiring = slot_id.number() >= self.target;
         let Some(slot) = self.slots.iter_mut().find(|slot| slot.id == slot_id) else {
             return;

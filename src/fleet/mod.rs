@@ -27,8 +27,10 @@ use std::time::Duration;
 /// A point in time: monotonic, since the supervisor started.
 pub(crate) type Moment = Duration;
 
-/// A worker that lived so long was stable: its death is no sign of a crash loop.
-pub(crate) const STABLE_AFTER: Duration = Duration::from_secs(60);
+/// A worker that lived so long was stable: its death is no sign of a crash loop, which shows by
+/// workers that die soon after their birth. Killing a worker of four every two seconds, for hours,
+/// must leave a fleet that serves; a loop as slow as this costs next to nothing.
+pub(crate) const STABLE_AFTER: Duration = Duration::from_secs(5);
 /// Respawns of stable workers are spread over this span.
 pub(crate) const RESPAWN_JITTER: Duration = Duration::from_millis(200);
 /// First backoff of an unstable slot; doubles with each death.

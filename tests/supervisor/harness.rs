@@ -5,6 +5,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -81,12 +82,13 @@ impl Supervisor {
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .envs(env);
-        let child = command
-            .current_dir(scratch.path())
-            .stdin(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+        command.current_dir(scratch.path()).stdin(Stdio::null()).stderr(log);
+        // A child of another test, between its fork and exec, may still have a fresh copy of the program
+        // open for writing.
+        let child = until("the program starts", PATIENCE, || match command.spawn() {
+            Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => None,
+            started => Some(started.unwrap()),
+        });
         Self { child, scratch }
     }
 

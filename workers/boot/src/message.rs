@@ -82,6 +82,9 @@ pub enum ToSupervisor {
         /// One line: what failed, on what, and what to do about it. No secrets.
         reason: String,
     },
+    /// Not ready because a dependency (Redis) is not there: killing the worker would not bring it
+    /// back. Said again every [`ToSupervisor::WAITING_EVERY_MS`] as long as it is so.
+    Waiting,
     /// Sign of life, sent by the event loop every [`Beat::EVERY_MS`].
     Beat(Beat),
     /// Draining has ended; the worker exits next.
@@ -91,6 +94,11 @@ pub enum ToSupervisor {
         /// Connections cut at the end of the grace.
         cut: u64,
     },
+}
+
+impl ToSupervisor {
+    /// Milliseconds between two [`ToSupervisor::Waiting`].
+    pub const WAITING_EVERY_MS: u64 = 1000;
 }
 
 /// A heartbeat: what the supervisor shows in `status`.

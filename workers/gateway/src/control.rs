@@ -4,6 +4,7 @@
 use crate::ready;
 use crate::worker::{Phase, Worker};
 use boot::{Beat, ToSupervisor, ToWorker};
+use std::convert::Infallible;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram as StdDatagram;
@@ -58,6 +59,16 @@ impl Control {
 }
 
 impl Control {
+    /// Tells the supervisor, as long as it is polled, that Redis is not there.
+    pub(crate) async fn say_waiting(&self) -> Infallible {
+        let mut ticks = interval(Duration::from_millis(ToSupervisor::WAITING_EVERY_MS));
+        ticks.tick().await;
+        loop {
+            ticks.tick().await;
+            self.send(&ToSupervisor::Waiting).await;
+        }
+    }
+
     /// Waits, before there is anything to drain, for the order to leave.
     pub(crate) async fn dismissed(&self) {
         let mut buffer = vec![0; boot::MESSAGE_BYTES_MAX];

@@ -17,6 +17,8 @@ pub(crate) enum Ending {
     Drain,
     /// An operator ended the session, or Redis forgot it.
     Kicked,
+    /// Entries of the log are gone that this client may have missed.
+    LogLost,
     /// A message is larger than `engine.max_payload_bytes`.
     PayloadTooLarge,
     /// The pong did not come in time.
@@ -42,6 +44,7 @@ impl Ending {
     pub(crate) fn recoverable(&self) -> bool {
         match self {
             Self::Drain
+            | Self::LogLost
             | Self::PingTimeout
             | Self::SlowClient
             | Self::StoreUnavailable
@@ -62,7 +65,7 @@ impl Ending {
         let code = match self {
             Self::Drain => CloseCode::Restart,
             Self::PayloadTooLarge => CloseCode::Size,
-            Self::SlowClient | Self::StoreUnavailable => CloseCode::Again,
+            Self::LogLost | Self::SlowClient | Self::StoreUnavailable => CloseCode::Again,
             Self::ClientLeft
             | Self::ConnectTimeout
             | Self::EngineProtocol(_)
@@ -88,6 +91,7 @@ impl fmt::Display for Ending {
             Self::Drain => f.write_str("worker is draining"),
             Self::EngineProtocol(why) => write!(f, "parse error: {why}"),
             Self::Kicked => f.write_str("session was ended"),
+            Self::LogLost => f.write_str("entries of the log are missing"),
             Self::PayloadTooLarge => f.write_str("message too large"),
             Self::PingTimeout => f.write_str("ping timeout"),
             Self::Protocol(why) => write!(f, "parse error: {why}"),

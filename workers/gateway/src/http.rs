@@ -34,8 +34,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAdd
     builder
         .timer(TokioTimer::new())
         .header_read_timeout(http.header_timeout)
-        .max_buf_size(http.header_bytes_max.max(8192))
-        .pipeline_flush(true);
+        .max_buf_size(http.header_bytes_max.max(8192));
     let service = {
         let worker = worker.clone();
         service_fn(move |request| {

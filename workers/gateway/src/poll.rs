@@ -40,6 +40,8 @@ pub(crate) enum Reply {
     Taken,
     /// 413: the body is too large; the session goes on.
     TooLarge,
+    /// 408: the body did not come in time; the session is over.
+    TooSlow,
     /// 503: Redis is away.
     Unavailable,
 }

@@ -22,7 +22,9 @@ pub(crate) fn live() -> Answer {
 pub(crate) async fn ready(worker: &Worker) -> Answer {
     let mut checks = BTreeMap::new();
     let redis = worker.settings.redis.is_some();
-    checks.insert("redis", is_redis_up(worker));
+    if redis {
+        checks.insert("redis", is_redis_up(worker));
+    }
     checks.insert("log", is_log_heard(worker));
     let probes = worker
         .settings

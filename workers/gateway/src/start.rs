@@ -74,6 +74,7 @@ async fn live(inherited: Inherited) -> Exit {
         opened = open_store(&inherited.setup) => opened,
         never = receive(&listeners) => match never {},
         () = control.dismissed() => return Exit::Done,
+        never = control.say_waiting() => match never {},
     };
     let (store, tail) = match opened {
         Ok(opened) => opened,

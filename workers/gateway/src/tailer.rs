@@ -1,6 +1,7 @@
 //! The log's end, as this worker hears it: entries into the ring and to the hub's members, wakes to
 //! parked polls.
 
+use crate::ending::Ending;
 use crate::hub::Outlet;
 use crate::missed;
 use crate::resume::close_ghost;
@@ -9,7 +10,7 @@ use crate::worker::Worker;
 use session::EntryKind;
 use std::rc::Rc;
 use std::time::Instant;
-use store::{Tail, TailEvent};
+use store::{ResetReason, Tail, TailEvent};
 use tracing::{info, warn};
 
 /// Runs as long as the worker.
@@ -38,6 +39,15 @@ pub(crate) async fn run(worker: Rc<Worker>, mut tail: Tail) {
             TailEvent::Reset { from, to, reason } => {
                 warn!(%from, %to, ?reason, "log entries are missing for good");
                 worker.ring.borrow_mut().reset(to);
+                // Never silent: whoever missed something comes back, and is told that it cannot be made
+                // good. A Redis that lost its data may have taken nothing with it that we have not seen:
+                // what is connected stays connected.
+                if reason == ResetReason::Trimmed {
+                    for (_, socket) in worker.sockets.borrow().iter() {
+                        socket.end(Ending::LogLost);
+                    }
+                }
+                worker.parks.borrow().values().flatten().for_each(|park| park.wake());
             }
             TailEvent::Down(error) => {
                 worker.tail_up.set(false);

@@ -57,6 +57,7 @@ pub(crate) fn reply(worker: &Worker, request: &HeaderMap, reply: Reply) -> Answe
         Reply::Refused(refusal) => refused(refusal),
         Reply::Taken => body(StatusCode::OK, "text/html", "ok"),
         Reply::TooLarge => body(StatusCode::PAYLOAD_TOO_LARGE, "text/plain; charset=UTF-8", ""),
+        Reply::TooSlow => body(StatusCode::REQUEST_TIMEOUT, "text/plain; charset=UTF-8", ""),
         Reply::Unavailable => unavailable(),
     }
 }

@@ -20,7 +20,7 @@ pub(crate) async fn read(worker: &Worker, request: Request<Incoming>) -> Result<
     }
     let collected = timeout(worker.settings.http.body_timeout, Limited::new(body, max).collect()).await;
     match collected {
-        Err(_) => Err(BodyError::Gone),
+        Err(_) => Err(BodyError::TooSlow),
         Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => Err(BodyError::TooLarge),
         Ok(Err(_)) => Err(BodyError::Gone),
         Ok(Ok(body)) => String::from_utf8(body.to_bytes().into()).map_err(|_| BodyError::NotText),

@@ -22,6 +22,8 @@ pub(crate) enum BodyError {
     NotText,
     /// Over `engine.max_payload_bytes`.
     TooLarge,
+    /// Not whole within `http.body_timeout_ms`.
+    TooSlow,
     /// `application/octet-stream`: protocol v3, not served.
     WrongType,
 }
@@ -67,26 +69,27 @@ async fn serve(worker: &Rc<Worker>, sid: &Sid, speech: Speech, request: RequestI
                 Err(reply) => reply,
             };
         }
-        Err(BodyError::Gone | BodyError::NotText | BodyError::WrongType) => {
+        Err(error) => {
             end(worker, sid, &Ending::EngineProtocol("request body")).await;
-            return Reply::Broken;
+            return if matches!(error, BodyError::TooSlow) {
+                Reply::TooSlow
+            } else {
+                Reply::Broken
+            };
         }
     };
     let mut batch = Batch::new(worker, speech, record, sent);
     let mut ending = batch.take(&text).await;
-    if let Some(farewell) = ending.as_ref().and_then(|ending| farewell(ending, parked)) {
-        batch.say_goodbye(farewell);
+    if let Some(last) = ending.as_ref().and_then(|ending| farewell(ending, parked)) {
+        batch.say_goodbye(last);
         ending = None;
     }
     let mail = batch.settle_mail().await;
     let done = finish(worker, sid, request, batch.effects(&mail)).await;
     if let Some(ending) = ending {
         end(worker, sid, &ending).await;
-        return if matches!(ending, Ending::ClientLeft) {
-            Reply::Taken
-        } else {
-            Reply::Broken
-        };
+        let left = matches!(ending, Ending::ClientLeft);
+        return if left { Reply::Taken } else { Reply::Broken };
     }
     match done {
         Ok(PostDone::Done) => match batch.take_over().await {
@@ -121,6 +124,7 @@ fn farewell(ending: &Ending, parked: bool) -> Option<&'static str> {
         | Ending::ConnectTimeout
         | Ending::Drain
         | Ending::Kicked
+        | Ending::LogLost
         | Ending::PayloadTooLarge
         | Ending::PingTimeout
         | Ending::SlowClient
