@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -35,9 +36,11 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAdd
         .timer(TokioTimer::new())
         .header_read_timeout(http.header_timeout)
         .max_buf_size(http.header_bytes_max.max(8192));
+    let asked = Rc::new(Cell::new(false));
     let service = {
-        let worker = worker.clone();
+        let (worker, asked) = (worker.clone(), asked.clone());
         service_fn(move |request| {
+            asked.set(true);
             let worker = worker.clone();
             async move { Ok::<_, Infallible>(route(&worker, request, peer).await) }
         })
@@ -48,7 +51,11 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAdd
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = drained(&mut phase) => {
-            connection.as_mut().graceful_shutdown();
+            // Who was accepted and has not been heard yet is heard: the answer closes the connection, and
+            // the header timeout ends one that stays silent.
+            if asked.get() {
+                connection.as_mut().graceful_shutdown();
+            }
             connection.await
         }
     };

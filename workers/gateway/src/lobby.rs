@@ -8,9 +8,10 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
+use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
@@ -23,19 +24,21 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Answers on a listener until dropped; whoever is inside then is served to the end.
 pub(crate) async fn receive(listener: &TcpListener) {
-    let mut visitors = JoinSet::new();
+    let places = Arc::new(Semaphore::new(VISITORS_MAX));
     loop {
-        while visitors.len() >= VISITORS_MAX {
-            visitors.join_next().await;
-        }
+        let Ok(place) = places.clone().acquire_owned().await else {
+            return;
+        };
         match listener.accept().await {
-            Ok((stream, _)) => drop(visitors.spawn_local(visit(stream))),
+            Ok((stream, _)) => drop(tokio::task::spawn_local(async move {
+                visit(stream).await;
+                drop(place);
+            })),
             Err(error) => {
                 debug!(%error, "connection not accepted");
                 sleep(ACCEPT_PAUSE).await;
             }
         }
-        while visitors.try_join_next().is_some() {}
     }
 }
 

@@ -72,6 +72,8 @@ pub(crate) struct Connection {
     waker: RefCell<Waker>,
     /// The client has sent its close frame, or its end of the stream.
     peer_closed: Cell<bool>,
+    /// The session is in the store, or on its way there.
+    stored: Cell<bool>,
     /// Epoch of the log when the record was last written: another one means that Redis lost it.
     written_in: Cell<u64>,
 }
@@ -284,7 +286,7 @@ impl Connection {
         } else {
             debug!(reason = %ending, transport = "websocket", "client disconnected");
         }
-        if matches!(ending, Ending::TakenOver | Ending::Kicked) {
+        if matches!(ending, Ending::TakenOver | Ending::Kicked) || !self.stored.get() {
             return;
         }
         let keep = keep.then_some((&record, recovery.window));

@@ -244,8 +244,14 @@ impl Connection {
     /// Stores the record as it is now. Saves of a connection follow one another: reading is blocked
     /// meanwhile.
     async fn save(&self) -> Kept {
-        let record = self.record.borrow().clone();
         self.written_in.set(self.worker.head().epoch());
+        if !self.stored.get() {
+            return match self.create().await {
+                Ok(()) => Kept::Yes,
+                Err(error) => Kept::NotNow(error),
+            };
+        }
+        let record = self.record.borrow().clone();
         match self
             .worker
             .store

@@ -6,17 +6,22 @@ use crate::ending::Ending;
 use crate::missed::{self, Piece};
 use crate::packet::Packet;
 use crate::worker::Worker;
+use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 use session::{Offset, Record, Transport};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::Waker;
 use std::time::Duration;
-use store::{Mail, Saved};
+use store::{Mail, Saved, StoreError};
 use tokio::net::TcpStream;
+use tokio::time::sleep;
 use tokio_tungstenite::WebSocketStream;
 use tracing::debug;
 use wire::engine::Handshake;
+
+/// A session that has joined no namespace by then is stored all the same.
+const STORED_AFTER: Duration = Duration::from_secs(1);
 
 /// Where the session of a WebSocket comes from.
 pub(crate) enum Opening {
@@ -50,6 +55,7 @@ pub(crate) async fn open(
         ending: Cell::new(None),
         waker: RefCell::new(Waker::noop().clone()),
         peer_closed: Cell::new(false),
+        stored: Cell::new(matches!(opening, Opening::Upgraded { .. })),
         written_in: Cell::new(worker.head().epoch()),
         record: RefCell::new(record),
         worker: worker.clone(),
@@ -77,23 +83,36 @@ pub(crate) async fn open(
 }
 
 impl Connection {
-    /// The open packet; the record is stored while the client reads it.
-    fn greet(self: &Rc<Self>, pending: &FuturesUnordered<futures_util::future::LocalBoxFuture<'static, ()>>) {
+    /// The open packet. The record is stored with the first namespace that the client joins, in one
+    /// step; a client that takes its time is stored without.
+    fn greet(self: &Rc<Self>, pending: &FuturesUnordered<LocalBoxFuture<'static, ()>>) {
         let open = handshake(&self.worker, &self.record.borrow(), &[]);
         self.send(Packet::text(open));
         let this = self.clone();
         pending.push(Box::pin(async move {
-            let record = this.record.borrow().clone();
-            let created = this
-                .worker
-                .store
-                .create(&record, Offset::ZERO, this.worker.session_ttl())
-                .await;
-            if let Err(error) = created {
+            sleep(STORED_AFTER).await;
+            if !this.stored.get()
+                && let Err(error) = this.create().await
+            {
                 debug!(%error, "session could not be stored");
                 this.end(Ending::StoreUnavailable);
             }
         }));
+    }
+
+    /// Stores a session that is not stored yet.
+    pub(super) async fn create(&self) -> Result<(), StoreError> {
+        self.stored.set(true);
+        let record = self.record.borrow().clone();
+        let created = self
+            .worker
+            .store
+            .create(&record, Offset::ZERO, self.worker.session_ttl())
+            .await;
+        if created.is_err() {
+            self.stored.set(false);
+        }
+        created
     }
 
     /// Takes over from polling: the record names us now, what is still unsent is sent.
