@@ -275,6 +275,9 @@ impl Connection {
     pub(super) fn touch(self: &Rc<Self>) -> LocalBoxFuture<'static, ()> {
         let this = self.clone();
         Box::pin(async move {
+            if !this.stored.get() {
+                return;
+            }
             let (sid, ttl) = (this.record.borrow().sid.clone(), this.worker.session_ttl());
             match this.worker.store.touch(&sid, ttl).await {
                 Ok(Touched::Alive) => {}
