@@ -166,7 +166,7 @@ pub struct Http {
 pub enum Origins {
     /// `"*"`: any.
     Any,
-    /// Only these (scheme://host[:port]).
+    /// Only these: `scheme://host`, with `:port` if it is not the usual one.
     Only(Vec<String>),
     /// No CORS headers; a WebSocket's Origin must be absent or name the requested host.
     SameOrigin,

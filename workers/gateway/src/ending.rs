@@ -9,7 +9,8 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 /// Why a connection ends. Closed set; the log and the metrics use its words.
 #[derive(Debug)]
 pub(crate) enum Ending {
-    /// The client said goodbye.
+    /// The client closed its engine. What it did not leave by a DISCONNECT it may come back to: the
+    /// official client closes so when a poll of it failed.
     ClientLeft,
     /// No namespace was joined in time.
     ConnectTimeout,
@@ -43,15 +44,15 @@ impl Ending {
     /// Whether the client may come back to its session: it did not leave and was not sent away.
     pub(crate) fn recoverable(&self) -> bool {
         match self {
-            Self::Drain
+            Self::ClientLeft
+            | Self::Drain
             | Self::LogLost
             | Self::PingTimeout
             | Self::SlowClient
             | Self::StoreUnavailable
             | Self::TransportClosed
             | Self::TransportError(_) => true,
-            Self::ClientLeft
-            | Self::ConnectTimeout
+            Self::ConnectTimeout
             | Self::EngineProtocol(_)
             | Self::Kicked
             | Self::PayloadTooLarge

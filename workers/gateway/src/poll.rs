@@ -175,15 +175,9 @@ async fn end(worker: &Worker, sid: &Sid, ending: &Ending) {
     } else {
         debug!(reason = %ending, transport = "polling", "client disconnected");
     }
-    let recovery = &worker.settings.recovery;
-    let ended = if recovery.enabled && ending.recoverable() {
+    let ended = if worker.settings.recovery.enabled && ending.recoverable() {
         match worker.store.load(sid).await {
-            Ok(Some(record)) => {
-                worker
-                    .store
-                    .end(sid, Some(record.epoch), Some((&record, recovery.window)))
-                    .await
-            }
+            Ok(Some(record)) => worker.store.end(sid, Some(record.epoch), worker.kept(&record)).await,
             Ok(None) => Ok(()),
             Err(error) => Err(error),
         }

@@ -145,6 +145,14 @@ impl Worker {
         }
     }
 
+    /// What is kept of a session that ended without its client's will, and for how long: nothing if
+    /// the client could not come back to it.
+    pub(crate) fn kept<'a>(&self, record: &'a Record) -> Option<(&'a Record, Duration)> {
+        let recovery = &self.settings.recovery;
+        let can_resume = recovery.enabled && record.namespaces.values().any(|joined| joined.pid.is_some());
+        can_resume.then_some((record, recovery.window))
+    }
+
     /// Flushes the WebSockets that got something since the last call.
     pub(crate) fn flush_dirty(&self) {
         let mut dirty = self.dirty.take();

@@ -279,8 +279,6 @@ impl Connection {
     /// Ends the session in the store, or leaves it there for its client to come back to.
     async fn settle(&self, ending: &Ending) {
         let record = self.record.borrow().clone();
-        let recovery = &self.worker.settings.recovery;
-        let keep = recovery.enabled && ending.recoverable() && record.namespaces.values().any(|n| n.pid.is_some());
         if self.worker.settings.logging.connections {
             info!(reason = %ending, who = record.who, transport = "websocket", "client disconnected");
         } else {
@@ -289,7 +287,7 @@ impl Connection {
         if matches!(ending, Ending::TakenOver | Ending::Kicked) || !self.stored.get() {
             return;
         }
-        let keep = keep.then_some((&record, recovery.window));
+        let keep = self.worker.kept(&record).filter(|_| ending.recoverable());
         if let Err(error) = self.worker.store.end(&record.sid, Some(record.epoch), keep).await {
             // The record expires by itself.
             debug!(%error, "session could not be ended in the store");

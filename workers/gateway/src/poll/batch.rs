@@ -9,7 +9,7 @@ use crate::worker::Worker;
 use crate::ws::{Speech, note_join, refusal};
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
-use session::{Joined, Offset, Pid, Record};
+use session::{Joined, Names, Offset, Pid, Record};
 use std::rc::Rc;
 use store::{AppendError, Appended, PostEffects};
 use tracing::info;
@@ -74,9 +74,13 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// The session is over: the next poll carries this, and ends it.
-    pub(super) fn say_goodbye(&mut self, farewell: &'static str) {
+    /// The session is over: the next poll carries this, and ends it. With `forgets`, its client cannot
+    /// come back to it.
+    pub(super) fn say_goodbye(&mut self, farewell: &'static str, forgets: bool) {
         self.record.closing = true;
+        if forgets {
+            self.record.namespaces = Names::default();
+        }
         self.changed = true;
         self.out.push(Out::Now(Packet::text(farewell)));
     }

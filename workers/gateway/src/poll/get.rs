@@ -270,7 +270,7 @@ async fn answer(worker: &Worker, answer: &Answer<'_>, mail: Mail) -> Reply {
         }
     };
     if answer.record.closing {
-        end(worker, &answer.record.sid, &Ending::Kicked).await;
+        end(worker, &answer.record.sid, &Ending::ClientLeft).await;
     }
     let ring = worker.ring.borrow();
     let newer = ring.after(position).into_iter().flatten();

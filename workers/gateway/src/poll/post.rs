@@ -81,7 +81,8 @@ async fn serve(worker: &Rc<Worker>, sid: &Sid, speech: Speech, request: RequestI
     let mut batch = Batch::new(worker, speech, record, sent);
     let mut ending = batch.take(&text).await;
     if let Some(last) = ending.as_ref().and_then(|ending| farewell(ending, parked)) {
-        batch.say_goodbye(last);
+        let forgets = !ending.as_ref().is_some_and(Ending::recoverable);
+        batch.say_goodbye(last, forgets);
         ending = None;
     }
     let mail = batch.settle_mail().await;
