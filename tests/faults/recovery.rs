@@ -1,8 +1,9 @@
 //! A client that lost its connection comes back with its private id and misses nothing.
 
-use crate::harness::{Plan, Poller, Server, Wire, ms, pass, soon, until};
+use crate::harness::{Plan, Poller, Server, Wire, ms, node, pass, soon, until};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 async fn server() -> Server {
     Plan::new().with("recovery = { offsets = 'always' }").start().await
@@ -214,4 +215,62 @@ async fn who_left_or_never_was_starts_anew() {
         assert_ne!(answer["sid"], first["sid"], "{pid}");
         assert_ne!(answer["pid"], pid);
     }
+}
+
+/// What stock clients see while `fault` goes on: everything that was acked, once, in order, in the
+/// session that they had.
+async fn nothing_is_lost(transports: &str, fault: impl AsyncFn(&mut Server, usize)) {
+    let mut server = Plan::new().start().await;
+    let program = node("resume.mjs")
+        .arg("--url", &server.url())
+        .arg("--transports", transports)
+        .run();
+    let mut program = std::pin::pin!(program);
+    let mut round = 0;
+    let (found, content) = loop {
+        tokio::select! {
+            ended = &mut program => break ended,
+            () = tokio::time::sleep(Duration::from_millis(1500)) => {
+                fault(&mut server, round).await;
+                round += 1;
+            }
+        }
+    };
+    assert!(content && round > 1, "{round} faults: {found}");
+    assert!(
+        found["disconnects"].as_u64() > Some(0),
+        "the fault was not felt: {found}"
+    );
+    assert_eq!(found["recovered"], found["disconnects"], "{found}");
+}
+
+/// SIGKILL of one worker after the other.
+async fn kill_a_worker(server: &mut Server, round: usize) {
+    let pids = server.status().await.ready_pids();
+    if let Some(pid) = pids.get(round % pids.len().max(1)) {
+        crate::harness::signal(*pid, Signal::SIGKILL);
+    }
+}
+
+#[tokio::test]
+async fn websockets_resume_through_kill_9() {
+    nothing_is_lost("websocket", kill_a_worker).await;
+}
+
+#[tokio::test]
+async fn pollers_resume_through_kill_9() {
+    nothing_is_lost("polling", kill_a_worker).await;
+}
+
+#[tokio::test]
+async fn upgraded_clients_resume_through_kill_9() {
+    nothing_is_lost("polling,websocket", kill_a_worker).await;
+}
+
+#[tokio::test]
+async fn clients_resume_through_reloads() {
+    nothing_is_lost("polling,websocket", async |server: &mut Server, _| {
+        server.signal(Signal::SIGHUP);
+    })
+    .await;
 }

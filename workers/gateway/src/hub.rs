@@ -5,6 +5,7 @@ use crate::poll::Park;
 use crate::ring::Logged;
 use crate::ws::Connection;
 use rustc_hash::FxHashMap;
+use session::{Joined, Offset};
 use slab::Slab;
 use std::rc::Rc;
 
@@ -24,6 +25,8 @@ struct Member {
     outlet: Outlet,
     nsp: Rc<str>,
     rooms: Vec<Rc<str>>,
+    /// It has had the log up to here, maybe from a worker that was ahead of this one.
+    since: Offset,
     /// Number of the last entry that reached, or must not reach, this member.
     mark: u64,
 }
@@ -44,8 +47,8 @@ pub(crate) struct Hub {
 }
 
 impl Hub {
-    /// Adds a member of a namespace; its Socket.IO sid is its first room.
-    pub(crate) fn enter(&mut self, nsp: &str, sid: &str, outlet: Outlet) -> MemberId {
+    /// Adds a member of a namespace, in all rooms of its membership; its Socket.IO sid is the first.
+    pub(crate) fn enter(&mut self, nsp: &str, joined: &Joined, outlet: Outlet) -> MemberId {
         let nsp = match self.namespaces.get_key_value(nsp) {
             Some((name, _)) => name.clone(),
             None => Rc::from(nsp),
@@ -54,11 +57,15 @@ impl Hub {
             outlet,
             nsp: nsp.clone(),
             rooms: Vec::with_capacity(2),
+            since: joined.since,
             mark: 0,
         };
         let id = MemberId(u32::try_from(self.members.insert(member)).unwrap_or(u32::MAX));
         self.namespaces.entry(nsp).or_default().everyone.push(id);
-        self.join(id, sid);
+        self.join(id, joined.sid.as_str());
+        for room in joined.rooms.names() {
+            self.join(id, room);
+        }
         id
     }
 
@@ -140,7 +147,7 @@ impl Hub {
                 let Some(member) = self.members.get_mut(id.0 as usize) else {
                     continue;
                 };
-                if member.mark != turn {
+                if member.mark != turn && member.since < logged.offset {
                     member.mark = turn;
                     deliver(&member.outlet, logged);
                 }

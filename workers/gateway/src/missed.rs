@@ -23,20 +23,18 @@ pub(crate) enum Missing {
 }
 
 /// Entries after `after` that may no longer stand in the ring, and the position from which the ring
-/// knows everything: what follows must be taken from it without an await in between.
+/// knows everything: what follows must be taken from it without an await in between. None of them is
+/// later than what this worker has seen: its tailer delivers those.
 pub(crate) async fn older_than_ring(worker: &Worker, after: Offset) -> Result<(Vec<Rc<Logged>>, Offset), Missing> {
     let max = worker.settings.recovery.entries_max;
     let (mut list, mut position) = (Vec::new(), after);
     while worker.ring.borrow().after(position).is_none() {
-        match worker.store.range(position, None, max).await? {
+        let head = worker.head();
+        match worker.store.range(position, Some(head), max).await? {
             Range::Trimmed => return Err(Missing::Trimmed),
             Range::TooMany => return Err(Missing::TooMany(max)),
             Range::Entries(entries) => {
-                // The ring cannot be behind what Redis has for long: it ends with the ring's floor.
-                let Some((last, _)) = entries.last() else {
-                    return Err(Missing::Trimmed);
-                };
-                position = *last;
+                position = head;
                 list.extend(entries.into_iter().filter_map(|(offset, bytes)| read(offset, &bytes)));
                 if list.len() > max {
                     return Err(Missing::TooMany(max));

@@ -110,9 +110,7 @@ impl Parked {
         let mut members = self.park.members.borrow_mut();
         members.drain(..).for_each(|member| hub.remove(member));
         for (nsp, joined) in record.namespaces.iter() {
-            let member = hub.enter(nsp, joined.sid.as_str(), Outlet::Poll(self.park.clone()));
-            joined.rooms.names().for_each(|room| hub.join(member, room));
-            members.push(member);
+            members.push(hub.enter(nsp, joined, Outlet::Poll(self.park.clone())));
         }
     }
 }

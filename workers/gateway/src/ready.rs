@@ -62,7 +62,7 @@ pub(crate) fn is_ready(worker: &Worker) -> bool {
 }
 
 fn is_redis_up(worker: &Worker) -> bool {
-    worker.store.available() && worker.tail_up.get()
+    worker.stores() && worker.tail_up.get()
 }
 
 /// A canary passes through the log every few seconds: without it this worker is deaf.

@@ -79,25 +79,25 @@ impl Found {
     }
 
     /// Takes the membership away from the old session; the new one must be stored by now. Ghosts,
-    /// connections that still hold it, are closed.
-    pub(crate) async fn take_over(&self, worker: &Worker, new: &Sid) -> Result<(), Lost> {
+    /// connections that still hold it, are closed. `former` are old sessions as they are after earlier
+    /// takeovers by the same client: its namespaces usually come from one session.
+    pub(crate) async fn take_over(&self, worker: &Worker, new: &Sid, former: &mut Vec<Record>) -> Result<(), Lost> {
         let Some(pid) = &self.joined.pid else {
             return Err(Lost::Unknown);
         };
-        let mut rest = self.old.clone();
+        let known = former.iter().position(|record| record.sid == self.old.sid);
+        let old = known.map_or_else(|| self.old.clone(), |at| former.swap_remove(at));
+        let mut rest = old.clone();
         rest.epoch += 1;
         rest.namespaces.remove(&self.nsp);
         let kept = (!rest.namespaces.is_empty()).then_some(&rest);
         let ttl = worker.session_ttl();
-        match worker
-            .store
-            .takeover(pid, kept, &self.old.sid, self.old.epoch, new, ttl)
-            .await?
-        {
+        match worker.store.takeover(pid, kept, &old.sid, old.epoch, new, ttl).await? {
             Saved::Done => {}
             Saved::Fenced { .. } | Saved::Gone => return Err(Lost::TakenOver),
         }
         self.banish_ghost(worker, rest.epoch);
+        former.push(rest);
         if worker.settings.logging.connections {
             info!(
                 nsp = self.nsp,

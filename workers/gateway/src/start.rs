@@ -24,6 +24,8 @@ const REDIS_RETRY: Duration = Duration::from_millis(500);
 const LOBBY_AFTER: Duration = Duration::from_secs(1);
 /// How long a repeated publish id counts as the same.
 const DEDUPE_WINDOW: Duration = Duration::from_secs(300);
+/// Of failures of accept(2) the first is reported, and then every so many.
+const ACCEPT_WARN_EVERY: u64 = 200;
 /// When accept(2) fails for want of file descriptors or memory, this long until the next try.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -193,6 +195,7 @@ fn options(settings: &Settings, me: &str) -> Options {
 /// then belongs to the next worker of the slot, which has the same listener.
 async fn accept(worker: Rc<Worker>, listener: TcpListener) {
     let mut phase = worker.phase.subscribe();
+    let mut failures: u64 = 0;
     loop {
         let is_full = worker.counters.connections.get() + worker.sockets.borrow().len() as u64
             >= worker.settings.limits.connections_max as u64;
@@ -221,7 +224,10 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener) {
                 });
             }
             Err(error) => {
-                warn!(%error, "connection not accepted");
+                failures += 1;
+                if failures.is_multiple_of(ACCEPT_WARN_EVERY) || failures == 1 {
+                    warn!(%error, failures, "connection not accepted");
+                }
                 sleep(ACCEPT_PAUSE).await;
             }
         }

@@ -13,8 +13,12 @@ use slab::Slab;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use store::Store;
+use store::{Store, StoreError};
 use tokio::sync::watch;
+use tracing::warn;
+
+/// After a refusal to store a session, new ones are sent away for so long; then one tries again.
+const REFUSAL_BELIEVED: Duration = Duration::from_secs(2);
 
 /// How far the worker is on its way out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +74,8 @@ pub(crate) struct Worker {
     /// Whether the tailer is connected.
     pub(crate) tail_up: Cell<bool>,
     pub(crate) counters: Counters,
+    /// When Redis last refused to store a session (it is full, say), if it has stored none since.
+    refused: Cell<Option<Instant>>,
 }
 
 impl Worker {
@@ -115,6 +121,7 @@ impl Worker {
             canary_seen: Cell::new(Instant::now()),
             tail_up: Cell::new(true),
             counters: Counters::default(),
+            refused: Cell::new(None),
             settings,
         })
     }
@@ -126,6 +133,23 @@ impl Worker {
 
     pub(crate) fn is_serving(&self) -> bool {
         *self.phase.borrow() == Phase::Serving
+    }
+
+    /// Notes whether Redis stored a session.
+    pub(crate) fn note_stored<T>(&self, outcome: &Result<T, StoreError>) {
+        match outcome {
+            Ok(_) => self.refused.set(None),
+            Err(error) => {
+                if self.refused.replace(Some(Instant::now())).is_none() {
+                    warn!(%error, "sessions cannot be stored");
+                }
+            }
+        }
+    }
+
+    /// Whether Redis stores sessions, as far as is known: a refusal is believed for a while.
+    pub(crate) fn stores(&self) -> bool {
+        self.store.available() && self.refused.get().is_none_or(|at| at.elapsed() > REFUSAL_BELIEVED)
     }
 
     /// See [`session_ttl`].

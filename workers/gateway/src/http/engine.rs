@@ -122,7 +122,9 @@ async fn begin(
     speech: Speech,
 ) -> Answer {
     let record = new_record(worker, request.headers(), query, peer, Transport::Polling, speech);
-    if let Err(error) = worker.store.create(&record, worker.head(), worker.session_ttl()).await {
+    let created = worker.store.create(&record, worker.head(), worker.session_ttl()).await;
+    worker.note_stored(&created);
+    if let Err(error) = created {
         debug!(%error, "session could not be stored");
         return answer::unavailable();
     }
@@ -276,7 +278,7 @@ async fn purpose(
         if query.eio.as_deref() != Some("4") {
             return refuse(Refusal::UnsupportedProtocol);
         }
-        if !worker.store.available() {
+        if !worker.stores() {
             return Err(Box::new(answer::unavailable()));
         }
         return Ok(Purpose::Fresh(new_record(

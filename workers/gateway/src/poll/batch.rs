@@ -87,8 +87,9 @@ impl<'a> Batch<'a> {
 
     /// Once all is stored: the older sessions are given up.
     pub(super) async fn take_over(&self) -> Result<(), Lost> {
+        let mut former = Vec::new();
         for found in &self.resumed {
-            found.take_over(self.worker, &self.record.sid).await?;
+            found.take_over(self.worker, &self.record.sid, &mut former).await?;
         }
         Ok(())
     }

@@ -274,9 +274,13 @@ async fn answer(worker: &Worker, answer: &Answer<'_>, mail: Mail) -> Reply {
     }
     let ring = worker.ring.borrow();
     let newer = ring.after(position).into_iter().flatten();
-    let newer = newer.take_while(|logged| logged.offset <= answer.upto);
+    // What has come since the store was asked belongs to the next answer.
+    let entries = older
+        .iter()
+        .chain(newer)
+        .take_while(|logged| logged.offset <= answer.upto);
     let mut payload = Payload::default();
-    missed::merge(answer.record, older.iter().chain(newer), mail, |piece| match piece {
+    missed::merge(answer.record, entries, mail, |piece| match piece {
         Piece::Packet(packet) => packet.push_to(&mut payload),
         Piece::Mail(mail) => payload.push_text(std::str::from_utf8(&mail).unwrap_or_default()),
     });

@@ -72,7 +72,7 @@ impl Connection {
         }
         self.offsets.set(true);
         let moved = match self.save().await {
-            Kept::Yes => found.take_over(&self.worker, &sid).await,
+            Kept::Yes => found.take_over(&self.worker, &sid, &mut Vec::new()).await,
             Kept::NotNow(error) => Err(Lost::Store(error)),
             // The connection is ending; there is nothing to answer.
             Kept::Lost => return Ok(()),
@@ -128,11 +128,8 @@ impl Connection {
 
     /// Becomes a member of the hub, in all rooms that the membership names.
     pub(super) fn enter_hub(self: &Rc<Self>, nsp: &str, joined: &Joined) {
-        let mut hub = self.worker.hub.borrow_mut();
-        let member = hub.enter(nsp, joined.sid.as_str(), Outlet::Socket(self.clone()));
-        for room in joined.rooms.names() {
-            hub.join(member, room);
-        }
+        let outlet = Outlet::Socket(self.clone());
+        let member = self.worker.hub.borrow_mut().enter(nsp, joined, outlet);
         self.members.borrow_mut().push((nsp.into(), member));
     }
 
@@ -320,7 +317,14 @@ pub(crate) fn note_join(
 
 /// What a sender is told about a publish that did not get into the log.
 pub(crate) fn refusal(result: Result<Appended, AppendError>) -> Option<String> {
-    result.err().map(|error| error.to_string())
+    result.err().map(|error| match error {
+        // Redis' own words are for the log.
+        AppendError::Refused { .. } => "the message log refused it".to_owned(),
+        AppendError::Closed
+        | AppendError::QueueFull { .. }
+        | AppendError::Timeout { .. }
+        | AppendError::TooLarge { .. } => error.to_string(),
+    })
 }
 
 impl Worker {

@@ -109,6 +109,7 @@ impl Connection {
             .store
             .create(&record, Offset::ZERO, self.worker.session_ttl())
             .await;
+        self.worker.note_stored(&created);
         if created.is_err() {
             self.stored.set(false);
         }

@@ -1,0 +1,57 @@
+// Stock clients in one room while somebody breaks the server: what each of them got of what was acked
+// to the publisher. Jepsen's question, asked by the client. One line of JSON.
+//
+//   node resume.mjs --url URL [--clients 30] [--transports polling,websocket] [--publishes 400]
+//
+// Exit 0 if every acked message came exactly once and in order, and every client resumed its session.
+import { connected, options, until } from "./common.mjs";
+
+const opts = options({ url: "", clients: 30, transports: "polling,websocket", publishes: 400 });
+const base = {
+  forceNew: true, reconnectionDelay: 100, reconnectionDelayMax: 500, transports: opts.transports.split(","),
+};
+const result = { acked: 0, disconnects: 0, recovered: 0, anew: 0, lost: 0, doubled: 0, reordered: 0, strange: 0 };
+
+let leaving = false;
+
+async function member() {
+  const got = [];
+  const socket = await connected(opts.url, base);
+  socket.on("connect", () => (result[socket.recovered ? "recovered" : "anew"] += 1));
+  socket.on("disconnect", () => leaving || (result.disconnects += 1));
+  socket.on("message", (number) => (Number.isInteger(number) ? got.push(number) : (result.strange += 1)));
+  if ((await socket.timeout(10_000).emitWithAck("join", "room")) !== "ok") throw new Error("not joined");
+  return { socket, got };
+}
+
+/** Publishes until it is acked; the id makes the repetition harmless. */
+async function publish(publisher, number) {
+  for (;;) {
+    try {
+      const id = `resume-${process.pid}-${number}`;
+      if ((await publisher.timeout(3000).emitWithAck("publish", "room", number, { id })) === "ok") return;
+    } catch {
+      // No ack in time, or the connection went: once more.
+    }
+  }
+}
+
+const members = await Promise.all(Array.from({ length: opts.clients }, member));
+const publisher = await connected(opts.url, { ...base, transports: ["websocket"] });
+for (let number = 0; number < opts.publishes; number += 1) {
+  await publish(publisher, number);
+  result.acked += 1;
+  await new Promise((next) => setTimeout(next, 10));
+}
+await until(() => members.every(({ got }) => new Set(got).size >= opts.publishes));
+for (const { got } of members) {
+  const seen = new Set(got);
+  result.lost += opts.publishes - seen.size;
+  result.doubled += got.length - seen.size;
+  result.reordered += got.filter((number, at) => at > 0 && number < got[at - 1]).length;
+}
+leaving = true;
+for (const { socket } of [...members, { socket: publisher }]) socket.disconnect();
+console.log(JSON.stringify(result));
+const { anew, lost, doubled, reordered, strange } = result;
+process.exit(anew + lost + doubled + reordered + strange === 0 ? 0 : 1);
