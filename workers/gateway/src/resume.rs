@@ -124,6 +124,17 @@ impl Found {
     }
 }
 
+/// A session that was resumed is found by the pid of an older one, through a pointer that lives as long
+/// as it is refreshed: with every sign of life.
+pub(crate) async fn refresh_pids(worker: &Worker, record: &Record) {
+    let pids = record.namespaces.values().filter_map(|joined| joined.pid.as_ref());
+    for pid in pids.filter(|pid| pid.session() != record.sid) {
+        if let Err(error) = worker.store.point(pid, &record.sid, worker.session_ttl()).await {
+            debug!(%error, "recovery id not refreshed");
+        }
+    }
+}
+
 /// Closes the connection that holds a session below an epoch.
 pub(crate) fn close_ghost(worker: &Worker, sid: &str, epoch: u64) {
     for (_, connection) in worker.sockets.borrow().iter() {

@@ -85,8 +85,11 @@ impl<'a> Batch<'a> {
         self.out.push(Out::Now(Packet::text(farewell)));
     }
 
-    /// Once all is stored: the older sessions are given up.
+    /// Once all is stored: the older sessions are given up, and what was resumed stays findable.
     pub(super) async fn take_over(&self) -> Result<(), Lost> {
+        if self.pong {
+            resume::refresh_pids(self.worker, &self.record).await;
+        }
         let mut former = Vec::new();
         for found in &self.resumed {
             found.take_over(self.worker, &self.record.sid, &mut former).await?;

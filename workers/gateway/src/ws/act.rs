@@ -277,7 +277,10 @@ impl Connection {
             }
             let (sid, ttl) = (this.record.borrow().sid.clone(), this.worker.session_ttl());
             match this.worker.store.touch(&sid, ttl).await {
-                Ok(Touched::Alive) => {}
+                Ok(Touched::Alive) => {
+                    let record = this.record.borrow().clone();
+                    resume::refresh_pids(&this.worker, &record).await;
+                }
                 Ok(Touched::Gone) => this.heal().await,
                 // What is connected stays connected while Redis is away.
                 Err(error) => debug!(%error, "session not refreshed"),
