@@ -274,3 +274,24 @@ async fn clients_resume_through_reloads() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_session_is_found_again_long_after_it_was_resumed() {
+    let server = Plan::new()
+        .with("engine = { ping_interval_ms = 500, ping_timeout_ms = 2000 }\nrecovery = { window_ms = 3000 }")
+        .start()
+        .await;
+    for transports in ["websocket", "polling"] {
+        let program = node("again.mjs")
+            .arg("--url", &server.url())
+            .arg("--transports", transports);
+        let (found, content) = program.run().await;
+        assert!(content, "{transports}: {found}");
+        assert_eq!(found["got"], json!([0, 1, 2]), "{transports}: {found}");
+        let resumed = found["resumed"].as_array().expect("a list");
+        assert!(
+            resumed.len() >= 2 && resumed.iter().all(|yes| yes == true),
+            "{transports}: {found}"
+        );
+    }
+}
