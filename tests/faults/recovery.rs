@@ -295,3 +295,35 @@ async fn a_session_is_found_again_long_after_it_was_resumed() {
         );
     }
 }
+
+/// As the official client does it: the CONNECTs of all its namespaces go in one POST.
+#[tokio::test]
+async fn all_namespaces_come_back_in_one_request() {
+    let server = Plan::new()
+        .with("recovery = { offsets = 'always' }\nsocket = { namespaces = ['/', '/a', '/b'] }")
+        .start()
+        .await;
+    let names = ["", "/a,", "/b,"];
+    let mut wire = Wire::open(&server).await;
+    let mut firsts = Vec::new();
+    for name in names {
+        wire.send(&format!("40{name}")).await;
+        let answer = wire.data().await;
+        let answer = answer.strip_prefix(&format!("40{name}")).expect("a CONNECT");
+        firsts.push(serde_json::from_str::<Value>(answer).expect("JSON"));
+    }
+    drop(wire);
+    let poller = Poller::open(&server).await;
+    let connects: Vec<_> = names
+        .iter()
+        .zip(&firsts)
+        .map(|(name, first)| format!("40{name}{}", json!({ "pid": first["pid"] })))
+        .collect();
+    poller.say(connects.join("\x1e")).await;
+    let packets = poller.poll().await;
+    for (name, first) in names.iter().zip(&firsts) {
+        let same = format!("40{name}{first}");
+        assert!(packets.contains(&same), "{same} is not among {packets:?}");
+    }
+    assert_eq!(poller.call(0, &json!(["echo", 1])).await, json!([1]));
+}
