@@ -1,55 +1,50 @@
 -- Appends a batch: all of it or nothing, and only once.
--- KEYS: meta, stream, writer
--- ARGV: 1 batch number, 2 3 known position, 4 most entries of the log, 5 channel, 6 lengths `n,n,…`,
---       7 for how long the writer is remembered ms, 8 dedupe key prefix, 9 dedupe window ms,
---       10 number of dedupe ids, then index and id of each, then the entries
+-- KEYS: meta, stream
+-- ARGV: 1 batch number, 2 3 known position, 4 most entries of the log, 5 channel, 6 the worker's field in meta,
+--       7 number of entries, 8 their lengths `n,n,…`, 9 the entries, one after the other,
+--       10 dedupe key prefix, 11 dedupe window ms, then index and id of each entry that has one
 -- Answer: `<batch> <epoch> <first seq> <index>=<offset>;…` (the duplicates)
-local number, channel, remember = ARGV[1], ARGV[5], ARGV[7]
-local entries = ARGV
-local stored = redis.call('GET', KEYS[3])
-if stored then
-  local batch = tonumber(string.match(stored, '^%d+'))
-  if batch == tonumber(number) then return stored end
+local number, field, count, lengths, entries = ARGV[1], ARGV[6], tonumber(ARGV[7]), ARGV[8], ARGV[9]
+local epoch, seq, latest = head(ARGV[2], ARGV[3], field)
+if latest then
+  local batch = tonumber(string.match(latest, '^%d+'))
+  if batch == tonumber(number) then return latest end
   if batch > tonumber(number) then return redis.error_reply('STALE batch') end
 end
-local epoch, seq = head(ARGV[2], ARGV[3])
-local prefix = int(epoch) .. '-'
-local first = int(seq + 1)
-local ids = tonumber(ARGV[10])
-local start = 11 + 2 * ids
-local lengths, duplicates = ARGV[6], ''
+local prefix, duplicates = int(epoch) .. '-', ''
+local first, most = seq + 1, tonumber(ARGV[4])
 
-if ids == 0 then
-  for i = start, #ARGV do
-    seq = seq + 1
-    redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[4], prefix .. int(seq), 'e', ARGV[i])
-  end
-else
-  local id_of, kept, sizes = {}, {}, {}
-  for i = 11, start - 2, 2 do id_of[tonumber(ARGV[i])] = ARGV[i + 1] end
-  for i = start, #ARGV do
-    local offset, id, before = prefix .. int(seq + 1), id_of[i - start], false
-    if id and not redis.call('SET', ARGV[8] .. id, offset, 'NX', 'PX', ARGV[9]) then
-      before = redis.call('GET', ARGV[8] .. id)
+if #ARGV > 11 then
+  local id_of, kept, sizes, from = {}, {}, {}, 1
+  for i = 12, #ARGV, 2 do id_of[tonumber(ARGV[i])] = ARGV[i + 1] end
+  local index = 0
+  for length in string.gmatch(lengths, '%d+') do
+    local offset, id, before = prefix .. int(first + #kept), id_of[index], false
+    if id and not redis.call('SET', ARGV[10] .. id, offset, 'NX', 'PX', ARGV[11]) then
+      before = redis.call('GET', ARGV[10] .. id)
     end
     if before then
-      duplicates = duplicates .. (i - start) .. '=' .. before .. ';'
+      duplicates = duplicates .. index .. '=' .. before .. ';'
     else
-      seq = seq + 1
-      kept[#kept + 1] = ARGV[i]
-      sizes[#sizes + 1] = #ARGV[i]
-      redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[4], offset, 'e', ARGV[i])
+      kept[#kept + 1] = string.sub(entries, from, from + length - 1)
+      sizes[#sizes + 1] = length
     end
+    from = from + length
+    index = index + 1
   end
-  entries, start = kept, 1
-  lengths = table.concat(sizes, ',')
+  count, lengths, entries = #kept, table.concat(sizes, ','), table.concat(kept)
 end
 
-local reply = number .. ' ' .. int(epoch) .. ' ' .. first .. ' ' .. duplicates
-redis.call('SET', KEYS[3], reply, 'PX', remember)
-if #entries >= start then
-  redis.call('HSET', KEYS[1], 'seq', int(seq))
-  redis.call('PUBLISH', channel,
-    'e ' .. int(epoch) .. ' ' .. first .. ' ' .. lengths .. '\n' .. table.concat(entries, '', start))
+local answer = number .. ' ' .. int(epoch) .. ' ' .. int(first) .. ' ' .. duplicates
+if count == 0 then
+  redis.call('HSET', KEYS[1], field, answer)
+  return answer
 end
-return reply
+seq = seq + count
+redis.call('XADD', KEYS[2], prefix .. int(seq), 'l', lengths, 'e', entries)
+redis.call('HSET', KEYS[1], 'seq', int(seq), field, answer)
+redis.call('PUBLISH', ARGV[5], 'e ' .. int(epoch) .. ' ' .. int(first) .. ' ' .. lengths .. '\n' .. entries)
+-- Now and then, an eighth of the log at a time.
+local step = math.max(1, math.floor(most / 8))
+if seq > most and math.floor(seq / step) > math.floor((first - 1) / step) then trim(epoch, seq - most) end
+return answer

@@ -1,9 +1,9 @@
--- Sends a canary unless somebody just did, and trims what is too old.
+-- Sends a canary unless somebody just did, trims what is too old, and forgets writers that are as old.
 -- KEYS: meta, stream, lock, marks
 -- ARGV: 1 2 known position, 3 lock ms, 4 channel, 5 me and number, 6 age ms
 local now = now_ms()
 if not redis.call('SET', KEYS[3], ARGV[5], 'NX', 'PX', ARGV[3]) then return 0 end
-local epoch, seq = head(ARGV[1], ARGV[2])
+local epoch, seq = head(ARGV[1], ARGV[2], 'seq')
 redis.call('PUBLISH', ARGV[4], 'c ' .. int(epoch) .. ' ' .. int(seq) .. ' ' .. ARGV[5] .. '\n')
 
 -- Marks are `<time> <epoch> <seq>`: where the head was, and when.
@@ -17,5 +17,16 @@ while true do
   redis.call('LPOP', KEYS[4])
   old_epoch, old_seq = tonumber(mark_epoch), tonumber(mark_seq)
 end
-if old_epoch == epoch then redis.call('XTRIM', KEYS[2], 'MAXLEN', '~', int(seq - old_seq)) end
+if not old_epoch then return 1 end
+trim(old_epoch, old_seq)
+
+-- The other fields of the meta are writers, with their latest batch.
+local meta = redis.call('HGETALL', KEYS[1])
+for i = 1, #meta, 2 do
+  local batch_epoch, first = string.match(meta[i + 1], '^%d+ (%d+) (%d+) ')
+  batch_epoch, first = tonumber(batch_epoch), tonumber(first)
+  if first and (batch_epoch < old_epoch or (batch_epoch == old_epoch and first <= old_seq)) then
+    redis.call('HDEL', KEYS[1], meta[i])
+  end
+end
 return 1

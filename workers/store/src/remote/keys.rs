@@ -100,14 +100,9 @@ impl Keys {
         format!("{}:log", self.prefix)
     }
 
-    /// Hash: epoch and latest sequence number.
+    /// Hash: epoch, latest sequence number, and each worker's latest batch.
     pub(super) fn log_meta(&self) -> String {
         self.under("log", "meta")
-    }
-
-    /// Result of a worker's latest batch.
-    pub(super) fn log_writer(&self, incarnation: &str) -> String {
-        self.under("log:writer", incarnation)
     }
 
     /// List: where the head was, and when.

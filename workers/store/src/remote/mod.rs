@@ -3,6 +3,7 @@
 mod inbox;
 mod keys;
 mod link;
+mod pace;
 mod polls;
 mod push;
 mod reply;

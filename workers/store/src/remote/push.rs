@@ -28,21 +28,26 @@ pub(super) fn parse(message: &Bytes) -> Option<Push> {
             number: words.next()?.parse().ok()?,
         }),
         "e" => {
-            let mut rest = message.slice(end + 1..);
-            let mut entries = Vec::new();
-            let mut offset = Offset::new(epoch, seq);
-            for length in words.next()?.split(',') {
-                let length: usize = length.parse().ok()?;
-                if length > rest.len() {
-                    return None;
-                }
-                entries.push((offset, rest.split_to(length)));
-                offset = offset.next();
-            }
-            rest.is_empty().then_some(Push::Entries(entries))
+            let first = Offset::new(epoch, seq);
+            batch(first, words.next()?, message.slice(end + 1..)).map(Push::Entries)
         }
         _ => None,
     }
+}
+
+/// Takes a batch apart: `lengths` are those of its entries, which stand in `entries` one after the other.
+pub(super) fn batch(first: Offset, lengths: &str, mut entries: Bytes) -> Option<Vec<(Offset, Bytes)>> {
+    let mut batch = Vec::new();
+    let mut offset = first;
+    for length in lengths.split(',') {
+        let length: usize = length.parse().ok()?;
+        if length > entries.len() {
+            return None;
+        }
+        batch.push((offset, entries.split_to(length)));
+        offset = offset.next();
+    }
+    entries.is_empty().then_some(batch)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::link::Lane;
 use super::reply::{self, Reply};
-use super::{Remote, Shared};
+use super::{Remote, Shared, push};
 use crate::answer::Range;
 use crate::error::StoreError;
 use crate::limits::RANGE_BYTES_MAX;
@@ -10,8 +10,8 @@ use bytes::Bytes;
 use redis::Value;
 use session::Offset;
 
-/// Entries read at a time.
-const CHUNK_ENTRIES: usize = 256;
+/// Batches read at a time.
+const CHUNK_BATCHES: u64 = 128;
 
 impl Shared {
     /// The head of the log, which begins a new epoch if Redis lost what this worker has seen.
@@ -26,26 +26,31 @@ impl Shared {
         Ok(head)
     }
 
-    /// The next entries after `after` of the same epoch, and whether that was all there are.
+    /// The next entries after `after` of the same epoch, up to `upto`, and whether that was all there are.
     pub(super) async fn chunk(&self, after: Offset, upto: Option<Offset>) -> Result<Chunk, StoreError> {
         let op = "range";
+        // A batch has the offset of its last entry: the one with `upto` in it may be numbered higher.
+        let last = Offset::new(after.epoch(), u64::MAX);
+        let upto = upto.unwrap_or(last);
+        let most = upto.seq().saturating_sub(after.seq()).min(CHUNK_BATCHES);
         let mut cmd = redis::cmd("XRANGE");
-        let last = upto.unwrap_or(Offset::new(after.epoch(), u64::MAX));
         // `(` for exclusive bounds is not known to Redis 6.0.
         cmd.arg(self.keys.log())
             .arg(after.next().to_string())
             .arg(last.to_string())
             .arg("COUNT")
-            .arg(CHUNK_ENTRIES);
+            .arg(most);
         let value = self.link.run(Lane::Bulk, op, &cmd).await?;
         let mut list = Reply::new(op, value)?;
-        let mut entries = Vec::new();
+        let (mut entries, mut batches) = (Vec::new(), 0);
         while !list.is_empty() {
             let mut item = Reply::new(op, list.value()?)?;
-            let offset = item.offset()?;
-            entries.push((offset, entry(op, item.value()?)?));
+            let last = item.offset()?;
+            entries.extend(batch(op, last, item.value()?)?);
+            batches += 1;
         }
-        let complete = entries.len() < CHUNK_ENTRIES;
+        entries.retain(|(offset, _)| (after.next()..=upto).contains(offset));
+        let complete = batches < most;
         Ok(Chunk { entries, complete })
     }
 
@@ -69,11 +74,24 @@ pub(super) struct Chunk {
     pub(super) complete: bool,
 }
 
-/// The only field of an entry of the stream.
-fn entry(op: &'static str, value: Value) -> Result<Bytes, StoreError> {
+/// The entries of a batch of the stream.
+fn batch(op: &'static str, last: Offset, value: Value) -> Result<Vec<(Offset, Bytes)>, StoreError> {
     let mut fields = Reply::new(op, value)?;
     fields.value()?;
-    reply::bytes(op, fields.value()?)
+    let lengths = fields.text()?;
+    fields.value()?;
+    let entries = reply::bytes(op, fields.value()?)?;
+    let before_last = lengths.bytes().filter(|b| *b == b',').count() as u64;
+    let first = last
+        .seq()
+        .checked_sub(before_last)
+        .map(|seq| Offset::new(last.epoch(), seq));
+    first
+        .and_then(|first| push::batch(first, &lengths, entries))
+        .ok_or_else(|| StoreError::Corrupt {
+            what: op,
+            reason: format!("batch {last} of the log is not as long as it says"),
+        })
 }
 
 impl Remote {

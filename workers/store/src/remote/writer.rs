@@ -4,6 +4,7 @@
 
 use super::Shared;
 use super::link::{Failure, Lane};
+use super::pace::Pace;
 use super::tailer::jittered;
 use crate::answer::Appended;
 use crate::error::{AppendError, StoreError};
@@ -18,12 +19,11 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{debug, warn};
 
-/// Entries of one batch; Lua unpacks its arguments one by one.
+/// Entries of one batch.
 const BATCH_ENTRIES_MAX: usize = 512;
-/// Bytes of one batch, unless a single entry is larger: Redis serves nobody else meanwhile.
-const BATCH_BYTES_MAX: usize = 1 << 20;
-/// How long Redis remembers a worker's latest batch; longer than any retry.
-const WRITER_REMEMBERED: Duration = Duration::from_secs(600);
+/// Bytes of one batch, unless a single entry is larger: Redis serves nobody else meanwhile, and whoever
+/// reads the log reads whole batches.
+const BATCH_BYTES_MAX: usize = 256 << 10;
 /// First pause before a batch is tried again, and the longest.
 const RETRY_MIN: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(1);
@@ -84,6 +84,7 @@ impl Writer {
             shared: Rc::clone(shared),
             queue: Rc::clone(&queue),
             number: 0,
+            pace: Pace::new(),
         };
         drop(tokio::task::spawn_local(committer.run()));
         Self {
@@ -180,6 +181,7 @@ struct Committer {
     shared: Rc<Shared>,
     queue: Rc<Queue>,
     number: u64,
+    pace: Pace,
 }
 
 impl Committer {
@@ -193,9 +195,11 @@ impl Committer {
                 // Whatever else is appended in this turn of the loop goes along.
                 tokio::task::yield_now().await;
             }
+            self.pace.turn().await;
             let batch = self.queue.take();
             self.number += 1;
             self.commit(batch).await;
+            self.pace.answered();
         }
     }
 
@@ -241,26 +245,24 @@ impl Committer {
         let (keys, script, options) = (&self.shared.keys, &self.shared.scripts.append, &self.shared.options);
         let known = self.shared.known.get();
         let lengths: Vec<String> = batch.iter().map(|p| p.entry.len().to_string()).collect();
-        let ids = batch
-            .iter()
-            .enumerate()
-            .filter_map(|(i, p)| Some((i, p.dedupe.as_ref()?)));
-        let mut cmd = script.call(&[keys.log_meta(), keys.log(), keys.log_writer(&options.me)]);
+        let mut cmd = script.call(&[keys.log_meta(), keys.log()]);
         cmd.arg(self.number)
             .arg(known.epoch())
             .arg(known.seq())
             .arg(options.log_entries_max)
             .arg(keys.log_channel())
-            .arg(lengths.join(","))
-            .arg(super::millis(WRITER_REMEMBERED))
-            .arg(keys.dedupe_prefix())
-            .arg(super::millis(options.dedupe_window))
-            .arg(ids.clone().count());
-        for (index, id) in ids {
-            cmd.arg(index).arg(id);
-        }
-        for pending in batch {
-            cmd.arg(&pending.entry[..]);
+            .arg(&options.me)
+            .arg(batch.len())
+            .arg(lengths.join(","));
+        match batch {
+            [only] => cmd.arg(&only.entry[..]),
+            several => cmd.arg(several.iter().map(|p| &p.entry[..]).collect::<Vec<_>>().concat()),
+        };
+        cmd.arg(keys.dedupe_prefix()).arg(super::millis(options.dedupe_window));
+        for (index, pending) in batch.iter().enumerate() {
+            if let Some(id) = &pending.dedupe {
+                cmd.arg(index).arg(id);
+            }
         }
         let value = self.shared.link.script_once(Lane::Log, script, &cmd).await?;
         Answer::read(script.op, &value).map_err(Failure::from)
