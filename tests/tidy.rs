@@ -66,6 +66,7 @@ fn files() -> Vec<File> {
                 directories.push(entry.path());
             }
             if kind.is_file()
+                && !SKIPPED.contains(&name.as_str())
                 && !name.ends_with(".log")
                 && let Ok(text) = std::fs::read_to_string(entry.path())
             {
