@@ -16,7 +16,7 @@ use std::process::ExitCode;
 #[derive(Debug, Parser)]
 #[command(
     name = "anyworker",
-    version,
+    version = boot::VERSION,
     propagate_version = true,
     arg_required_else_help = false
 )]

@@ -39,6 +39,7 @@ pub(super) static KEYS: &[Key] = &[
     text("workers.user", ""),
     int("workers.grace_ms", 30_000, 0, HOUR_MS),
     int("workers.boot_timeout_ms", 30_000, 100, HOUR_MS),
+    int("reload.soak_ms", 1_000, 0, HOUR_MS),
     text("redis.url", ""),
     bool("redis.managed", true),
     bool("redis.enabled", true),

@@ -63,6 +63,8 @@ pub(crate) struct Config {
     pub(crate) listen: Vec<SocketAddr>,
     /// `[workers]`.
     pub(crate) workers: Workers,
+    /// `[reload] soak_ms`: how long the first new worker of a reload must stay ready beside the old one.
+    pub(crate) soak: Duration,
     /// Directory of the control socket and the managed Redis; absolute. May not exist yet.
     pub(crate) runtime_directory: PathBuf,
     /// Whether the supervisor starts a Redis of its own, on the unix socket in `settings.redis`.

@@ -106,6 +106,7 @@ pub(super) fn resolve(inputs: Inputs<'_>, facts: &Facts<'_>, faults: Faults) -> 
     Ok(Config {
         listen,
         workers,
+        soak: values.millis("reload.soak_ms"),
         runtime_directory,
         managed_redis,
         settings,

@@ -77,7 +77,7 @@ pub(crate) struct Status {
 pub(crate) struct SupervisorStatus {
     /// Process id.
     pub(crate) pid: u32,
-    /// Of the package.
+    /// What its binary calls itself.
     pub(crate) version: String,
     /// The current generation.
     pub(crate) generation: u64,
@@ -96,6 +96,8 @@ pub(crate) struct WorkerStatus {
     pub(crate) pid: Option<i32>,
     /// What it runs.
     pub(crate) generation: u64,
+    /// What its binary calls itself; null before it was ready.
+    pub(crate) version: Option<String>,
     /// `booting`, `ready`, `lagging`, `aborting`, `exiting`, `draining`, `stopping`, `killed`, or without a
     /// process `backoff`, `parked`, `empty`.
     pub(crate) state: String,
@@ -114,7 +116,7 @@ impl Status {
     pub(crate) fn new(snapshot: Snapshot, uptime: Duration) -> Self {
         let supervisor = SupervisorStatus {
             pid: std::process::id(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: boot::VERSION.to_owned(),
             generation: snapshot.generation,
             state: snapshot.state.to_owned(),
             uptime_s: uptime.as_secs(),
@@ -145,6 +147,7 @@ impl From<Row> for WorkerStatus {
             slot,
             pid,
             generation,
+            version,
             state,
             connections,
             sessions,
@@ -155,6 +158,7 @@ impl From<Row> for WorkerStatus {
             slot,
             pid,
             generation,
+            version,
             state: state.to_owned(),
             connections,
             sessions,
@@ -174,6 +178,7 @@ mod tests {
             slot: 0,
             pid: None,
             generation: 2,
+            version: None,
             state: "backoff",
             connections: 0,
             sessions: 0,
@@ -188,9 +193,9 @@ mod tests {
         let status = Status::new(snapshot, Duration::from_secs(5));
         assert!(!status.is_healthy());
         let expected = format!(
-            r#"{{"supervisor":{{"pid":{},"version":"{}","generation":2,"state":"serving","uptime_s":5}},"workers":[{{"slot":0,"pid":null,"generation":2,"state":"backoff","connections":0,"sessions":0,"restarts":3,"last_exit":"signal 9 (SIGKILL)"}}]}}"#,
+            r#"{{"supervisor":{{"pid":{},"version":"{}","generation":2,"state":"serving","uptime_s":5}},"workers":[{{"slot":0,"pid":null,"generation":2,"version":null,"state":"backoff","connections":0,"sessions":0,"restarts":3,"last_exit":"signal 9 (SIGKILL)"}}]}}"#,
             std::process::id(),
-            env!("CARGO_PKG_VERSION"),
+            boot::VERSION,
         );
         assert_eq!(serde_json::to_string(&status).unwrap(), expected);
     }

@@ -200,7 +200,8 @@ impl Fleet {
                 );
                 worker.failure = Some(reason);
             }
-            ToSupervisor::Ready => {
+            ToSupervisor::Ready { version } => {
+                worker.version = Some(version);
                 if matches!(worker.state, State::Booting { .. }) {
                     worker.state = State::Ready { since: now };
                     worker.was_ready = true;
@@ -217,7 +218,7 @@ impl Fleet {
                         first_ready.get_or_insert(now);
                     }
                     if seat == Seat::Incoming {
-                        self.seat_incoming(now, slot_id);
+                        self.incoming_ready(now, slot_id);
                     }
                 }
             }
@@ -325,6 +326,9 @@ impl Fleet {
         let slots = self.slots.len();
 
         let stable = now.saturating_sub(worker.born) >= STABLE_AFTER && worker.was_ready;
+        if !stable {
+            self.newcomer_died(now, slot_id, worker.generation, &reason);
+        }
         if cause == Cause::Crash && !stable && self.breaker.count(now, worker.was_ready, slots) {
             error!(reason, "crash loop: degraded, one slot probes");
         }

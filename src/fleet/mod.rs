@@ -63,6 +63,8 @@ pub(crate) const BOOT_DEATHS_PER_SLOT_MAX: usize = 3;
 pub(crate) const CRASHES_PER_SLOT_MAX: usize = 5;
 /// A probe that was ready for so long closes the breaker.
 pub(crate) const PROBE_STABLE_AFTER: Duration = Duration::from_secs(10);
+/// Between two looks at a canary that has soaked long enough but is not ready just now.
+pub(crate) const SOAK_RETRY: Duration = Duration::from_millis(250);
 /// Most slots; steering programs and descriptors are bounded by it.
 pub(crate) const SLOTS_MAX: u16 = 1024;
 
@@ -142,6 +144,8 @@ pub(crate) struct Policy {
     pub(crate) grace: Duration,
     /// How long a worker may take until it is ready.
     pub(crate) boot_timeout: Duration,
+    /// How long the first new worker of a reload must stay ready beside the old one.
+    pub(crate) soak: Duration,
 }
 
 /// How a process ended.

@@ -2,8 +2,8 @@
 
 use super::breaker::{Cause, backoff, jitter};
 use super::machine::Fleet;
-use super::slot::{Place, Slot};
-use super::{Action, Generation, Moment, Policy, SlotId, Ticket};
+use super::slot::{Place, Slot, State};
+use super::{Action, Generation, Moment, Policy, SOAK_RETRY, SlotId, Ticket};
 use tracing::{error, info, warn};
 
 /// The reload that runs, and the one that waits.
@@ -28,7 +28,9 @@ struct Roll {
 /// Whether the fleet goes on to something new, or back to what worked.
 #[derive(Debug)]
 enum Direction {
-    Forward,
+    Forward {
+        soak: Soak,
+    },
     /// Replaced slots get their old settings back.
     Back {
         /// What went wrong.
@@ -38,6 +40,22 @@ enum Direction {
         /// The next try, when even the old settings did not get ready.
         retry_at: Moment,
     },
+}
+
+/// How far the canary, the first new worker of a reload, has proved itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Soak {
+    /// It is not ready yet.
+    Due,
+    /// It is ready and serves beside the old worker of its slot.
+    Until {
+        /// Looked at again.
+        at: Moment,
+        /// Ready by then or failed.
+        give_up: Moment,
+    },
+    /// It took its place: the other slots follow.
+    Done,
 }
 
 #[derive(Debug)]
@@ -54,7 +72,10 @@ impl Reload {
     pub(super) fn deadline(&self) -> Option<Moment> {
         match &self.roll.as_ref()?.direction {
             Direction::Back { retry_at, .. } if *retry_at > Moment::ZERO => Some(*retry_at),
-            Direction::Back { .. } | Direction::Forward => None,
+            Direction::Forward {
+                soak: Soak::Until { at, .. },
+            } => Some(*at),
+            Direction::Back { .. } | Direction::Forward { .. } => None,
         }
     }
 }
@@ -92,7 +113,7 @@ impl Fleet {
             to,
             policy,
             tickets,
-            direction: Direction::Forward,
+            direction: Direction::Forward { soak: Soak::Due },
         });
     }
 
@@ -110,6 +131,7 @@ impl Fleet {
 
     /// Starts the next new worker if none boots; ends the reload after the last slot.
     pub(super) fn advance_reload(&mut self, now: Moment) {
+        self.end_soak(now);
         let Some(roll) = &mut self.reload.roll else { return };
         if let Direction::Back { retry_at, .. } = &mut roll.direction {
             if now < *retry_at {
@@ -120,7 +142,7 @@ impl Fleet {
         let (to, boot_timeout) = (roll.to, roll.policy.boot_timeout);
         let kept = [self.generation, to];
         let older = match roll.direction {
-            Direction::Forward => self
+            Direction::Forward { .. } => self
                 .slots
                 .iter()
                 .flat_map(|slot| &slot.leaving)
@@ -155,6 +177,69 @@ impl Fleet {
         }
     }
 
+    /// The new worker of a slot is ready. The first one of a reload has to stay so for a while, beside
+    /// the old one, before anybody depends on it alone.
+    pub(super) fn incoming_ready(&mut self, now: Moment, id: SlotId) {
+        if let Some(Roll {
+            direction: Direction::Forward { soak },
+            policy,
+            ..
+        }) = &mut self.reload.roll
+            && *soak == Soak::Due
+            && !policy.soak.is_zero()
+        {
+            let at = now + policy.soak;
+            let give_up = at + policy.boot_timeout;
+            *soak = Soak::Until { at, give_up };
+            return info!(slot = id.number(), "canary soaks");
+        }
+        self.seat_incoming(now, id);
+    }
+
+    /// A canary that has stayed ready takes its place.
+    fn end_soak(&mut self, now: Moment) {
+        let Some(Roll {
+            direction: Direction::Forward { soak },
+            ..
+        }) = &mut self.reload.roll
+        else {
+            return;
+        };
+        let Soak::Until { at, give_up } = *soak else { return };
+        if now < at {
+            return;
+        }
+        let canary = self.slots.iter_mut().find_map(|slot| {
+            let worker = slot.incoming.as_mut()?;
+            Some((slot.id, worker))
+        });
+        let Some((id, worker)) = canary else {
+            // Its slot retired meanwhile.
+            *soak = Soak::Due;
+            return;
+        };
+        let ready = matches!(worker.state, State::Ready { .. }) && worker.beat.ready;
+        if ready {
+            *soak = Soak::Done;
+            return self.seat_incoming(now, id);
+        }
+        *soak = Soak::Until {
+            at: now + SOAK_RETRY,
+            give_up,
+        };
+        if now >= give_up && worker.state.active() {
+            let reason = "did not stay ready".to_owned();
+            worker.failure.get_or_insert(reason.clone());
+            worker.aborting(now);
+            self.actions.push(Action::Abort { worker: worker.id });
+            if let Some(slot) = self.slot_mut(id) {
+                let worker = slot.incoming.take();
+                slot.leaving.extend(worker);
+            }
+            self.incoming_failed(now, id, &reason);
+        }
+    }
+
     /// The new worker of a slot is ready: it takes the place, the old one drains. A live handover
     /// of connections belongs between the two.
     pub(super) fn seat_incoming(&mut self, now: Moment, id: SlotId) {
@@ -168,13 +253,25 @@ impl Fleet {
         }
     }
 
-    /// The new worker of a slot did not get ready.
+    /// A worker ended that had taken its place not long ago; if this reload brought it, that fails.
+    pub(super) fn newcomer_died(&mut self, now: Moment, id: SlotId, generation: Generation, reason: &str) {
+        let brought = self
+            .reload
+            .roll
+            .as_ref()
+            .is_some_and(|roll| matches!(roll.direction, Direction::Forward { .. }) && roll.to == generation);
+        if brought {
+            self.incoming_failed(now, id, reason);
+        }
+    }
+
+    /// The new worker of a slot did not get ready, or did not stay so.
     pub(super) fn incoming_failed(&mut self, now: Moment, id: SlotId, reason: &str) {
         let generation = self.generation;
         let Some(roll) = &mut self.reload.roll else { return };
         let reason = format!("slot {id}, generation {}: {reason}", roll.to);
         match &mut roll.direction {
-            Direction::Forward => {
+            Direction::Forward { .. } => {
                 error!(reason, "reload failed: back to the former generation");
                 let failed = std::mem::replace(&mut roll.to, generation);
                 roll.policy = self.policy;
@@ -228,7 +325,7 @@ impl Fleet {
             direction,
         } = roll;
         let outcome = match direction {
-            Direction::Forward => {
+            Direction::Forward { .. } => {
                 self.actions.push(Action::Forget {
                     generation: self.generation,
                 });

@@ -135,7 +135,10 @@ impl World {
             Happening::Beat(id) => {
                 if self.processes.get(&id).is_some_and(|process| !process.hung) {
                     self.plan(Beat::EVERY_MS, Happening::Beat(id));
-                    let message = ToSupervisor::Beat(Beat::default());
+                    let message = ToSupervisor::Beat(Beat {
+                        ready: true,
+                        ..Beat::default()
+                    });
                     self.feed(Event::Message {
                         worker: WorkerId(id),
                         message,
@@ -147,7 +150,7 @@ impl World {
                     process.ready = true;
                     self.feed(Event::Message {
                         worker: WorkerId(id),
-                        message: ToSupervisor::Ready,
+                        message: ToSupervisor::ready(),
                     });
                     self.plan(1, Happening::Beat(id));
                     self.perhaps_plan_trouble(id);
@@ -343,7 +346,12 @@ impl World {
         let luck = if self.trouble() { self.rng.u8(0..20) } else { 19 };
         match luck {
             _ if self.bad.contains(&generation) && luck % 2 == 0 => self.plan(after, Happening::Die(id, 78)),
-            _ if self.bad.contains(&generation) => {} // never ready
+            _ if self.bad.contains(&generation) && luck % 3 == 0 => {} // never ready
+            _ if self.bad.contains(&generation) => {
+                // Ready, and dead within the soak.
+                self.plan(after, Happening::Boot(id));
+                self.plan(after + 1_500, Happening::Die(id, 70));
+            }
             0 => self.plan(after, Happening::Die(id, 75)),
             1..=3 => self.plan(after, Happening::Die(id, 70)),
             4 => {}
@@ -369,7 +377,13 @@ impl World {
         let mut serving = BTreeMap::new();
         let mut generations = BTreeSet::new();
         for (id, process) in &self.processes {
-            if process.ready && process.gone_by.is_none() && !process.hurried {
+            // A canary soaks beside the old worker of its slot.
+            let soaks = self
+                .fleet
+                .slots
+                .iter()
+                .any(|slot| slot.incoming.as_ref().is_some_and(|worker| worker.id.0 == *id));
+            if process.ready && !soaks && process.gone_by.is_none() && !process.hurried {
                 let other = serving.insert(process.slot, id);
                 assert_eq!(other, None, "two workers serve in slot {}", process.slot);
             }
@@ -391,6 +405,7 @@ fn policy(workers: u16) -> Policy {
         workers,
         grace: Duration::from_secs(5),
         boot_timeout: Duration::from_secs(4),
+        soak: Duration::from_secs(2),
     }
 }
 

@@ -53,6 +53,8 @@ pub(super) struct Worker {
     pub(super) beat_at: Moment,
     /// It was ready once.
     pub(super) was_ready: bool,
+    /// What its binary calls itself.
+    pub(super) version: Option<String>,
     /// What it said before it gave up.
     pub(super) failure: Option<String>,
 }
@@ -121,6 +123,7 @@ impl Worker {
             beat: Beat::default(),
             beat_at: now,
             was_ready: false,
+            version: None,
             failure: None,
         }
     }

@@ -23,6 +23,8 @@ pub(crate) struct Row {
     pub(crate) pid: Option<i32>,
     /// What it runs, or what its next worker will run.
     pub(crate) generation: u64,
+    /// What its binary calls itself; `None` before it was ready.
+    pub(crate) version: Option<String>,
     /// A worker's state, or `backoff`, `parked`, `empty`.
     pub(crate) state: &'static str,
     /// Open connections.
@@ -72,6 +74,7 @@ fn rows(slot: &Slot) -> Vec<Row> {
             slot: slot.id.number(),
             pid: None,
             generation: slot.generation.number(),
+            version: None,
             state,
             connections: 0,
             sessions: 0,
@@ -87,6 +90,7 @@ fn row(slot: &Slot, worker: &Worker) -> Row {
         slot: slot.id.number(),
         pid: worker.pid,
         generation: worker.generation.number(),
+        version: worker.version.clone(),
         state: worker.state.name(),
         connections: worker.beat.connections,
         sessions: worker.beat.sessions,

@@ -56,7 +56,7 @@ impl Script {
         while self.now < end {
             self.now = (self.now + Duration::from_millis(Beat::EVERY_MS)).min(end);
             for worker in alive {
-                actions.extend(self.step(message(*worker, ToSupervisor::Beat(Beat::default()))));
+                actions.extend(self.step(message(*worker, ToSupervisor::Beat(beat()))));
             }
             actions.extend(self.step(Event::Tick));
         }
@@ -73,7 +73,7 @@ impl Script {
     }
 
     fn ready(&mut self, worker: WorkerId) -> Vec<Action> {
-        self.step(message(worker, ToSupervisor::Ready))
+        self.step(message(worker, ToSupervisor::ready()))
     }
 
     fn exit(&mut self, worker: WorkerId, code: i32) -> Vec<Action> {
@@ -98,6 +98,14 @@ fn policy(workers: u16) -> Policy {
         workers,
         grace: SECOND * 30,
         boot_timeout: SECOND * 30,
+        soak: Duration::ZERO,
+    }
+}
+
+fn beat() -> Beat {
+    Beat {
+        ready: true,
+        ..Beat::default()
     }
 }
 
@@ -189,7 +197,7 @@ fn a_late_beat_brings_a_worker_back() {
     let mut script = Script::serving(2);
     let (worker, other) = (script.latest(0), script.latest(1));
     script.pass(SECOND * 5, &[other]);
-    let actions = script.step(message(worker, ToSupervisor::Beat(Beat::default())));
+    let actions = script.step(message(worker, ToSupervisor::Beat(beat())));
     assert_eq!(
         actions,
         [Action::Steer {
@@ -445,5 +453,98 @@ fn last_words_outlive_the_hang_up() {
     assert_eq!(
         (row.last_exit.as_deref(), row.restarts),
         (Some("exit 75: redis is gone"), 1)
+    );
+}
+
+/// A reload with a soak of two seconds, its canary ready.
+fn soaking(script: &mut Script) -> (WorkerId, WorkerId) {
+    let old = script.latest(0);
+    let policy = Policy {
+        soak: SECOND * 2,
+        ..policy(2)
+    };
+    script.step(Event::Reload {
+        ticket: Some(Ticket(7)),
+        policy,
+    });
+    let canary = script.latest(0);
+    assert!(!drains(&script.ready(canary), old), "it soaks first");
+    (old, canary)
+}
+
+#[test]
+fn a_canary_that_soaked_takes_its_place() {
+    let mut script = Script::serving(2);
+    let (old, canary) = soaking(&mut script);
+    let alive = [old, canary, script.latest(1)];
+    script.pass(Duration::from_millis(1_900), &alive);
+    assert_eq!(script.spawned.len(), 3, "the other slot waits");
+    let actions = script.pass(Duration::from_millis(200), &alive);
+    assert!(drains(&actions, old));
+    // Only the first one soaks.
+    let other = script.latest(1);
+    assert!(drains(&script.ready(other), alive[2]));
+    assert_eq!(script.fleet.snapshot().generation, 2);
+}
+
+#[test]
+fn a_canary_that_dies_in_the_soak_changes_nothing() {
+    let mut script = Script::serving(2);
+    let (old, canary) = soaking(&mut script);
+    script.pass(SECOND, &[old, canary, script.latest(1)]);
+    let actions = script.exit(canary, 70);
+    assert!(actions.contains(&Action::ReloadEnded {
+        tickets: vec![Ticket(7)],
+        outcome: Err("slot 0, generation 2: exit 70".to_owned())
+    }));
+    assert!(!drains(&actions, old));
+    assert_eq!(script.states(), [(0, "ready"), (1, "ready")]);
+    assert_eq!(script.spawned.len(), 3, "nobody was replaced");
+}
+
+#[test]
+fn a_canary_that_does_not_stay_ready_is_given_up() {
+    let mut script = Script::serving(2);
+    let (old, canary) = soaking(&mut script);
+    let alive = [old, script.latest(1)];
+    let mut actions = Vec::new();
+    for _ in 0..140 {
+        actions.extend(script.step(message(canary, ToSupervisor::Beat(Beat::default()))));
+        actions.extend(script.pass(Duration::from_millis(250), &alive));
+    }
+    assert!(actions.contains(&Action::Abort { worker: canary }));
+    let outcome = Err("slot 0, generation 2: did not stay ready".to_owned());
+    assert!(actions.contains(&Action::ReloadEnded {
+        tickets: vec![Ticket(7)],
+        outcome
+    }));
+    assert!(!drains(&actions, old));
+}
+
+#[test]
+fn a_newcomer_that_dies_turns_the_reload_round() {
+    let mut script = Script::serving(3);
+    script.step(Event::Reload {
+        ticket: Some(Ticket(7)),
+        policy: policy(3),
+    });
+    script.ready(script.latest(0));
+    let seated = script.latest(0);
+    script.exit(seated, 70);
+    // Slot 1 boots the new generation still; when it is there, everybody goes back.
+    script.ready(script.latest(1));
+    script.ready(script.latest(0));
+    let actions = script.ready(script.latest(1));
+    assert!(actions.contains(&Action::ReloadEnded {
+        tickets: vec![Ticket(7)],
+        outcome: Err("slot 0, generation 2: exit 70".to_owned())
+    }));
+    assert!(
+        script
+            .fleet
+            .snapshot()
+            .rows
+            .iter()
+            .all(|row| row.generation == 1 || row.state == "draining")
     );
 }

@@ -10,7 +10,7 @@ use tracing::info;
 
 /// Shows it: a few lines on a terminal, otherwise one log line.
 pub(super) fn show(config: &Config, status: &Status, addresses: &[SocketAddr], socket: &Path) {
-    let version = env!("CARGO_PKG_VERSION");
+    let version = boot::VERSION;
     let urls: Vec<String> = addresses
         .iter()
         .map(|address| url(*address, &config.settings.engine.path))

@@ -40,6 +40,7 @@ impl Spec {
             workers: workers.count,
             grace: workers.grace,
             boot_timeout: workers.boot_timeout,
+            soak: self.config.soak,
         }
     }
 

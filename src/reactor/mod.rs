@@ -112,7 +112,7 @@ impl Reactor {
             instance,
             seed,
             pid = std::process::id(),
-            version = env!("CARGO_PKG_VERSION"),
+            version = boot::VERSION,
             "supervisor starts"
         );
         for notice in &spec.config.notices {

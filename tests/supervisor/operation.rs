@@ -59,6 +59,7 @@ fn status_has_its_shape() {
         "slot",
         "pid",
         "generation",
+        "version",
         "state",
         "connections",
         "sessions",
@@ -66,6 +67,7 @@ fn status_has_its_shape() {
         "last_exit",
     ];
     assert_eq!(keys(worker), set(&expected));
+    assert_eq!(worker["version"], status["supervisor"]["version"]);
     assert_eq!((&worker["slot"], &worker["state"]), (&1.into(), &"ready".into()));
     let table = String::from_utf8(supervisor.command(&["status"]).stdout).unwrap();
     assert!(table.contains("serving") && table.lines().count() == 5, "{table}");

@@ -20,6 +20,10 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
         "a_new_worker_that_never_gets_ready_rolls_back",
         a_new_worker_that_never_gets_ready_rolls_back,
     ),
+    (
+        "a_canary_that_dies_in_the_soak_replaces_nobody",
+        a_canary_that_dies_in_the_soak_replaces_nobody,
+    ),
     ("what_needs_a_restart_is_a_fault", what_needs_a_restart_is_a_fault),
     ("reloads_coalesce", reloads_coalesce),
     (
@@ -143,6 +147,18 @@ fn a_new_worker_that_never_gets_ready_rolls_back() {
     assert_eq!(output.status.code(), Some(1), "{reason}");
     assert!(reason.contains("not ready within 15"), "{reason}");
     assert_eq!(supervisor.await_ready(2), before);
+}
+
+fn a_canary_that_dies_in_the_soak_replaces_nobody() {
+    let supervisor = Supervisor::serving(2, "message", "");
+    let before = supervisor.await_ready(2);
+    let text = config(supervisor.scratch.path(), 2, "dieslater", "");
+    supervisor.configure(&text.replace("soak_ms = 100", "soak_ms = 2000"));
+    let output = supervisor.command(&["reload", "--wait"]);
+    let reason = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{reason}");
+    assert!(reason.contains("slot 0, generation 2: exit 70"), "{reason}");
+    assert_eq!(supervisor.await_ready(2), before, "nobody was replaced");
 }
 
 fn what_needs_a_restart_is_a_fault() {

@@ -18,6 +18,7 @@ struct Stub {
     greeting: String,
     gone: usize,
     accepted: u64,
+    die_at: Option<Instant>,
 }
 
 /// The life of the stub.
@@ -46,6 +47,7 @@ pub(crate) fn run(inherited: Inherited) -> Exit {
         greeting,
         gone: 0,
         accepted: 0,
+        die_at: None,
     };
     let failed = |exit: Exit| ToSupervisor::Failed {
         code: exit.code(),
@@ -70,7 +72,10 @@ pub(crate) fn run(inherited: Inherited) -> Exit {
         _ => {}
     }
     if word != "neverready" {
-        stub.say(&ToSupervisor::Ready);
+        stub.say(&ToSupervisor::ready());
+    }
+    if word == "dieslater" {
+        stub.die_at = Some(Instant::now() + Duration::from_millis(300));
     }
     stub.serve(&word)
 }
@@ -89,6 +94,9 @@ impl Stub {
     fn serve(&mut self, word: &str) -> Exit {
         let mut beat_at = Instant::now();
         loop {
+            if self.die_at.is_some_and(|at| Instant::now() >= at) {
+                return Exit::Internal;
+            }
             if Instant::now() >= beat_at {
                 beat_at = Instant::now() + Duration::from_millis(Beat::EVERY_MS);
                 self.say(&ToSupervisor::Beat(Beat {

@@ -13,6 +13,13 @@ pub use exit::Exit;
 pub use message::{Beat, Incarnation, MESSAGE_BYTES_MAX, MessageError, Setup, ToSupervisor, ToWorker, decode, encode};
 pub use settings::*;
 
+/// What this binary is called in `status` and logs: `ANYWORKER_VERSION` of the environment it was
+/// built in (packagers name their builds by it), else the version of the package.
+pub const VERSION: &str = match option_env!("ANYWORKER_VERSION") {
+    Some(version) => version,
+    None => env!("CARGO_PKG_VERSION"),
+};
+
 /// Numbers of the file descriptors that a worker inherits. Nothing else stays open across exec,
 /// apart from standard input, output and error.
 pub mod fd {

@@ -74,7 +74,11 @@ pub enum ToWorker {
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ToSupervisor {
     /// Runtime up, Redis answered, tailer caught up, listener registered: clients are served.
-    Ready,
+    Ready {
+        /// [`crate::VERSION`] of the worker's binary.
+        #[serde(default)]
+        version: String,
+    },
     /// The worker cannot serve and exits with `code`; `reason` is for the operator.
     Failed {
         /// An [`crate::Exit`] code.
@@ -97,6 +101,14 @@ pub enum ToSupervisor {
 }
 
 impl ToSupervisor {
+    /// [`ToSupervisor::Ready`] of this very binary.
+    #[must_use]
+    pub fn ready() -> Self {
+        Self::Ready {
+            version: crate::VERSION.to_owned(),
+        }
+    }
+
     /// Milliseconds between two [`ToSupervisor::Waiting`].
     pub const WAITING_EVERY_MS: u64 = 1000;
 }

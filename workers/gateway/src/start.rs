@@ -89,7 +89,7 @@ async fn live(inherited: Inherited) -> Exit {
     for listener in listeners {
         tokio::task::spawn_local(accept(worker.clone(), listener));
     }
-    control.send(&ToSupervisor::Ready).await;
+    control.send(&ToSupervisor::ready()).await;
     info!(slot = worker.slot, incarnation = %worker.incarnation, "worker is ready");
     tokio::task::spawn_local(control::beat(worker.clone(), control.clone()));
     let sockets = || worker.sockets.borrow().len() as u64;
