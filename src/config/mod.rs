@@ -30,6 +30,7 @@ pub(crate) use faults::Faults;
 pub(crate) use files::load;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -43,6 +44,27 @@ pub(crate) struct Sources {
     pub(crate) env: BTreeMap<String, String>,
     /// The flags.
     pub(crate) overrides: Overrides,
+}
+
+impl Sources {
+    /// The flags that lead another process to the same configuration.
+    pub(crate) fn arguments(&self) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> = Vec::new();
+        let mut flag = |name: &str, value: OsString| arguments.extend([name.into(), value]);
+        if let Some(file) = &self.file {
+            flag("--config", file.into());
+        }
+        for address in &self.overrides.listen {
+            flag("--listen", address.into());
+        }
+        if let Some(workers) = self.overrides.workers {
+            flag("--workers", workers.to_string().into());
+        }
+        if let Some(url) = &self.overrides.redis {
+            flag("--redis", url.into());
+        }
+        arguments
+    }
 }
 
 /// Flags that set keys.

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 /// Everything but a waiting `reload` and `stop` is answered by then.
-const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
+const ANSWER_PATIENCE: Duration = Duration::from_secs(15);
 
 /// Exit codes of the commands: verdicts, for scripts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,6 +124,9 @@ fn table(status: &Status) -> String {
         if row.is_err() {
             break;
         }
+    }
+    if let Some(last) = &supervisor.last_reload {
+        text.extend(["\nlast reload: ", last, "\n"]);
     }
     text
 }

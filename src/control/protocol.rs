@@ -85,6 +85,8 @@ pub(crate) struct SupervisorStatus {
     pub(crate) state: String,
     /// Whole seconds since the start.
     pub(crate) uptime_s: u64,
+    /// How the last reload ended, or why it was refused; null before the first.
+    pub(crate) last_reload: Option<String>,
 }
 
 /// An entry of `workers`
@@ -113,13 +115,14 @@ pub(crate) struct WorkerStatus {
 
 impl Status {
     /// Of a fleet, with what only the shell knows.
-    pub(crate) fn new(snapshot: Snapshot, uptime: Duration) -> Self {
+    pub(crate) fn new(snapshot: Snapshot, uptime: Duration, last_reload: Option<String>) -> Self {
         let supervisor = SupervisorStatus {
             pid: std::process::id(),
             version: boot::VERSION.to_owned(),
             generation: snapshot.generation,
             state: snapshot.state.to_owned(),
             uptime_s: uptime.as_secs(),
+            last_reload,
         };
         Self {
             supervisor,
@@ -190,10 +193,10 @@ mod tests {
             state: "serving",
             rows: vec![row],
         };
-        let status = Status::new(snapshot, Duration::from_secs(5));
+        let status = Status::new(snapshot, Duration::from_secs(5), None);
         assert!(!status.is_healthy());
         let expected = format!(
-            r#"{{"supervisor":{{"pid":{},"version":"{}","generation":2,"state":"serving","uptime_s":5}},"workers":[{{"slot":0,"pid":null,"generation":2,"version":null,"state":"backoff","connections":0,"sessions":0,"restarts":3,"last_exit":"signal 9 (SIGKILL)"}}]}}"#,
+            r#"{{"supervisor":{{"pid":{},"version":"{}","generation":2,"state":"serving","uptime_s":5,"last_reload":null}},"workers":[{{"slot":0,"pid":null,"generation":2,"version":null,"state":"backoff","connections":0,"sessions":0,"restarts":3,"last_exit":"signal 9 (SIGKILL)"}}]}}"#,
             std::process::id(),
             boot::VERSION,
         );

@@ -90,7 +90,7 @@ impl Fleet {
             Event::Late { by } => self.forgive(now, by),
             Event::Message { worker, message } => self.heard(now, worker, message),
             Event::More => self.scale(self.target.saturating_add(1)),
-            Event::Reload { ticket, policy } => self.request_reload(now, ticket, policy),
+            Event::Reload { tickets, policy } => self.request_reload(now, tickets, policy),
             Event::Scale(workers) => self.scale(workers),
             Event::SpawnFailed { worker, reason } => self.spawn_failed(now, worker, reason),
             Event::Spawned { worker, pid } => self.spawned(worker, pid),

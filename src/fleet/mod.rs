@@ -214,7 +214,7 @@ pub(crate) enum Event {
     /// A checked configuration waits to become the next generation.
     Reload {
         /// Who waits for the outcome.
-        ticket: Option<Ticket>,
+        tickets: Vec<Ticket>,
         /// What it says about the fleet.
         policy: Policy,
     },

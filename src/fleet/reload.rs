@@ -82,13 +82,10 @@ impl Reload {
 
 impl Fleet {
     /// A checked configuration is there.
-    pub(super) fn request_reload(&mut self, now: Moment, ticket: Option<Ticket>, policy: Policy) {
+    pub(super) fn request_reload(&mut self, now: Moment, tickets: Vec<Ticket>, policy: Policy) {
         if self.is_stopping() {
             let outcome = Err("the supervisor stops".to_owned());
-            self.actions.push(Action::ReloadEnded {
-                tickets: ticket.into_iter().collect(),
-                outcome,
-            });
+            self.actions.push(Action::ReloadEnded { tickets, outcome });
         } else if self.reload.is_running() {
             info!("reload waits for the running one");
             let waiting = self.reload.waiting.get_or_insert(Waiting {
@@ -96,9 +93,9 @@ impl Fleet {
                 tickets: Vec::new(),
             });
             waiting.policy = policy;
-            waiting.tickets.extend(ticket);
+            waiting.tickets.extend(tickets);
         } else {
-            self.start_reload(now, policy, ticket.into_iter().collect());
+            self.start_reload(now, policy, tickets);
         }
     }
 

@@ -208,7 +208,7 @@ impl World {
                 self.open_tickets.insert(Ticket(self.tickets));
                 self.next_is_bad = self.rng.u8(0..3) == 0;
                 self.feed(Event::Reload {
-                    ticket: Some(Ticket(self.tickets)),
+                    tickets: vec![Ticket(self.tickets)],
                     policy: policy(workers),
                 });
             }

@@ -234,7 +234,7 @@ fn a_reload_goes_slot_by_slot() {
     let mut script = Script::serving(2);
     let old = [script.latest(0), script.latest(1)];
     let actions = script.step(Event::Reload {
-        ticket: Some(Ticket(7)),
+        tickets: vec![Ticket(7)],
         policy: policy(2),
     });
     let to = Generation(2);
@@ -263,7 +263,7 @@ fn a_failed_reload_goes_back() {
     let mut script = Script::serving(2);
     let old = script.latest(1);
     script.step(Event::Reload {
-        ticket: Some(Ticket(7)),
+        tickets: vec![Ticket(7)],
         policy: policy(2),
     });
     script.ready(script.latest(0));
@@ -298,7 +298,7 @@ fn requests_during_a_reload_make_one_more() {
     let mut script = Script::serving(1);
     for ticket in 1..=4 {
         script.step(Event::Reload {
-            ticket: Some(Ticket(ticket)),
+            tickets: vec![Ticket(ticket)],
             policy: policy(1),
         });
     }
@@ -464,7 +464,7 @@ fn soaking(script: &mut Script) -> (WorkerId, WorkerId) {
         ..policy(2)
     };
     script.step(Event::Reload {
-        ticket: Some(Ticket(7)),
+        tickets: vec![Ticket(7)],
         policy,
     });
     let canary = script.latest(0);
@@ -525,7 +525,7 @@ fn a_canary_that_does_not_stay_ready_is_given_up() {
 fn a_newcomer_that_dies_turns_the_reload_round() {
     let mut script = Script::serving(3);
     script.step(Event::Reload {
-        ticket: Some(Ticket(7)),
+        tickets: vec![Ticket(7)],
         policy: policy(3),
     });
     script.ready(script.latest(0));

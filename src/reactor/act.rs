@@ -154,6 +154,7 @@ impl Reactor {
                 )
             }
         };
+        self.rollout.last = Some(status.clone());
         for Ticket(client) in tickets {
             self.server.answer(now, *client, &answer);
         }

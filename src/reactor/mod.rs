@@ -6,11 +6,12 @@ mod act;
 mod banner;
 mod generation;
 mod process;
+mod rollout;
 
 use crate::config::Sources;
 use crate::control::protocol::{Answer, Request, Status};
 use crate::control::server::Server;
-use crate::fleet::{Event, Fleet, Generation, Moment, Pace, Ticket, WorkerId};
+use crate::fleet::{Event, Fleet, Generation, Moment, Pace, WorkerId};
 use crate::sys::listener::Listeners;
 use crate::sys::notify::Notifier;
 use crate::sys::reap::reap;
@@ -22,6 +23,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use process::Processes;
+use rollout::{Asker, Rollout};
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -79,6 +81,7 @@ pub(crate) struct Reactor {
     begun: bool,
     /// The fleet has ended; Redis may not have.
     verdict: Option<Exit>,
+    rollout: Rollout,
     /// Held for the lock.
     _runtime: Runtime,
 }
@@ -137,6 +140,7 @@ impl Reactor {
             pending: VecDeque::new(),
             begun: false,
             verdict: None,
+            rollout: Rollout::default(),
             _runtime: runtime,
         }
     }
@@ -165,6 +169,7 @@ impl Reactor {
     fn turn(&mut self) {
         let now = self.now();
         self.server.expire(now);
+        self.supervise_trial(now);
         let accepts = match &mut self.redis {
             Some(redis) => redis.turn(now) == Turn::Accepts,
             None => !self.begun,
@@ -199,7 +204,13 @@ impl Reactor {
     fn wait(&mut self) -> Vec<(Source, PollFlags)> {
         let now = self.now();
         let redis = self.redis.as_ref().and_then(ManagedRedis::deadline);
-        let deadlines = [self.fleet.deadline(), redis, self.server.deadline(), self.watchdog_at];
+        let deadlines = [
+            self.fleet.deadline(),
+            redis,
+            self.server.deadline(),
+            self.watchdog_at,
+            self.rollout.deadline(),
+        ];
         let due = deadlines
             .into_iter()
             .flatten()
@@ -334,7 +345,7 @@ impl Reactor {
         }
         info!(%signal, sender_pid, sender_uid, "signal");
         if signal == Signal::SIGHUP {
-            self.reload(None);
+            self.reload(Asker::Signal);
         } else if matches!(signal, Signal::SIGINT | Signal::SIGTERM) {
             self.feed(Event::Stop(Pace::Graceful));
         } else if signal == Signal::SIGQUIT {
@@ -360,10 +371,11 @@ impl Reactor {
                     worker,
                     end: reaped.end,
                 });
-            } else if !self
-                .redis
-                .as_mut()
-                .is_some_and(|redis| redis.reaped(now, reaped.pid, reaped.end))
+            } else if !self.check_reaped(reaped.pid, reaped.end)
+                && !self
+                    .redis
+                    .as_mut()
+                    .is_some_and(|redis| redis.reaped(now, reaped.pid, reaped.end))
             {
                 tracing::debug!(pid = reaped.pid, reason = %reaped.end, "stranger reaped");
             }
@@ -390,7 +402,7 @@ impl Reactor {
     }
 
     fn status(&self) -> Status {
-        Status::new(self.fleet.snapshot(), self.now())
+        Status::new(self.fleet.snapshot(), self.now(), self.rollout.last.clone())
     }
 
     // === requests ===
@@ -399,7 +411,7 @@ impl Reactor {
         info!(?request, "control request");
         let now = self.now();
         match request {
-            Request::Reload { wait } => self.reload(Some((client, wait))),
+            Request::Reload { wait } => self.reload(Asker::Client { id: client, wait }),
             Request::Scale { workers } => {
                 let alone = self
                     .specs
@@ -433,51 +445,6 @@ impl Reactor {
                 let line = if fast { "stopping" } else { "draining" };
                 self.server.answer_and_hold(now, client, &Answer::done(line));
                 self.feed(Event::Stop(if fast { Pace::Fast } else { Pace::Graceful }));
-            }
-        }
-    }
-
-    /// Checks the configuration; if nothing is wrong with it, it waits to be the next generation.
-    fn reload(&mut self, client: Option<(u64, bool)>) {
-        let checked = Spec::load(&self.sources, &self.binary).and_then(|next| {
-            let faults = match self.specs.values().next() {
-                Some(current) => current.unreloadable(&next),
-                None => Vec::new(),
-            };
-            if faults.is_empty() { Ok(next) } else { Err(faults) }
-        });
-        let now = self.now();
-        match checked {
-            Err(faults) => {
-                for fault in &faults {
-                    error!(fault, "reload refused: nothing changes");
-                }
-                if let Some((client, _)) = client {
-                    self.server.answer(now, client, &Answer::refused(faults));
-                }
-            }
-            Ok(_) if self.fleet.is_stopping() => {
-                if let Some((client, _)) = client {
-                    self.server
-                        .answer(now, client, &Answer::refused(vec!["the supervisor stops".to_owned()]));
-                }
-            }
-            Ok(next) => {
-                let policy = next.policy();
-                self.candidate = Some(next);
-                let ticket = match client {
-                    Some((client, true)) => Some(Ticket(client)),
-                    Some((client, false)) => {
-                        self.server.answer(
-                            now,
-                            client,
-                            &Answer::done("reload accepted; `anyworker status` shows it"),
-                        );
-                        None
-                    }
-                    None => None,
-                };
-                self.feed(Event::Reload { ticket, policy });
             }
         }
     }

@@ -1,5 +1,6 @@
 //! System calls of the supervisor, one concern per file.
 
+pub(crate) mod check;
 pub(crate) mod forensics;
 pub(crate) mod listener;
 pub(crate) mod notify;

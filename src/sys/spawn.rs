@@ -147,6 +147,13 @@ impl Binary {
     }
 }
 
+impl Binary {
+    /// A path that leads to this very file, in this process and between fork and exec of a child.
+    pub(crate) fn path(&self) -> std::path::PathBuf {
+        format!("/proc/self/fd/{}", self.fd.as_raw_fd()).into()
+    }
+}
+
 /// Everything the child uses, made before the fork.
 struct Plan {
     /// From where to which fixed number; no source is a target.

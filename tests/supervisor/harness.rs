@@ -122,13 +122,18 @@ impl Supervisor {
 
     /// The first log line with this message.
     pub(crate) fn await_log(&self, message: &str) -> Value {
+        self.await_within(PATIENCE, message)
+    }
+
+    /// The same, with another patience.
+    pub(crate) fn await_within(&self, patience: Duration, message: &str) -> Value {
         let find = || {
             self.log().lines().find_map(|line| {
                 let value: Value = serde_json::from_str(line).ok()?;
                 (value["message"] == message).then_some(value)
             })
         };
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience;
         loop {
             if let Some(line) = find() {
                 return line;

@@ -32,6 +32,7 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let commands = ["check", "reload", "run", "scale", "status", "stop", "worker"];
     if words.first().is_some_and(|word| commands.contains(&word.as_str())) {
+        misbehave(&words);
         return supervisor::main(stub::run);
     }
     let names: Vec<&String> = words.iter().filter(|word| !word.starts_with('-')).collect();
@@ -66,6 +67,16 @@ fn main() -> ExitCode {
     } else {
         ExitCode::FAILURE
     }
+}
+
+/// A file beside the program, `COMMAND-hangs` or `COMMAND-fails`, makes that command do so.
+fn misbehave(words: &[String]) {
+    let program = std::env::current_exe().unwrap();
+    let told = |how: &str| program.with_file_name(format!("{}-{how}", words[0])).exists();
+    while told("hangs") {
+        nix::poll::poll(&mut [], 100_u8).ok();
+    }
+    assert!(!told("fails"), "told to fail");
 }
 
 fn work(queue: &Mutex<Vec<Test>>, failed: &Mutex<Vec<&'static str>>) {

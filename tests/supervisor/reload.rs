@@ -6,6 +6,7 @@ use nix::unistd::Pid;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -35,6 +36,10 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
         an_old_worker_is_cut_short_by_the_next_reload,
     ),
     ("a_reload_takes_the_binary_on_disk", a_reload_takes_the_binary_on_disk),
+    (
+        "a_binary_that_fails_its_check_changes_nothing",
+        a_binary_that_fails_its_check_changes_nothing,
+    ),
 ];
 
 fn generation(supervisor: &Supervisor) -> u64 {
@@ -217,7 +222,7 @@ fn a_reload_takes_the_binary_on_disk() {
     let text = config(scratch.path(), 2, "message", "");
     let supervisor = Supervisor::start_program(&program, scratch, &text, &[], &BTreeMap::new());
     let before = supervisor.await_ready(2);
-    // An installation that went wrong: a crash does not pick it up, a reload is refused by the kernel.
+    // An installation that went wrong: a crash does not pick it up, a reload is refused.
     fs::remove_file(&program).unwrap();
     fs::write(&program, "not a program").unwrap();
     kill(Pid::from_raw(before[&0]), Signal::SIGKILL).unwrap();
@@ -225,15 +230,15 @@ fn a_reload_takes_the_binary_on_disk() {
         (supervisor.pids("ready").get(&0)? != &before[&0]).then_some(())
     });
     let before = supervisor.await_ready(2);
-    for (mode, errno) in [(0o600, "errno 013"), (0o755, "errno 008")] {
+    for (mode, what) in [
+        (0o600, "cannot be executed: Permission denied"),
+        (0o755, "its own check failed: exit "),
+    ] {
         fs::set_permissions(&program, fs::Permissions::from_mode(mode)).unwrap();
         let output = supervisor.command(&["reload", "--wait"]);
         let reason = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{reason}");
-        assert!(
-            reason.contains("executing the worker") && reason.contains(errno),
-            "{reason}"
-        );
+        assert!(reason.contains("binary: ") && reason.contains(what), "{reason}");
     }
     fs::remove_file(&program).unwrap();
     let output = supervisor.command(&["reload", "--wait"]);
@@ -244,4 +249,67 @@ fn a_reload_takes_the_binary_on_disk() {
     assert_eq!(supervisor.await_ready(2), before);
     fs::copy(&good, &program).unwrap();
     assert!(supervisor.command(&["reload", "--wait"]).status.success());
+}
+
+/// A supervisor that runs a copy of this program.
+fn of_a_copy(workers: u16) -> (Supervisor, PathBuf) {
+    let scratch = tempfile::tempdir().unwrap();
+    let program = scratch.path().join("anyworker");
+    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    let text = config(scratch.path(), workers, "message", "");
+    let supervisor = Supervisor::start_program(&program, scratch, &text, &[], &BTreeMap::new());
+    supervisor.await_log("serving");
+    (supervisor, program)
+}
+
+fn a_binary_that_fails_its_check_changes_nothing() {
+    let (supervisor, program) = of_a_copy(2);
+    let before = supervisor.await_ready(2);
+    let (fails, hangs) = (
+        program.with_file_name("check-fails"),
+        program.with_file_name("check-hangs"),
+    );
+    fs::write(&fails, "").unwrap();
+    let output = supervisor.command(&["reload", "--wait"]);
+    let reason = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{reason}");
+    assert!(
+        reason.contains("its own check failed: ") && reason.contains("told to fail"),
+        "{reason}"
+    );
+    let last = supervisor.status()["supervisor"]["last_reload"].clone();
+    assert!(
+        last.as_str()
+            .unwrap()
+            .starts_with("reload refused: binary: its own check"),
+        "{last}"
+    );
+    // One that hangs holds nobody up but those who asked, and they share the next try.
+    fs::rename(fails, &hangs).unwrap();
+    let waiting: Vec<_> = (0..3)
+        .map(|_| supervisor.command_in_background(&["reload", "--wait"]))
+        .collect();
+    supervisor.await_log("reload waits for the running check");
+    assert_eq!(supervisor.await_ready(2), before, "status answers meanwhile");
+    let deadline = supervisor.await_within(
+        Duration::from_secs(15),
+        "check of the new binary killed at its deadline",
+    );
+    assert_eq!(deadline["level"], "WARN");
+    fs::remove_file(hangs).unwrap();
+    let outcomes: Vec<_> = waiting
+        .into_iter()
+        .map(|child| child.wait_with_output().unwrap().status.code())
+        .collect();
+    assert_eq!(
+        outcomes.iter().filter(|code| **code == Some(1)).count(),
+        1,
+        "{outcomes:?}"
+    );
+    assert_eq!(
+        outcomes.iter().filter(|code| **code == Some(0)).count(),
+        2,
+        "{outcomes:?}"
+    );
+    assert_eq!(generation(&supervisor), 2);
 }

@@ -1,0 +1,121 @@
+//! `anyworker check` of a binary that is to be used next, run aside: nobody waits for it, and what
+//! it says is read when it has ended.
+
+use super::spawn::{Binary, unblock_signals};
+use crate::config::Sources;
+use crate::fleet::{End, Moment};
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, read};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+use tracing::warn;
+
+/// A check takes milliseconds; one that takes this long has hung.
+const CHECK_PATIENCE: Duration = Duration::from_secs(10);
+/// So much of what it complained is passed on (bytes). What does not fit into a pipe makes it wait,
+/// and fail by `CHECK_PATIENCE`.
+const COMPLAINT_BYTES_MAX: usize = 16 * 1024;
+
+/// A check that runs.
+#[derive(Debug)]
+pub(crate) struct Check {
+    pid: Pid,
+    /// When it is killed; `None` when it was.
+    deadline: Option<Moment>,
+    /// Its standard error.
+    complaint: OwnedFd,
+    reaped: bool,
+}
+
+impl Check {
+    /// Starts it, on the configuration that a reload would read.
+    ///
+    /// # Errors
+    /// When the kernel does not execute the binary.
+    pub(crate) fn start(now: Moment, binary: &Binary, sources: &Sources) -> io::Result<Self> {
+        // By descriptor: another file may be at its path by now.
+        let mut command = Command::new(binary.path());
+        command.arg("check").args(sources.arguments());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let mut child = unblock_signals(&mut command).spawn()?;
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(0));
+        let complaint = child.stderr.take().map(OwnedFd::from);
+        let complaint = complaint.ok_or_else(|| io::Error::other("no pipe to the check"))?;
+        // A grandchild may keep the pipe open; it is not waited for.
+        nix::fcntl::fcntl(&complaint, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))?;
+        Ok(Self {
+            pid,
+            deadline: Some(now + CHECK_PATIENCE),
+            complaint,
+            reaped: false,
+        })
+    }
+
+    /// When [`Check::turn`] is due.
+    pub(crate) const fn deadline(&self) -> Option<Moment> {
+        self.deadline
+    }
+
+    /// Kills it when it takes too long; it is reaped next.
+    pub(crate) fn turn(&mut self, now: Moment) {
+        if self.deadline.is_some_and(|at| now >= at) {
+            warn!(
+                pid = self.pid.as_raw(),
+                "check of the new binary killed at its deadline"
+            );
+            self.deadline = None;
+            // Not reaped yet, so the number is its own.
+            kill(self.pid, Signal::SIGKILL).ok();
+        }
+    }
+
+    /// Whether this child is the check.
+    pub(crate) fn is(&self, pid: i32) -> bool {
+        self.pid.as_raw() == pid
+    }
+
+    /// It ended: whether the binary is fit, or why not, one line each.
+    pub(crate) fn verdict(mut self, end: End) -> Result<(), Vec<String>> {
+        self.reaped = true;
+        if end == End::Code(0) {
+            return Ok(());
+        }
+        let what = if self.deadline.is_none() {
+            format!("its own check did not end within {} s", CHECK_PATIENCE.as_secs())
+        } else {
+            format!("its own check failed: {end}")
+        };
+        let mut lines = vec![format!("binary: {what}; install it again, or correct what it says")];
+        lines.extend(self.complaints());
+        Err(lines)
+    }
+
+    fn complaints(&self) -> Vec<String> {
+        let mut bytes = vec![0; COMPLAINT_BYTES_MAX];
+        let mut length = 0;
+        while let Some(rest) = bytes.get_mut(length..).filter(|rest| !rest.is_empty()) {
+            match read(&self.complaint, rest) {
+                Ok(0) => break,
+                Ok(count) => length += count,
+                Err(Errno::EINTR) => {}
+                Err(_) => break,
+            }
+        }
+        let text = String::from_utf8_lossy(bytes.get(..length).unwrap_or_default());
+        text.lines().map(ToOwned::to_owned).collect()
+    }
+}
+
+impl Drop for Check {
+    fn drop(&mut self) {
+        if !self.reaped {
+            kill(self.pid, Signal::SIGKILL).ok();
+        }
+    }
+}
