@@ -211,10 +211,8 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener) {
             _ = phase.wait_for(|phase| *phase != Phase::Serving) => return,
         };
         match accepted {
+            // TCP_NODELAY it has from the listener.
             Ok((stream, peer)) => {
-                if let Err(error) = stream.set_nodelay(true) {
-                    warn!(%error, "TCP_NODELAY not set");
-                }
                 count(&worker.counters.connections, 1);
                 let worker = worker.clone();
                 tokio::task::spawn_local(async move {

@@ -26,7 +26,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message, error::CapacityError};
@@ -85,6 +85,8 @@ struct Task {
     blocked: Option<LocalBoxFuture<'static, ()>>,
     /// Acks that wait for the log, refreshes of the session's lifetime.
     pending: FuturesUnordered<LocalBoxFuture<'static, ()>>,
+    /// The client left a namespace, which is not stored yet.
+    left: bool,
 }
 
 impl Connection {
@@ -94,11 +96,7 @@ impl Connection {
         drop(task);
         self.leave_hub();
         // In a box: a connection spends its life above, and what it does once need not take place in it.
-        Box::pin(async {
-            self.settle(&ending).await;
-            self.close(&ending).await;
-        })
-        .await;
+        Box::pin(async { tokio::join!(self.settle(&ending), self.close(&ending)) }).await;
     }
 
     /// One turn: answer everything that has arrived, then write once.
@@ -131,6 +129,7 @@ impl Connection {
                     self.peer_closed.set(true);
                     return Poll::Ready(Ending::TransportClosed);
                 }
+                Poll::Pending if std::mem::take(&mut task.left) => task.blocked = Some(self.save_left()),
                 Poll::Pending => break,
             }
         }
@@ -196,7 +195,7 @@ impl Connection {
             Effect::Send(packet) => self.send(packet),
             Effect::Admit(admitted) => task.blocked = Some(self.admit(admitted)),
             Effect::Act(act) => self.act(act, task),
-            Effect::Left { nsp } => task.blocked = self.left(&nsp),
+            Effect::Left { nsp } => task.left |= self.left(&nsp),
         }
         Ok(())
     }
@@ -314,6 +313,10 @@ impl Connection {
             if !self.peer_closed.get() {
                 poll_fn(|cx| self.poll_discard(cx)).await;
             }
+            // The client need not wait until the session is settled.
+            poll_fn(|cx| Pin::new(self.ws.borrow_mut().get_mut()).poll_shutdown(cx))
+                .await
+                .ok();
         };
         let mut phase = self.worker.phase.subscribe();
         tokio::select! {

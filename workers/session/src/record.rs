@@ -6,6 +6,8 @@ use serde_json::value::RawValue;
 
 /// Version of the record's form; a record of a later version is refused.
 const VERSION: u16 = 1;
+/// Room for the text of a usual record.
+const TEXT_BYTES: usize = 512;
 
 /// How a session's packets travel at present.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -133,8 +135,10 @@ impl Record {
     /// The text for Redis.
     #[must_use]
     pub fn to_json(&self) -> String {
-        // Maps with string keys and numbers only: serialisation cannot fail.
-        serde_json::to_string(self).unwrap_or_default()
+        let mut text = Vec::with_capacity(TEXT_BYTES);
+        // Maps with string keys and numbers only: serialisation cannot fail, and it is text.
+        serde_json::to_writer(&mut text, self).ok();
+        String::from_utf8(text).unwrap_or_default()
     }
 
     /// Reads the text of Redis.

@@ -1,17 +1,25 @@
--- Ends a session.
--- KEYS: session, poll, mail, lost, moved
--- ARGV: 1 expected epoch or '', 2 json to keep or '', 3 window ms, 4 wake channel, 5 sid
-local current = redis.call('GET', KEYS[1])
-if current and ARGV[1] ~= '' and epoch_of(current) ~= ARGV[1] then return 'fenced' end
-local lease = redis.call('HGET', KEYS[2], 'get')
-redis.call('DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[5])
-if ARGV[2] ~= '' then
-  -- A session that is gone already may have been lost, and taken over, meanwhile.
-  if current then
-    redis.call('SET', KEYS[4], ARGV[2], 'PX', ARGV[3])
-  else
-    redis.call('SET', KEYS[4], ARGV[2], 'NX', 'PX', ARGV[3])
+-- Ends sessions.
+-- KEYS: session, poll, mail, lost, moved of each
+-- ARGV: 1 wake channel, then for each: expected epoch or '', json to keep or '', window ms, sid
+local function finish(session, poll, mail, lost, moved, epoch, keep, window, sid)
+  local current = redis.call('GET', session)
+  if current and epoch ~= '' and epoch_of(current) ~= epoch then return end
+  local lease = redis.call('HGET', poll, 'get')
+  redis.call('DEL', session, poll, mail, moved)
+  if keep ~= '' then
+    -- A session that is gone already may have been lost, and taken over, meanwhile.
+    if current then
+      redis.call('SET', lost, keep, 'PX', window)
+    else
+      redis.call('SET', lost, keep, 'NX', 'PX', window)
+    end
   end
+  wake(ARGV[1], lease, sid)
 end
-wake(ARGV[4], lease, ARGV[5])
+
+for i = 0, #KEYS / 5 - 1 do
+  local k, a = 5 * i, 4 * i + 1
+  finish(KEYS[k + 1], KEYS[k + 2], KEYS[k + 3], KEYS[k + 4], KEYS[k + 5],
+    ARGV[a + 1], ARGV[a + 2], ARGV[a + 3], ARGV[a + 4])
+end
 return 'done'

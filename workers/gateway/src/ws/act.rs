@@ -141,18 +141,25 @@ impl Connection {
             .map(|(_, member)| *member)
     }
 
-    /// The client left a namespace.
-    pub(super) fn left(self: &Rc<Self>, nsp: &str) -> Option<LocalBoxFuture<'static, ()>> {
-        let member = self.member(nsp)?;
+    /// The client left a namespace; whether it was in.
+    pub(super) fn left(&self, nsp: &str) -> bool {
+        let Some(member) = self.member(nsp) else {
+            return false;
+        };
         self.worker.hub.borrow_mut().remove(member);
         self.members.borrow_mut().retain(|(name, _)| &**name != nsp);
+        true
+    }
+
+    /// Stores that the client left. Nobody waits for that, and mostly the connection's end comes first.
+    pub(super) fn save_left(self: &Rc<Self>) -> LocalBoxFuture<'static, ()> {
         let this = self.clone();
-        Some(Box::pin(async move {
+        Box::pin(async move {
             if let Kept::NotNow(error) = this.save().await {
                 // A resume would find the namespace still joined: harmless, the client does not ask for it.
                 debug!(%error, "leaving a namespace was not stored");
             }
-        }))
+        })
     }
 
     /// Does what the application wants done, and acks when all of it is durable.

@@ -75,6 +75,7 @@ pub(crate) async fn open(
         heart,
         blocked: None,
         pending,
+        left: false,
     };
     tokio::task::spawn_local(async move {
         connection.run(task).await;

@@ -17,12 +17,13 @@ impl Keys {
         }
     }
 
+    // Not by `format!`, which grows its string bit by bit: every request makes several of these.
     fn under(&self, kind: &str, name: &str) -> String {
-        format!("{}:{kind}:{name}", self.prefix)
+        [&self.prefix, ":", kind, ":", name].concat()
     }
 
     fn per_session(&self, kind: &str, sid: &Sid) -> String {
-        format!("{}:{kind}:{{{sid}}}", self.prefix)
+        [&self.prefix, ":", kind, ":{", sid.as_str(), "}"].concat()
     }
 
     /// JSON of the record. Nothing else matches `<prefix>:session:*`.
@@ -56,7 +57,7 @@ impl Keys {
 
     /// Sid of the session that a pid belongs to now.
     pub(super) fn pid(&self, pid: &Pid) -> String {
-        format!("{}:pid:{{{}}}", self.prefix, pid.as_str())
+        [&self.prefix, ":pid:{", pid.as_str(), "}"].concat()
     }
 
     /// Marks a worker as dead.
@@ -131,7 +132,7 @@ impl Keys {
 
     /// Channel that wakes a worker.
     pub(super) fn wake(&self, incarnation: &str) -> String {
-        format!("{}{incarnation}", self.wake_prefix())
+        [&self.wake_prefix(), incarnation].concat()
     }
 }
 

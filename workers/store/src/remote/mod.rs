@@ -1,5 +1,6 @@
 //! The store in Redis or Valkey.
 
+mod ends;
 mod inbox;
 mod keys;
 mod link;
@@ -24,7 +25,7 @@ use keys::Keys;
 use link::{Lane, Link};
 use script::Scripts;
 use session::Offset;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
@@ -38,6 +39,8 @@ struct Shared {
     scripts: Scripts,
     /// The latest position of the log that this worker has heard of: it shows whether Redis lost data.
     known: Cell<Offset>,
+    /// Sessions that are to end, until somebody ends them all.
+    ends: RefCell<Vec<ends::Pending>>,
 }
 
 impl Shared {
@@ -70,6 +73,7 @@ impl Remote {
             link: Link::new(redis)?,
             scripts: Scripts::new(),
             known: Cell::new(Offset::ZERO),
+            ends: RefCell::default(),
             options,
         });
         let tail = RemoteTail::open(&shared).await?;

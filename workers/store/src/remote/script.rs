@@ -2,6 +2,10 @@
 
 use redis::{Cmd, Script as Source};
 
+/// Room for the arguments of a usual call, and for their bytes.
+const CALL_ARGS: usize = 24;
+const CALL_BYTES: usize = 1024;
+
 /// A script, and the SHA-1 that Redis knows it by.
 pub(super) struct Script {
     /// Name of the operation, for errors.
@@ -22,8 +26,8 @@ impl Script {
 
     /// The command that runs it with `keys`; its arguments are to follow.
     pub(super) fn call(&self, keys: &[String]) -> Cmd {
-        let mut cmd = redis::cmd("EVALSHA");
-        cmd.arg(self.source.get_hash()).arg(keys.len()).arg(keys);
+        let mut cmd = Cmd::with_capacity(CALL_ARGS, CALL_BYTES);
+        cmd.arg("EVALSHA").arg(self.source.get_hash()).arg(keys.len()).arg(keys);
         cmd
     }
 

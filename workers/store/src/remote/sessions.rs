@@ -1,11 +1,11 @@
 //! Sessions: records, their lifetime, resume, the sessions of dead workers.
 
+use super::ends::End;
 use super::link::Lane;
 use super::reply::{self, Reply};
 use super::{Remote, millis};
 use crate::answer::{Restored, Saved, Touched};
 use crate::error::StoreError;
-use futures_util::future::try_join_all;
 use redis::Value;
 use rustc_hash::FxHashSet;
 use session::{Offset, Pid, Record, Sid, Transport};
@@ -87,43 +87,6 @@ impl Remote {
             0 => Touched::Gone,
             _ => Touched::Alive,
         })
-    }
-
-    pub(crate) async fn end(
-        &self,
-        sid: &Sid,
-        expected_epoch: Option<u64>,
-        keep: Option<(&Record, Duration)>,
-    ) -> Result<(), StoreError> {
-        let (json, window) = keep
-            .map(|(record, window)| (record.to_json(), window))
-            .unwrap_or_default();
-        self.end_as(Lane::Requests, sid, expected_epoch, &json, window).await
-    }
-
-    async fn end_as(
-        &self,
-        lane: Lane,
-        sid: &Sid,
-        expected_epoch: Option<u64>,
-        keep: &str,
-        window: Duration,
-    ) -> Result<(), StoreError> {
-        let (keys, script) = (&self.shared.keys, &self.shared.scripts.end);
-        let mut cmd = script.call(&[
-            keys.session(sid),
-            keys.poll(sid),
-            keys.mail(sid),
-            keys.lost(sid),
-            keys.moved(sid),
-        ]);
-        cmd.arg(expected_epoch.map(|e| e.to_string()).unwrap_or_default())
-            .arg(keep)
-            .arg(millis(window))
-            .arg(keys.wake_prefix())
-            .arg(sid.as_str());
-        self.shared.link.script(lane, script, &cmd).await?;
-        Ok(())
     }
 
     pub(crate) async fn resolve(&self, pid: &Pid) -> Result<Option<Record>, StoreError> {
@@ -210,16 +173,15 @@ impl Remote {
                 && record.worker == dead
                 && record.transport == Transport::Websocket
             {
-                held.push(record);
+                held.push(End {
+                    sid: record.sid.clone(),
+                    expected_epoch: Some(record.epoch),
+                    keep: window.map(|_| record.to_json()).unwrap_or_default(),
+                    window: window.unwrap_or_default(),
+                });
             }
         }
-        let ends = held.iter().map(async |record| {
-            let keep = window.map(|_| record.to_json()).unwrap_or_default();
-            let window = window.unwrap_or_default();
-            self.end_as(Lane::Bulk, &record.sid, Some(record.epoch), &keep, window)
-                .await
-        });
-        try_join_all(ends).await?;
+        self.shared.end_all(Lane::Bulk, &held).await?;
         Ok(u64::try_from(held.len()).unwrap_or(u64::MAX))
     }
 
