@@ -3,6 +3,7 @@
 use crate::config::{self, Config, Faults, Overrides, Sources};
 use crate::control::client::{self, Verdict};
 use crate::control::protocol::Request;
+use crate::reactor::State;
 use crate::run;
 use crate::sys::runtime::control_socket;
 use crate::sys::spawn::{Inherited, inherited};
@@ -48,7 +49,11 @@ enum Command {
     /// Run the supervisor and its workers (the default)
     Run,
     /// Check the configuration and print what is in effect, secrets masked
-    Check,
+    Check {
+        /// Also whether the state of a supervisor on standard input can be read
+        #[arg(long, hide = true)]
+        state: bool,
+    },
     /// Show supervisor and workers; exits 0 if every slot serves, 1 if not
     Status {
         /// Print JSON
@@ -58,6 +63,12 @@ enum Command {
     /// Replace the workers one by one, with the configuration and binary that are on disk now
     Reload {
         /// Wait for the end; exits 0 when every slot runs the new generation
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Go on as the binary that is on disk now, in the same process, and replace the workers
+    Upgrade {
+        /// Wait for the end; exits 0 when supervisor and every slot run the new binary
         #[arg(long)]
         wait: bool,
     },
@@ -118,10 +129,11 @@ fn execute(cli: Cli, worker: Worker) -> io::Result<ExitCode> {
     let sources = sources(&options);
     let (request, json) = match command.unwrap_or(Command::Run) {
         Command::Run => return Ok(run::run(sources).into()),
-        Command::Check => return check(&sources),
+        Command::Check { state } => return check(&sources, state),
         Command::Worker { .. } => return work(worker),
         Command::Reload { wait } => (Request::Reload { wait }, false),
         Command::Scale { slots } => (Request::Scale { workers: slots }, false),
+        Command::Upgrade { wait } => (Request::Upgrade { wait }, false),
         Command::Status { json } => (Request::Status, json),
         Command::Stop { fast } => (Request::Stop { fast }, false),
     };
@@ -147,7 +159,11 @@ fn sources(options: &Options) -> Sources {
     }
 }
 
-fn check(sources: &Sources) -> io::Result<ExitCode> {
+fn check(sources: &Sources, state: bool) -> io::Result<ExitCode> {
+    if state && let Err(error) = State::read(io::stdin().lock()) {
+        writeln!(io::stderr(), "state of the supervisor not usable: {error}")?;
+        return Ok(Exit::Config.into());
+    }
     match config::load(sources) {
         Ok(config) => {
             io::stdout().write_all(config.masked_toml().as_bytes())?;

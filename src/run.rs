@@ -2,17 +2,20 @@
 
 use crate::config::{Config, Sources};
 use crate::control::server::Server;
-use crate::reactor::{Parts, Reactor, Spec};
+use crate::reactor::{Parts, Reactor, Spec, State};
 use crate::sys::listener::Listeners;
 use crate::sys::notify::Notifier;
 use crate::sys::reap;
 use crate::sys::redis::{self, ManagedRedis};
+use crate::sys::reexec;
 use crate::sys::runtime::{Runtime, control_socket};
 use crate::sys::signals::Signals;
 use crate::sys::spawn::Binary;
 use boot::{Exit, Logging, RedisEndpoint};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use tracing::level_filters::LevelFilter;
 use tracing::warn;
@@ -44,7 +47,11 @@ impl Refusal {
 
 /// Runs the supervisor until it has stopped.
 pub(crate) fn run(sources: Sources) -> Exit {
-    match prepare(sources) {
+    let prepared = match reexec::inherited() {
+        Some(state) => resume(sources, state).map_err(|error| Refusal::system("taking over the supervisor", error)),
+        None => prepare(sources),
+    };
+    match prepared {
         Ok(reactor) => reactor.run(),
         Err(Refusal { exit, lines }) => {
             for line in lines {
@@ -56,6 +63,17 @@ pub(crate) fn run(sources: Sources) -> Exit {
             exit
         }
     }
+}
+
+/// Goes on where the former binary of this process stopped.
+fn resume(sources: Sources, state: io::Result<OwnedFd>) -> io::Result<Reactor> {
+    let state = State::read(File::from(state?))?;
+    // Still blocked: what has come since is answered now.
+    let signals = Signals::block()?;
+    if let Some(logging) = state.logging() {
+        start_logging(logging);
+    }
+    Reactor::inherit(sources, state, signals)
 }
 
 fn prepare(sources: Sources) -> Result<Reactor, Refusal> {

@@ -29,6 +29,7 @@ mod values;
 pub(crate) use faults::Faults;
 pub(crate) use files::load;
 
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -79,7 +80,7 @@ pub(crate) struct Overrides {
 }
 
 /// A configuration that can work.
-#[derive(Clone, PartialEq)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Config {
     /// Addresses to listen on, each once; not empty.
     pub(crate) listen: Vec<SocketAddr>,
@@ -100,7 +101,7 @@ pub(crate) struct Config {
 }
 
 /// `[workers]`
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Workers {
     /// `count`: workers to run; 1 without Redis.
     pub(crate) count: u16,

@@ -25,6 +25,11 @@ pub(crate) enum Request {
     },
     /// Show the fleet.
     Status,
+    /// Go on as the binary on disk, and replace the workers.
+    Upgrade {
+        /// Answer when it has ended, not when it was accepted.
+        wait: bool,
+    },
     /// End.
     Stop {
         /// Without draining.

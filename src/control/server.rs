@@ -5,9 +5,10 @@ use crate::fleet::Moment;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::geteuid;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -36,7 +37,7 @@ struct Client {
     state: State,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum State {
     /// Its request is not complete.
     Asking { deadline: Moment },
@@ -46,6 +47,32 @@ enum State {
     Answering { deadline: Moment, then_hold: bool },
     /// Kept open until the supervisor ends.
     Held,
+}
+
+/// The control socket as it is handed to the next supervisor process.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Legacy {
+    listener: RawFd,
+    path: PathBuf,
+    clients: Vec<LegacyClient>,
+    accepted: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct LegacyClient {
+    id: u64,
+    stream: RawFd,
+    inbox: Vec<u8>,
+    outbox: Vec<u8>,
+    state: State,
+}
+
+impl Legacy {
+    /// Its descriptors.
+    pub(crate) fn descriptors(&self) -> impl Iterator<Item = RawFd> {
+        let clients = self.clients.iter().map(|client| client.stream);
+        [self.listener].into_iter().chain(clients)
+    }
 }
 
 /// What is to be polled.
@@ -74,6 +101,54 @@ impl Server {
             path: path.to_owned(),
             clients: BTreeMap::new(),
             accepted: 0,
+        })
+    }
+
+    /// For the next supervisor process.
+    pub(crate) fn bequeath(&self) -> Legacy {
+        let clients = self.clients.iter().map(|(id, client)| LegacyClient {
+            id: *id,
+            stream: client.stream.as_raw_fd(),
+            inbox: client.inbox.clone(),
+            outbox: client.outbox.clone(),
+            state: client.state,
+        });
+        Legacy {
+            listener: self.listener.as_raw_fd(),
+            path: self.path.clone(),
+            clients: clients.collect(),
+            accepted: self.accepted,
+        }
+    }
+
+    /// What the former supervisor process had; `take` turns a number into the descriptor.
+    ///
+    /// # Errors
+    /// Those of `take`.
+    pub(crate) fn inherit(legacy: Legacy, mut take: impl FnMut(RawFd) -> io::Result<OwnedFd>) -> io::Result<Self> {
+        let mut clients = BTreeMap::new();
+        for client in legacy.clients {
+            let LegacyClient {
+                id,
+                stream,
+                inbox,
+                outbox,
+                state,
+            } = client;
+            let stream = take(stream)?.into();
+            let client = Client {
+                stream,
+                inbox,
+                outbox,
+                state,
+            };
+            clients.insert(id, client);
+        }
+        Ok(Self {
+            listener: take(legacy.listener)?.into(),
+            path: legacy.path,
+            clients,
+            accepted: legacy.accepted,
         })
     }
 

@@ -4,6 +4,7 @@ use super::{
     BACKOFF_FIRST, BACKOFF_MAX, BOOT_DEATHS_PER_SLOT_MAX, BREAKER_WINDOW, CRASHES_PER_SLOT_MAX, DEPENDENCY_BACKOFF_MAX,
     Moment, RESPAWN_JITTER, SlotId,
 };
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -36,7 +37,7 @@ pub(super) fn jitter(rng: &mut fastrand::Rng) -> Duration {
 }
 
 /// Turns a crash loop into DEGRADED: healthy workers go on, one slot probes.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Breaker {
     boot_deaths: VecDeque<Moment>,
     crashes: VecDeque<Moment>,

@@ -8,11 +8,13 @@ use super::{
     Action, End, Event, FAST_GRACE, Generation, LAG_AFTER, Moment, Policy, SLOTS_MAX, STABLE_AFTER, SlotId, WorkerId,
 };
 use boot::{Exit, ToSupervisor};
+use serde::{Deserialize, Serialize};
 use tracing::{error, info, warn};
 
 /// All slots, and what the fleet is doing with them.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Fleet {
+    #[serde(with = "seed")]
     pub(super) rng: fastrand::Rng,
     /// Of the current generation.
     pub(super) policy: Policy,
@@ -26,16 +28,19 @@ pub(crate) struct Fleet {
     spawns: u64,
     pub(super) slots: Vec<Slot>,
     pub(super) phase: Phase,
+    /// None runs when the fleet is handed over.
+    #[serde(skip)]
     pub(super) reload: Reload,
     pub(super) breaker: Breaker,
     /// Where new connections go; the last [`Action::Steer`].
     pub(super) steered: Vec<SlotId>,
     /// Filled during a step.
+    #[serde(skip)]
     pub(super) actions: Vec<Action>,
 }
 
 /// What the fleet as a whole is doing.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Phase {
     /// Before [`Event::Begin`].
     Waiting,
@@ -43,7 +48,8 @@ pub(super) enum Phase {
     Booting { first_ready: Option<Moment> },
     /// It serves, or tries to.
     Serving,
-    /// On the way out.
+    /// On the way out; not handed over.
+    #[serde(skip)]
     Stopping(Stop),
     /// Everything is reaped.
     Ended,
@@ -417,12 +423,32 @@ impl Fleet {
     }
 }
 
+/// Randomness goes on where it was.
+mod seed {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(rng: &fastrand::Rng, to: S) -> Result<S::Ok, S::Error> {
+        rng.get_seed().serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<fastrand::Rng, D::Error> {
+        u64::deserialize(from).map(fastrand::Rng::with_seed)
+    }
+}
+
 /// Whole milliseconds, for log fields.
 pub(super) fn saturating_ms(span: std::time::Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Fleet {
+    /// Whether another supervisor process may go on with it: nothing is under way that only this one
+    /// could end.
+    #[must_use]
+    pub(crate) const fn is_movable(&self) -> bool {
+        matches!(self.phase, Phase::Booting { .. } | Phase::Serving) && !self.reload.is_running()
+    }
+
     /// Whether a request to stop was taken.
     #[must_use]
     pub(crate) const fn is_stopping(&self) -> bool {

@@ -21,6 +21,7 @@ pub(crate) use machine::Fleet;
 pub(crate) use snapshot::{Row, Snapshot};
 
 use boot::{Exit, ToSupervisor, ToWorker};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
 
@@ -69,7 +70,7 @@ pub(crate) const SOAK_RETRY: Duration = Duration::from_millis(250);
 pub(crate) const SLOTS_MAX: u16 = 1024;
 
 /// The number of a slot, from 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) struct SlotId(u16);
 
 impl SlotId {
@@ -93,7 +94,7 @@ impl fmt::Display for SlotId {
 }
 
 /// An accepted configuration and binary; counts up from 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) struct Generation(u64);
 
 impl Generation {
@@ -114,7 +115,7 @@ impl fmt::Display for Generation {
 }
 
 /// One life of one worker: the how-manieth spawn of this supervisor it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) struct WorkerId(u64);
 
 impl WorkerId {
@@ -136,7 +137,7 @@ impl fmt::Display for WorkerId {
 pub(crate) struct Ticket(pub(crate) u64);
 
 /// What a generation's configuration says about the fleet itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Policy {
     /// Slots to have.
     pub(crate) workers: u16,

@@ -2,10 +2,11 @@
 
 use super::{ABORT_GRACE, End, FAST_GRACE, Generation, Moment, SlotId, WorkerId};
 use boot::Beat;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// One numbered place, with its own listeners.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Slot {
     pub(super) id: SlotId,
     /// What a respawn runs.
@@ -27,7 +28,7 @@ pub(super) struct Slot {
 }
 
 /// What is in the place of a slot.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Place {
     /// A respawn waits for its time.
     Backoff { until: Moment },
@@ -40,7 +41,7 @@ pub(super) enum Place {
 }
 
 /// One worker, from spawn to reap.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Worker {
     pub(super) id: WorkerId,
     pub(super) generation: Generation,
@@ -60,7 +61,7 @@ pub(super) struct Worker {
 }
 
 /// Where a worker is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum State {
     /// Not ready yet.
     Booting { deadline: Moment },

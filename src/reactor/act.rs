@@ -162,6 +162,7 @@ impl Reactor {
             // systemd knows no failed reload: the status line tells.
             self.notifier.ready(&status);
         }
+        self.try_later();
     }
 
     fn serving(&self) {

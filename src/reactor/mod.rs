@@ -7,6 +7,7 @@ mod banner;
 mod generation;
 mod process;
 mod rollout;
+mod state;
 
 use crate::config::Sources;
 use crate::control::protocol::{Answer, Request, Status};
@@ -31,6 +32,7 @@ use std::time::{Duration, Instant};
 use tracing::{error, info, warn};
 
 pub(crate) use generation::Spec;
+pub(crate) use state::State;
 
 /// The loop came round so much later than it should have: the host or we were stopped.
 const LATE_AFTER: Duration = Duration::from_millis(500);
@@ -83,7 +85,7 @@ pub(crate) struct Reactor {
     verdict: Option<Exit>,
     rollout: Rollout,
     /// Held for the lock.
-    _runtime: Runtime,
+    runtime: Runtime,
 }
 
 /// What became ready.
@@ -141,7 +143,7 @@ impl Reactor {
             begun: false,
             verdict: None,
             rollout: Rollout::default(),
-            _runtime: runtime,
+            runtime,
         }
     }
 
@@ -156,6 +158,7 @@ impl Reactor {
             for (source, flags) in self.wait() {
                 self.dispatch(source, flags);
             }
+            self.leap();
         }
     }
 
@@ -345,7 +348,7 @@ impl Reactor {
         }
         info!(%signal, sender_pid, sender_uid, "signal");
         if signal == Signal::SIGHUP {
-            self.reload(Asker::Signal);
+            self.roll_out(Asker::Signal, false);
         } else if matches!(signal, Signal::SIGINT | Signal::SIGTERM) {
             self.feed(Event::Stop(Pace::Graceful));
         } else if signal == Signal::SIGQUIT {
@@ -356,8 +359,10 @@ impl Reactor {
             self.feed(Event::Fewer);
         } else if signal == Signal::SIGUSR1 {
             self.log_status();
+        } else if signal == Signal::SIGUSR2 {
+            self.roll_out(Asker::Signal, true);
         } else {
-            warn!(%signal, "signal has no meaning yet");
+            warn!(%signal, "signal without a meaning");
         }
     }
 
@@ -411,7 +416,7 @@ impl Reactor {
         info!(?request, "control request");
         let now = self.now();
         match request {
-            Request::Reload { wait } => self.reload(Asker::Client { id: client, wait }),
+            Request::Reload { wait } => self.roll_out(Asker::Client { id: client, wait }, false),
             Request::Scale { workers } => {
                 let alone = self
                     .specs
@@ -441,6 +446,7 @@ impl Reactor {
                 };
                 self.server.answer(now, client, &answer);
             }
+            Request::Upgrade { wait } => self.roll_out(Asker::Client { id: client, wait }, true),
             Request::Stop { fast } => {
                 let line = if fast { "stopping" } else { "draining" };
                 self.server.answer_and_hold(now, client, &Answer::done(line));

@@ -6,8 +6,10 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{MsgFlags, recv, send};
 use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use tracing::{error, warn};
 
 /// Messages that wait for one worker; a worker that lets so many pile up counts as hung up.
@@ -30,6 +32,19 @@ pub(crate) struct Process {
     /// It cannot be written to, or does not read.
     deaf: bool,
     /// It closed its end, and everything it said was read.
+    closed: bool,
+}
+
+/// A process as it is handed to the next supervisor process.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Legacy {
+    worker: WorkerId,
+    pid: i32,
+    slot: SlotId,
+    incarnation: Incarnation,
+    pub(super) control: RawFd,
+    outbox: VecDeque<Vec<u8>>,
+    deaf: bool,
     closed: bool,
 }
 
@@ -92,6 +107,42 @@ impl Process {
 }
 
 impl Processes {
+    /// For the next supervisor process.
+    pub(super) fn bequeath(&self) -> Vec<Legacy> {
+        let legacy = |(worker, process): (&WorkerId, &Process)| Legacy {
+            worker: *worker,
+            pid: process.pid,
+            slot: process.slot,
+            incarnation: process.incarnation.clone(),
+            control: process.control.as_raw_fd(),
+            outbox: process.outbox.clone(),
+            deaf: process.deaf,
+            closed: process.closed,
+        };
+        self.0.iter().map(legacy).collect()
+    }
+
+    /// What the former supervisor process had; `take` turns a number into the descriptor.
+    ///
+    /// # Errors
+    /// Those of `take`.
+    pub(super) fn inherit(legacy: Vec<Legacy>, mut take: impl FnMut(RawFd) -> io::Result<OwnedFd>) -> io::Result<Self> {
+        let mut processes = Self::default();
+        for one in legacy {
+            let process = Process {
+                control: take(one.control)?,
+                pid: one.pid,
+                slot: one.slot,
+                incarnation: one.incarnation,
+                outbox: one.outbox,
+                deaf: one.deaf,
+                closed: one.closed,
+            };
+            processes.insert(one.worker, process);
+        }
+        Ok(processes)
+    }
+
     pub(crate) fn insert(&mut self, worker: WorkerId, process: Process) {
         self.0.insert(worker, process);
     }

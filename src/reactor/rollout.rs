@@ -5,14 +5,16 @@ use super::{Reactor, Spec};
 use crate::control::protocol::Answer;
 use crate::fleet::{End, Event, Ticket};
 use crate::sys::check::Check;
+use crate::sys::reexec;
+use serde::{Deserialize, Serialize};
 use tracing::{error, info};
 
-/// Who wants a reload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Who wants a reload or an upgrade.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Asker {
     /// A command: its number, and whether it waits for the end.
     Client { id: u64, wait: bool },
-    /// `SIGHUP`.
+    /// `SIGHUP`, `SIGUSR2`.
     Signal,
 }
 
@@ -22,6 +24,8 @@ pub(super) struct Trial {
     check: Check,
     spec: Spec,
     askers: Vec<Asker>,
+    /// The supervisor itself goes on as this binary.
+    upgrade: bool,
 }
 
 /// What is tried now, and who asked since: for all of them there is one more, because what is on
@@ -30,11 +34,23 @@ pub(super) struct Trial {
 pub(super) struct Rollout {
     trial: Option<Trial>,
     later: Vec<Asker>,
+    /// One of those wants an upgrade.
+    later_upgrade: bool,
+    /// Everything is checked: at the end of this turn the supervisor goes on as that binary.
+    leap: Option<(Spec, Vec<Asker>)>,
     /// How the last request ended, for `status`.
     pub(super) last: Option<String>,
 }
 
 impl Rollout {
+    /// After an upgrade.
+    pub(super) fn resumed(last: Option<String>) -> Self {
+        Self {
+            last,
+            ..Self::default()
+        }
+    }
+
     /// When the check is killed.
     pub(super) fn deadline(&self) -> Option<crate::fleet::Moment> {
         self.trial.as_ref()?.check.deadline()
@@ -42,15 +58,37 @@ impl Rollout {
 }
 
 impl Reactor {
-    /// Somebody wants a reload.
-    pub(super) fn reload(&mut self, asker: Asker) {
-        if self.rollout.trial.is_none() {
-            return self.try_next(vec![asker]);
+    /// Somebody wants a reload, or an upgrade.
+    pub(super) fn roll_out(&mut self, asker: Asker, upgrade: bool) {
+        let rollout = &mut self.rollout;
+        if !rollout.later.contains(&asker) {
+            rollout.later.push(asker);
         }
-        if !self.rollout.later.contains(&asker) {
-            self.rollout.later.push(asker);
+        rollout.later_upgrade |= upgrade;
+        self.try_later();
+    }
+
+    /// Begins with what was asked for, unless something else has to end first.
+    pub(super) fn try_later(&mut self) {
+        let Rollout {
+            trial,
+            later,
+            later_upgrade,
+            leap,
+            ..
+        } = &mut self.rollout;
+        if later.is_empty() {
+            return;
         }
-        info!("reload waits for the running check");
+        if trial.is_some() || leap.is_some() {
+            return info!("reload waits for the running check");
+        }
+        if *later_upgrade && !self.fleet.is_movable() && !self.fleet.is_stopping() {
+            return info!("upgrade waits for the running reload");
+        }
+        let upgrade = std::mem::take(later_upgrade);
+        let askers = std::mem::take(later);
+        self.begin_trial(askers, upgrade);
     }
 
     /// Kills a check that takes too long.
@@ -60,7 +98,7 @@ impl Reactor {
         }
     }
 
-    fn try_next(&mut self, askers: Vec<Asker>) {
+    fn begin_trial(&mut self, askers: Vec<Asker>, upgrade: bool) {
         if self.fleet.is_stopping() {
             return self.refuse(&askers, vec!["the supervisor stops".to_owned()]);
         }
@@ -72,7 +110,11 @@ impl Reactor {
             if faults.is_empty() { Ok(next) } else { Err(faults) }
         });
         let started = checked.and_then(|spec| {
-            let check = Check::start(self.now(), &spec.binary, &self.sources).map_err(|error| {
+            let state = upgrade
+                .then(|| self.bequeath(Vec::new()).and_then(|state| reexec::store(&state)))
+                .transpose()
+                .map_err(|error| vec![format!("state of the supervisor: {error}")])?;
+            let check = Check::start(self.now(), &spec.binary, &self.sources, state).map_err(|error| {
                 let binary = self.binary.display();
                 vec![format!(
                     "binary: {binary} cannot be executed: {error}; install it again"
@@ -81,25 +123,78 @@ impl Reactor {
             Ok((check, spec))
         });
         match started {
-            Ok((check, spec)) => self.rollout.trial = Some(Trial { check, spec, askers }),
+            Ok((check, spec)) => {
+                self.rollout.trial = Some(Trial {
+                    check,
+                    spec,
+                    askers,
+                    upgrade,
+                });
+            }
             Err(faults) => self.refuse(&askers, faults),
         }
     }
 
     /// A child ended; whether it was the check.
     pub(super) fn check_reaped(&mut self, pid: i32, end: End) -> bool {
-        let Some(Trial { check, spec, askers }) = self.rollout.trial.take_if(|trial| trial.check.is(pid)) else {
+        let Some(Trial {
+            check,
+            spec,
+            askers,
+            upgrade,
+        }) = self.rollout.trial.take_if(|trial| trial.check.is(pid))
+        else {
             return false;
         };
         match check.verdict(end) {
+            Ok(()) if upgrade => self.rollout.leap = Some((spec, askers)),
             Ok(()) => self.adopt(spec, &askers),
             Err(faults) => self.refuse(&askers, faults),
         }
-        let later = std::mem::take(&mut self.rollout.later);
-        if !later.is_empty() {
-            self.try_next(later);
-        }
+        self.try_later();
         true
+    }
+
+    /// If an upgrade is due: goes on as the other binary. Comes back only when that fails.
+    pub(super) fn leap(&mut self) {
+        let Some((spec, askers)) = self.rollout.leap.take() else {
+            return;
+        };
+        if self.fleet.is_stopping() {
+            return self.refuse(&askers, vec!["the supervisor stops".to_owned()]);
+        }
+        let now = self.now();
+        let mut waiting = Vec::new();
+        for asker in &askers {
+            match *asker {
+                Asker::Client { id, wait: false } => {
+                    let answer = Answer::done("upgrade accepted; `anyworker status` shows it");
+                    self.server.answer(now, id, &answer);
+                }
+                Asker::Client { wait: true, .. } | Asker::Signal => waiting.push(*asker),
+            }
+        }
+        waiting.extend(&self.rollout.later);
+        info!("supervisor leaves its place to another binary");
+        let left = self.bequeath(waiting).and_then(|state| {
+            let fd = reexec::store(&state)?;
+            Ok((state.descriptors(), fd))
+        });
+        let error = match left {
+            Ok((keep, state)) => reexec::exec(&spec.binary, &state, &keep),
+            Err(error) => error,
+        };
+        let fault = format!("the new binary could not take over: {error}; the supervisor goes on as it was");
+        self.refuse(&askers, vec![fault]);
+        self.try_later();
+    }
+
+    /// What an upgrade ends with, in the new binary: a reload.
+    pub(super) fn go_on(&mut self, mut askers: Vec<Asker>) {
+        if askers.is_empty() {
+            askers.push(Asker::Signal);
+        }
+        self.begin_trial(askers, false);
     }
 
     fn adopt(&mut self, spec: Spec, askers: &[Asker]) {

@@ -31,18 +31,20 @@ pub(crate) struct Check {
 }
 
 impl Check {
-    /// Starts it, on the configuration that a reload would read.
+    /// Starts it, on the configuration that a reload would read and, if one is given, on the state
+    /// that the binary is to go on from.
     ///
     /// # Errors
     /// When the kernel does not execute the binary.
-    pub(crate) fn start(now: Moment, binary: &Binary, sources: &Sources) -> io::Result<Self> {
+    pub(crate) fn start(now: Moment, binary: &Binary, sources: &Sources, state: Option<OwnedFd>) -> io::Result<Self> {
         // By descriptor: another file may be at its path by now.
         let mut command = Command::new(binary.path());
         command.arg("check").args(sources.arguments());
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped());
+        match state {
+            Some(state) => command.arg("--state").stdin(state),
+            None => command.stdin(Stdio::null()),
+        };
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = unblock_signals(&mut command).spawn()?;
         let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(0));
         let complaint = child.stderr.take().map(OwnedFd::from);

@@ -5,10 +5,11 @@ use crate::fleet::SlotId;
 use nix::errno::Errno;
 use nix::libc::{sock_filter, sock_fprog};
 use nix::sys::socket::{setsockopt, sockopt::AttachReusePortCbpf};
+use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 use tracing::warn;
 
@@ -29,6 +30,13 @@ pub(crate) struct Listeners {
     addresses: Vec<SocketAddr>,
     /// By slot, then in the order of `addresses`.
     slots: Vec<Vec<Socket>>,
+}
+
+/// All listeners as they are handed to the next supervisor process.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Legacy {
+    addresses: Vec<SocketAddr>,
+    pub(crate) slots: Vec<Vec<RawFd>>,
 }
 
 /// Why an address cannot be listened on.
@@ -71,6 +79,31 @@ impl Listeners {
             listeners.open()?;
         }
         Ok(listeners)
+    }
+
+    /// For the next supervisor process.
+    pub(crate) fn bequeath(&self) -> Legacy {
+        let numbers = |slot: &Vec<Socket>| slot.iter().map(AsRawFd::as_raw_fd).collect();
+        Legacy {
+            addresses: self.addresses.clone(),
+            slots: self.slots.iter().map(numbers).collect(),
+        }
+    }
+
+    /// What the former supervisor process had; `take` turns a number into the descriptor.
+    ///
+    /// # Errors
+    /// Those of `take`.
+    pub(crate) fn inherit(legacy: Legacy, mut take: impl FnMut(RawFd) -> io::Result<OwnedFd>) -> io::Result<Self> {
+        let mut slots = Vec::new();
+        for numbers in legacy.slots {
+            let sockets = numbers.into_iter().map(|number| Ok(take(number)?.into()));
+            slots.push(sockets.collect::<io::Result<_>>()?);
+        }
+        Ok(Self {
+            addresses: legacy.addresses,
+            slots,
+        })
     }
 
     /// The addresses, with real ports.

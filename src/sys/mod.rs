@@ -6,6 +6,7 @@ pub(crate) mod listener;
 pub(crate) mod notify;
 pub(crate) mod reap;
 pub(crate) mod redis;
+pub(crate) mod reexec;
 pub(crate) mod runtime;
 pub(crate) mod signals;
 pub(crate) mod spawn;

@@ -6,6 +6,7 @@ use super::user::Identity;
 use crate::fleet::{End, Moment};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -48,7 +49,7 @@ pub(crate) enum Turn {
 }
 
 /// The managed Redis.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ManagedRedis {
     program: PathBuf,
     socket: PathBuf,
@@ -59,26 +60,57 @@ pub(crate) struct ManagedRedis {
     deaths: u32,
 }
 
-#[derive(Debug)]
+/// Handed to the next supervisor process, too.
+#[derive(Debug, Serialize, Deserialize)]
 enum State {
     /// Not running; started at this time.
     Backoff { until: Moment },
     /// The Redis of a supervisor that was killed still runs on our files.
-    Evicting { pid: Pid, look_at: Moment, kill_at: Moment },
+    Evicting {
+        #[serde(with = "number")]
+        pid: Pid,
+        look_at: Moment,
+        kill_at: Moment,
+    },
     /// Started; does not answer yet.
     Starting {
+        #[serde(with = "number")]
         pid: Pid,
         since: Moment,
         look_at: Moment,
+        #[serde(skip)]
         probe: Option<UnixStream>,
         warned: bool,
     },
     /// Answers.
-    Running { pid: Pid, since: Moment },
+    Running {
+        #[serde(with = "number")]
+        pid: Pid,
+        since: Moment,
+    },
     /// Told to stop.
-    Stopping { pid: Pid, kill_at: Option<Moment> },
+    Stopping {
+        #[serde(with = "number")]
+        pid: Pid,
+        kill_at: Option<Moment>,
+    },
     /// Gone for good.
     Stopped,
+}
+
+/// A process id as a number.
+mod number {
+    use nix::unistd::Pid;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
+    pub(super) fn serialize<S: Serializer>(pid: &Pid, to: S) -> Result<S::Ok, S::Error> {
+        pid.as_raw().serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Pid, D::Error> {
+        i32::deserialize(from).map(Pid::from_raw)
+    }
 }
 
 /// The first server program in PATH.

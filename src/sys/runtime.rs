@@ -4,6 +4,7 @@ use super::user::Identity;
 use nix::unistd::{chown, getpid};
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -14,7 +15,7 @@ const SOCKET_PATH_BYTES_MAX: usize = 107;
 #[derive(Debug)]
 pub(crate) struct Runtime {
     directory: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 /// Why the runtime directory cannot be used.
@@ -110,8 +111,23 @@ impl Runtime {
             .map_err(io_error("writing", &lock_path))?;
         Ok(Self {
             directory: directory.to_owned(),
-            _lock: lock,
+            lock,
         })
+    }
+
+    /// The descriptor that holds the lock, for the next supervisor process.
+    #[must_use]
+    pub(crate) fn lock(&self) -> RawFd {
+        self.lock.as_raw_fd()
+    }
+
+    /// The directory and the lock of the former supervisor process.
+    #[must_use]
+    pub(crate) fn inherit(directory: PathBuf, lock: OwnedFd) -> Self {
+        Self {
+            directory,
+            lock: lock.into(),
+        }
     }
 
     /// Where it is.

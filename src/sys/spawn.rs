@@ -14,6 +14,7 @@ use nix::sys::signal::SigSet;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, getsockopt, send, socketpair, sockopt};
 use nix::sys::stat::Mode;
 use nix::unistd::{ForkResult, fork, setgroups, setresgid, setresuid};
+use std::collections::BTreeSet;
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
@@ -148,9 +149,25 @@ impl Binary {
 }
 
 impl Binary {
+    /// Its descriptor, for the next supervisor process.
+    pub(crate) fn number(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+
+    /// A binary that the former supervisor process held open.
+    pub(crate) const fn inherit(fd: OwnedFd) -> Self {
+        Self { fd }
+    }
+
     /// A path that leads to this very file, in this process and between fork and exec of a child.
     pub(crate) fn path(&self) -> std::path::PathBuf {
         format!("/proc/self/fd/{}", self.fd.as_raw_fd()).into()
+    }
+}
+
+impl AsFd for Binary {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 }
 
@@ -397,6 +414,45 @@ pub(crate) fn inherited() -> Result<Inherited, InheritError> {
         setup,
         listeners,
     })
+}
+
+/// Descriptors that have survived an exec in place, by number.
+pub(crate) struct Estate(BTreeSet<RawFd>);
+
+impl Estate {
+    /// To be made before this process opens anything of its own under these numbers; they were open,
+    /// and nobody else's, when the former binary wrote them down.
+    pub(crate) fn new(numbers: impl IntoIterator<Item = RawFd>) -> Self {
+        Self(
+            numbers
+                .into_iter()
+                .filter(|number| *number > libc::STDERR_FILENO)
+                .collect(),
+        )
+    }
+
+    /// Takes one over, once; from now on it is closed at exec.
+    ///
+    /// # Errors
+    /// When it is not there, or was taken.
+    pub(crate) fn take(&mut self, number: RawFd) -> io::Result<OwnedFd> {
+        if !self.0.remove(&number) {
+            return Err(io::Error::other(format!("descriptor {number} is not inherited")));
+        }
+        adopt(number).map_err(|_| io::Error::other(format!("descriptor {number} is not open")))
+    }
+}
+
+/// Whether a descriptor stays open at exec.
+///
+/// # Errors
+/// When it is not open.
+pub(crate) fn keep_at_exec(number: RawFd, keep: bool) -> io::Result<()> {
+    // SAFETY: lent for one call; a number that is not open is answered with EBADF.
+    let lent = unsafe { BorrowedFd::borrow_raw(number) };
+    let flags = if keep { FdFlag::empty() } else { FdFlag::FD_CLOEXEC };
+    fcntl(lent, FcntlArg::F_SETFD(flags))?;
+    Ok(())
 }
 
 /// A descriptor that turned out not to be ours stays open: someone else may hold it.

@@ -1,10 +1,12 @@
 //! Whom the workers run as.
 
 use nix::unistd::{Gid, Uid, User, geteuid, getgrouplist};
+use serde::{Deserialize, Serialize};
 use std::ffi::CString;
 
 /// The identity of the workers, resolved once per generation.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Numbers", into = "Numbers")]
 pub(crate) struct Identity {
     /// User id.
     pub(crate) uid: Uid,
@@ -12,6 +14,27 @@ pub(crate) struct Identity {
     pub(crate) gid: Gid,
     /// All groups.
     pub(crate) groups: Vec<Gid>,
+}
+
+/// An identity as it is handed to the next supervisor process: user, group, all groups.
+#[derive(Serialize, Deserialize)]
+struct Numbers(u32, u32, Vec<u32>);
+
+impl From<Numbers> for Identity {
+    fn from(Numbers(uid, gid, groups): Numbers) -> Self {
+        Self {
+            uid: Uid::from_raw(uid),
+            gid: Gid::from_raw(gid),
+            groups: groups.into_iter().map(Gid::from_raw).collect(),
+        }
+    }
+}
+
+impl From<Identity> for Numbers {
+    fn from(Identity { uid, gid, groups }: Identity) -> Self {
+        let groups = groups.into_iter().map(Gid::as_raw).collect();
+        Self(uid.as_raw(), gid.as_raw(), groups)
+    }
 }
 
 /// Why `[workers] user` cannot be followed.

@@ -234,6 +234,17 @@ impl Supervisor {
     }
 }
 
+/// A supervisor that runs a copy of this program.
+pub(crate) fn of_a_copy(workers: u16, more: &str) -> (Supervisor, PathBuf) {
+    let scratch = tempfile::tempdir().unwrap();
+    let program = scratch.path().join("anyworker");
+    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    let text = config(scratch.path(), workers, "message", more);
+    let supervisor = Supervisor::start_program(&program, scratch, &text, &[], &BTreeMap::new());
+    supervisor.await_log("serving");
+    (supervisor, program)
+}
+
 impl Drop for Supervisor {
     fn drop(&mut self) {
         if self.child.try_wait().unwrap().is_none() {

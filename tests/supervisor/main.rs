@@ -17,6 +17,7 @@ mod privilege;
 mod redis;
 mod reload;
 mod stub;
+mod upgrade;
 
 use std::panic::catch_unwind;
 use std::process::ExitCode;
@@ -30,7 +31,7 @@ type Test = (&'static str, fn());
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    let commands = ["check", "reload", "run", "scale", "status", "stop", "worker"];
+    let commands = ["check", "reload", "run", "scale", "status", "stop", "upgrade", "worker"];
     if words.first().is_some_and(|word| commands.contains(&word.as_str())) {
         misbehave(&words);
         return supervisor::main(stub::run);
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         privilege::TESTS,
         redis::TESTS,
         reload::TESTS,
+        upgrade::TESTS,
     ]
     .concat();
     let chosen = all

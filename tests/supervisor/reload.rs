@@ -1,12 +1,11 @@
 //! SIGHUP and `reload`: good, bad, and half-way.
 
-use crate::harness::{PATIENCE, Supervisor, config, lives, until};
+use crate::harness::{PATIENCE, Supervisor, config, lives, of_a_copy, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -251,19 +250,8 @@ fn a_reload_takes_the_binary_on_disk() {
     assert!(supervisor.command(&["reload", "--wait"]).status.success());
 }
 
-/// A supervisor that runs a copy of this program.
-fn of_a_copy(workers: u16) -> (Supervisor, PathBuf) {
-    let scratch = tempfile::tempdir().unwrap();
-    let program = scratch.path().join("anyworker");
-    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
-    let text = config(scratch.path(), workers, "message", "");
-    let supervisor = Supervisor::start_program(&program, scratch, &text, &[], &BTreeMap::new());
-    supervisor.await_log("serving");
-    (supervisor, program)
-}
-
 fn a_binary_that_fails_its_check_changes_nothing() {
-    let (supervisor, program) = of_a_copy(2);
+    let (supervisor, program) = of_a_copy(2, "");
     let before = supervisor.await_ready(2);
     let (fails, hangs) = (
         program.with_file_name("check-fails"),
