@@ -5,7 +5,8 @@ use super::reload::Reload;
 use super::slot::{Place, Slot, State, Worker};
 use super::stop::Stop;
 use super::{
-    Action, End, Event, FAST_GRACE, Generation, LAG_AFTER, Moment, Policy, SLOTS_MAX, STABLE_AFTER, SlotId, WorkerId,
+    Action, End, Event, FAST_GRACE, Generation, LAG_AFTER, Moment, Policy, SLOTS_MAX, STABLE_AFTER, STEER_AFTER,
+    SlotId, WorkerId,
 };
 use boot::{Exit, ToSupervisor};
 use serde::{Deserialize, Serialize};
@@ -34,6 +35,9 @@ pub(crate) struct Fleet {
     pub(super) breaker: Breaker,
     /// Where new connections go; the last [`Action::Steer`].
     pub(super) steered: Vec<SlotId>,
+    /// Slots whose listeners another worker has, too; lent anew after an upgrade.
+    #[serde(skip)]
+    pub(super) lent: Vec<(SlotId, WorkerId)>,
     /// Filled during a step.
     #[serde(skip)]
     pub(super) actions: Vec<Action>,
@@ -82,6 +86,7 @@ impl Fleet {
             reload: Reload::default(),
             breaker: Breaker::default(),
             steered: Vec::new(),
+            lent: Vec::new(),
             actions: Vec::new(),
         }
     }
@@ -115,7 +120,8 @@ impl Fleet {
             .iter()
             .flat_map(Slot::workers)
             .filter_map(|worker| match worker.state {
-                State::Ready { .. } => Some(worker.beat_at + LAG_AFTER),
+                State::Ready { .. } if worker.quiet => Some(worker.beat_at + LAG_AFTER),
+                State::Ready { .. } => Some(worker.beat_at + STEER_AFTER),
                 State::Lagging { .. } => Some(worker.beat_at + self.hung_after()),
                 State::Aborting { .. }
                 | State::Booting { .. }

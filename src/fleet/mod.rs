@@ -10,6 +10,7 @@ mod reload;
 mod settle;
 mod slot;
 mod snapshot;
+mod steer;
 mod stop;
 
 #[cfg(test)]
@@ -41,7 +42,11 @@ pub(crate) const BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// Longest backoff when a dependency (Redis) was not there: nobody waits half a minute for a
 /// Redis that is back.
 pub(crate) const DEPENDENCY_BACKOFF_MAX: Duration = Duration::from_secs(5);
-/// Silence of the event loop after which new connections go elsewhere.
+/// Silence of the event loop after which new connections go elsewhere, and the slot's listeners are
+/// lent: together with what follows, nobody is to wait for a second. Nothing is said about it; three
+/// beats may be late.
+pub(crate) const STEER_AFTER: Duration = Duration::from_millis(700);
+/// Silence of the event loop after which the worker is said to lag.
 pub(crate) const LAG_AFTER: Duration = Duration::from_secs(2);
 /// Silence after which the worker is hung and is aborted.
 pub(crate) const HUNG_AFTER: Duration = Duration::from_secs(10);
@@ -281,6 +286,13 @@ pub(crate) enum Action {
     /// `SIGKILL`.
     Kill {
         /// Which.
+        worker: WorkerId,
+    },
+    /// Send the listeners of this slot to a worker that serves, with [`ToWorker::Lend`].
+    Lend {
+        /// Whose listeners.
+        slot: SlotId,
+        /// To whom.
         worker: WorkerId,
     },
     /// Bind the listeners of a further slot.

@@ -4,8 +4,8 @@ use super::breaker::jitter;
 use super::machine::{Fleet, Phase, Seat, saturating_ms};
 use super::slot::{Place, Slot, State};
 use super::{
-    Action, BACKOFF_MAX, HUNG_AFTER, HUNG_TOGETHER_AFTER, LAG_AFTER, Moment, PROBE_STABLE_AFTER, RETIRE_SETTLE, SlotId,
-    WorkerId,
+    Action, BACKOFF_MAX, HUNG_AFTER, HUNG_TOGETHER_AFTER, LAG_AFTER, Moment, PROBE_STABLE_AFTER, RETIRE_SETTLE,
+    STEER_AFTER, SlotId, WorkerId,
 };
 use tracing::{error, info, warn};
 
@@ -19,6 +19,7 @@ impl Fleet {
             self.refill(now);
             self.steer();
             self.announce_serving(now);
+            self.lend();
         }
         self.end_if_empty();
     }
@@ -41,6 +42,7 @@ impl Fleet {
             let number = slot.id.number();
             for worker in slot.workers_mut() {
                 let silent = now.saturating_sub(worker.beat_at);
+                worker.quiet = silent >= STEER_AFTER;
                 match worker.state {
                     State::Ready { .. } if silent >= LAG_AFTER => {
                         worker.state = State::Lagging { since: now };
@@ -248,19 +250,6 @@ impl Fleet {
                     slot.place = Place::Filled(worker);
                 }
             }
-        }
-    }
-
-    fn steer(&mut self) {
-        let slots: Vec<SlotId> = self
-            .slots
-            .iter()
-            .filter(|slot| slot.steerable())
-            .map(|slot| slot.id)
-            .collect();
-        if slots != self.steered {
-            self.steered.clone_from(&slots);
-            self.actions.push(Action::Steer { slots });
         }
     }
 

@@ -281,7 +281,8 @@ impl World {
                         self.tell_to_go(worker.0, Duration::from_millis(grace_ms) + KILL_MARGIN, grace_ms, false);
                     }
                     ToWorker::Stop => self.tell_to_go(worker.0, FAST_GRACE, 1_000, true),
-                    ToWorker::WorkerGone { .. } => panic!("the shell says that"),
+                    ToWorker::Recall { .. } => {}
+                    ToWorker::Lend { .. } | ToWorker::WorkerGone { .. } => panic!("the shell says that"),
                 }
             }
             Action::Abort { worker } => self.tell_to_go(worker.0, ABORT_GRACE, 500, true),
@@ -316,6 +317,10 @@ impl World {
             Action::Exit { code, .. } => {
                 assert_eq!(self.ended, None);
                 self.ended = Some(code);
+            }
+            Action::Lend { slot, worker } => {
+                assert!(slot.number() < self.slots && !self.stopping);
+                assert!(self.processes.contains_key(&worker.0), "lent to the dead {worker}");
             }
             Action::Steer { slots } => assert!(slots.iter().all(|slot| slot.number() < self.slots)),
             Action::AnnounceGone { worker, .. } => assert!(!self.processes.contains_key(&worker.0)),
@@ -394,6 +399,13 @@ impl World {
                 process.gone_by.is_none_or(|by| self.now <= by),
                 "{id} outlived its deadline: {process:?}"
             );
+        }
+        if self.fleet.phase == machine::Phase::Serving && !self.fleet.steered.is_empty() {
+            for slot in &self.fleet.slots {
+                let served = slot.steerable() || slot.retire_at.is_some();
+                let borrowers = self.fleet.lent.iter().filter(|(id, _)| *id == slot.id).count();
+                assert_eq!(borrowers, usize::from(!served), "queue of slot {}", slot.id);
+            }
         }
         assert!(generations.len() <= 2, "alive: {generations:?}");
         assert!(self.fleet.target >= 1 && self.fleet.slots.len() == usize::from(self.slots));

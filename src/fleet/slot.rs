@@ -52,6 +52,8 @@ pub(super) struct Worker {
     pub(super) beat: Beat,
     /// When it was last heard.
     pub(super) beat_at: Moment,
+    /// It has not been heard for a while: no new connections.
+    pub(super) quiet: bool,
     /// It was ready once.
     pub(super) was_ready: bool,
     /// What its binary calls itself.
@@ -123,6 +125,7 @@ impl Worker {
             },
             beat: Beat::default(),
             beat_at: now,
+            quiet: false,
             was_ready: false,
             version: None,
             failure: None,
@@ -205,6 +208,6 @@ impl Slot {
         self.retire_at.is_none()
             && self
                 .current()
-                .is_some_and(|worker| matches!(worker.state, State::Ready { .. }))
+                .is_some_and(|worker| matches!(worker.state, State::Ready { .. }) && !worker.quiet)
     }
 }

@@ -200,9 +200,15 @@ fn a_late_beat_brings_a_worker_back() {
     let actions = script.step(message(worker, ToSupervisor::Beat(beat())));
     assert_eq!(
         actions,
-        [Action::Steer {
-            slots: vec![SlotId::new(0), SlotId::new(1)]
-        }]
+        [
+            Action::Steer {
+                slots: vec![SlotId::new(0), SlotId::new(1)]
+            },
+            Action::Send {
+                worker: other,
+                message: ToWorker::Recall { slot: 0 }
+            }
+        ]
     );
 }
 
@@ -444,9 +450,15 @@ fn last_words_outlive_the_hang_up() {
     let actions = script.step(Event::HungUp { worker });
     assert_eq!(
         actions,
-        [Action::Steer {
-            slots: vec![SlotId::new(1)]
-        }]
+        [
+            Action::Steer {
+                slots: vec![SlotId::new(1)]
+            },
+            Action::Lend {
+                slot: SlotId::new(0),
+                worker: script.latest(1)
+            }
+        ]
     );
     script.exit(worker, 75);
     let row = script.fleet.snapshot().rows[0].clone();
@@ -547,4 +559,29 @@ fn a_newcomer_that_dies_turns_the_reload_round() {
             .iter()
             .all(|row| row.generation == 1 || row.state == "draining")
     );
+}
+
+#[test]
+fn the_queue_of_a_silent_worker_is_lent_in_time() {
+    let mut script = Script::serving(3);
+    let (silent, alive) = (script.latest(1), [script.latest(0), script.latest(2)]);
+    let actions = script.pass(Duration::from_millis(750), &alive);
+    let lend = |slot, worker| Action::Lend {
+        slot: SlotId::new(slot),
+        worker,
+    };
+    assert!(actions.contains(&lend(1, alive[0])), "{actions:?}");
+    assert_eq!(script.states()[1], (1, "ready"), "nobody talks about it yet");
+    // The borrower dies: another one takes both queues.
+    let actions = script.exit(alive[0], 70);
+    assert!(
+        actions.contains(&lend(0, alive[1])) && actions.contains(&lend(1, alive[1])),
+        "{actions:?}"
+    );
+    let actions = script.step(message(silent, ToSupervisor::Beat(beat())));
+    let recall = |slot, worker| Action::Send {
+        worker,
+        message: ToWorker::Recall { slot },
+    };
+    assert!(actions.contains(&recall(1, alive[1])), "{actions:?}");
 }

@@ -38,6 +38,7 @@ impl Reactor {
                 self.specs.remove(&generation);
             }
             Action::Kill { worker } => self.kill(worker, Signal::SIGKILL),
+            Action::Lend { slot, worker } => self.lend(slot, worker),
             Action::Open { slot } => self.open(slot),
             Action::ReloadEnded { tickets, outcome } => self.reload_ended(now, &tickets, outcome),
             Action::ReloadStarted => self.notifier.reloading(),
@@ -93,6 +94,14 @@ impl Reactor {
         self.processes
             .insert(worker, Process::new(spawned.pid, slot, incarnation, spawned.control));
         Ok(spawned.pid)
+    }
+
+    fn lend(&mut self, slot: SlotId, worker: WorkerId) {
+        let message = ToWorker::Lend { slot: slot.number() };
+        info!(slot = slot.number(), borrower = worker.number(), "listeners lent");
+        if self.processes.send_with(worker, &message, &self.listeners.of(slot)) {
+            self.pending.push_back(Event::HungUp { worker });
+        }
     }
 
     fn open(&mut self, slot: SlotId) {

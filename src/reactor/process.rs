@@ -4,11 +4,11 @@ use crate::fleet::{SlotId, WorkerId};
 use boot::{Incarnation, MESSAGE_BYTES_MAX, ToSupervisor, ToWorker};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
-use nix::sys::socket::{MsgFlags, recv, send};
+use nix::sys::socket::{ControlMessage, MsgFlags, recv, sendmsg};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use tracing::{error, warn};
 
@@ -28,11 +28,18 @@ pub(crate) struct Process {
     pub(crate) slot: SlotId,
     pub(crate) incarnation: Incarnation,
     control: OwnedFd,
-    outbox: VecDeque<Vec<u8>>,
+    outbox: VecDeque<Parcel>,
     /// It cannot be written to, or does not read.
     deaf: bool,
     /// It closed its end, and everything it said was read.
     closed: bool,
+}
+
+/// A message that waits, and the descriptors that go with it.
+#[derive(Debug)]
+struct Parcel {
+    bytes: Vec<u8>,
+    descriptors: Vec<OwnedFd>,
 }
 
 /// A process as it is handed to the next supervisor process.
@@ -66,12 +73,17 @@ impl Process {
     }
 
     fn flush(&mut self) -> Result<(), Errno> {
-        while let Some(bytes) = self.outbox.front() {
-            match send(
+        while let Some(Parcel { bytes, descriptors }) = self.outbox.front() {
+            let descriptors: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+            let rights = [ControlMessage::ScmRights(&descriptors)];
+            let sent = sendmsg::<()>(
                 self.control.as_raw_fd(),
-                bytes,
+                &[IoSlice::new(bytes)],
+                if descriptors.is_empty() { &[] } else { &rights },
                 MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL,
-            ) {
+                None,
+            );
+            match sent {
                 Ok(_) => {
                     self.outbox.pop_front();
                 }
@@ -115,7 +127,13 @@ impl Processes {
             slot: process.slot,
             incarnation: process.incarnation.clone(),
             control: process.control.as_raw_fd(),
-            outbox: process.outbox.clone(),
+            // What is lent is lent anew.
+            outbox: process
+                .outbox
+                .iter()
+                .filter(|parcel| parcel.descriptors.is_empty())
+                .map(|parcel| parcel.bytes.clone())
+                .collect(),
             deaf: process.deaf,
             closed: process.closed,
         };
@@ -134,7 +152,14 @@ impl Processes {
                 pid: one.pid,
                 slot: one.slot,
                 incarnation: one.incarnation,
-                outbox: one.outbox,
+                outbox: one
+                    .outbox
+                    .into_iter()
+                    .map(|bytes| Parcel {
+                        bytes,
+                        descriptors: Vec::new(),
+                    })
+                    .collect(),
                 deaf: one.deaf,
                 closed: one.closed,
             };
@@ -183,6 +208,11 @@ impl Processes {
 
     /// Sends or queues; whether the worker turned out to have hung up just now.
     pub(crate) fn send(&mut self, worker: WorkerId, message: &ToWorker) -> bool {
+        self.send_with(worker, message, &[])
+    }
+
+    /// The same, with duplicates of these descriptors.
+    pub(crate) fn send_with(&mut self, worker: WorkerId, message: &ToWorker, lent: &[BorrowedFd<'_>]) -> bool {
         let Some(process) = self.0.get_mut(&worker).filter(|process| !process.deaf) else {
             return false;
         };
@@ -193,7 +223,12 @@ impl Processes {
                 process.deaf = true;
             }
             Ok(bytes) => {
-                process.outbox.push_back(bytes);
+                let duplicates = lent.iter().map(BorrowedFd::try_clone_to_owned);
+                let Ok(descriptors) = duplicates.collect() else {
+                    error!(pid, slot, "descriptors not duplicated, message not sent");
+                    return false;
+                };
+                process.outbox.push_back(Parcel { bytes, descriptors });
                 process.deaf = process.flush().is_err();
             }
             Err(error) => error!(pid, slot, %error, "control message not sent"),

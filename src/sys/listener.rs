@@ -143,7 +143,10 @@ impl Listeners {
 
     /// Closes the listeners of the highest slot.
     pub(crate) fn close_last(&mut self) {
-        drop(self.slots.pop());
+        for socket in self.slots.pop().into_iter().flatten() {
+            // It leaves the group now, whoever still has a duplicate.
+            socket.shutdown(std::net::Shutdown::Read).ok();
+        }
     }
 
     /// New connections go to these slots only; to all, when none is given.

@@ -4,9 +4,11 @@ use crate::harness::{PATIENCE, Supervisor, lives, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 pub(crate) const TESTS: &[(&str, fn())] = &[
+    ("nobody_waits_for_who_is_not_there", nobody_waits_for_who_is_not_there),
     ("a_hung_worker_is_replaced", a_hung_worker_is_replaced),
     (
         "a_killed_worker_is_back_within_a_second",
@@ -175,4 +177,57 @@ fn orphans_are_reaped() {
     };
     until("orphans arrive", PATIENCE, || (children() > 2).then_some(())); // two workers, four sleeps
     until("orphans are reaped", PATIENCE, || (children() == 2).then_some(()));
+}
+
+fn nobody_waits_for_who_is_not_there() {
+    const CONNECTS: usize = 5_000;
+    const THREADS: usize = 8;
+    // Slot 3 is in backoff for ever; slot 2 is stopped, and slot 1 killed, in the middle of it.
+    let supervisor = Supervisor::start(4, "crash_slot3", "boot_timeout_ms = 1500");
+    supervisor.await_log("respawn due");
+    let pids = until("three serve", PATIENCE, || {
+        let pids = supervisor.pids("ready");
+        (pids.len() == 3).then_some(pids)
+    });
+    let address = supervisor.address();
+    let at = |slot: u64, signal| kill(Pid::from_raw(pids[&slot]), signal).unwrap();
+    let dealt = AtomicUsize::new(0);
+    let lost = AtomicUsize::new(0);
+    let waits = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..THREADS)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut longest = Duration::ZERO;
+                    loop {
+                        let number = dealt.fetch_add(1, Ordering::SeqCst);
+                        if number >= CONNECTS {
+                            return longest;
+                        }
+                        match number {
+                            500 => at(2, Signal::SIGSTOP),
+                            3_500 => at(1, Signal::SIGKILL),
+                            _ => {}
+                        }
+                        let begun = Instant::now();
+                        if supervisor.greet_or_lose(address) {
+                            longest = longest.max(begun.elapsed());
+                        } else {
+                            lost.fetch_add(1, Ordering::SeqCst);
+                        }
+                    }
+                })
+            })
+            .collect();
+        clients
+            .into_iter()
+            .map(|client| client.join().unwrap())
+            .collect::<Vec<_>>()
+    });
+    at(2, Signal::SIGCONT);
+    let longest = waits.into_iter().max().unwrap();
+    let lost = lost.load(Ordering::SeqCst);
+    println!("{CONNECTS} connects, the longest took {longest:?}; {lost} lost in the hands of a worker");
+    // One that a worker had accepted, and not answered, when it was stopped or killed.
+    assert!(lost <= 2, "{lost} lost\n{}", supervisor.log());
+    assert!(longest < Duration::from_secs(1), "{longest:?}\n{}", supervisor.log());
 }

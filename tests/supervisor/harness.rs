@@ -168,6 +168,14 @@ impl Supervisor {
         }
     }
 
+    /// A connection; whether it was answered. None is refused.
+    pub(crate) fn greet_or_lose(&self, address: SocketAddr) -> bool {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+        let mut line = String::new();
+        matches!(BufReader::new(stream).read_line(&mut line), Ok(1..))
+    }
+
     /// One of our commands.
     pub(crate) fn command(&self, words: &[&str]) -> Output {
         self.command_in_background(words).wait_with_output().unwrap()

@@ -2,10 +2,12 @@
 //! configuration says how: a word, or `word_slotN` for one slot only.
 
 use boot::{Beat, Exit, ToSupervisor, ToWorker};
-use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{MsgFlags, recv, send};
-use std::io::Write;
+use nix::sys::socket::{MsgFlags, send};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use std::collections::BTreeMap;
+use std::io::{IoSliceMut, Write};
+use std::mem::MaybeUninit;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::Command;
@@ -19,6 +21,7 @@ struct Stub {
     gone: usize,
     accepted: u64,
     die_at: Option<Instant>,
+    lent: BTreeMap<u16, Vec<TcpListener>>,
 }
 
 /// The life of the stub.
@@ -48,6 +51,7 @@ pub(crate) fn run(inherited: Inherited) -> Exit {
         gone: 0,
         accepted: 0,
         die_at: None,
+        lent: BTreeMap::new(),
     };
     let failed = |exit: Exit| ToSupervisor::Failed {
         code: exit.code(),
@@ -110,14 +114,17 @@ impl Stub {
             fds.extend(
                 self.listeners
                     .iter()
+                    .chain(self.lent.values().flatten())
                     .map(|listener| PollFd::new(listener.as_fd(), PollFlags::POLLIN)),
             );
             poll(&mut fds, PollTimeout::from(100_u8)).ok();
             let mut bytes = [0_u8; 65_536];
-            match recv(self.control.as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT) {
-                Ok(0) => return Exit::Done,
-                Ok(count) => match boot::decode::<ToWorker>(&bytes[..count]).unwrap() {
+            match self.receive(&mut bytes) {
+                Ok((0, _)) => return Exit::Done,
+                Ok((count, lent)) => match boot::decode::<ToWorker>(&bytes[..count]).unwrap() {
                     ToWorker::WorkerGone { .. } => self.gone += 1,
+                    ToWorker::Lend { slot } => drop(self.lent.insert(slot, lent)),
+                    ToWorker::Recall { slot } => drop(self.lent.remove(&slot)),
                     _ if word == "deaf" => {}
                     ToWorker::Stop => return Exit::Done,
                     ToWorker::Drain { .. } => {
@@ -129,15 +136,29 @@ impl Stub {
                         return Exit::Done;
                     }
                 },
-                Err(Errno::EAGAIN | Errno::EINTR) => {}
+                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
                 Err(_) => return Exit::Done,
             }
             self.accept();
         }
     }
 
+    fn receive(&self, bytes: &mut [u8]) -> rustix::io::Result<(usize, Vec<TcpListener>)> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(16))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+        let received = recvmsg(&self.control, &mut [IoSliceMut::new(bytes)], &mut ancillary, flags)?;
+        let mut lent = Vec::new();
+        for message in ancillary.drain() {
+            if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+                lent.extend(descriptors.map(TcpListener::from));
+            }
+        }
+        Ok((received.bytes, lent))
+    }
+
     fn accept(&mut self) {
-        for listener in &self.listeners {
+        for listener in self.listeners.iter().chain(self.lent.values().flatten()) {
             while let Ok((mut stream, _)) = listener.accept() {
                 self.accepted += 1;
                 writeln!(stream, "{} gone {}", self.greeting, self.gone).ok();

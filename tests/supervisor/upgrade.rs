@@ -192,6 +192,7 @@ fn an_upgrade_whose_workers_fail_goes_back() {
     });
     assert_eq!(versions(&supervisor.status()), ["9.9.1", boot::VERSION, boot::VERSION]);
     assert!(supervisor.command(&["reload", "--wait"]).status.success());
+    supervisor.await_ready(2);
     assert_eq!(versions(&supervisor.status()), ["9.9.1"; 3]);
 }
 

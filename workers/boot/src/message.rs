@@ -60,6 +60,17 @@ pub enum ToWorker {
         /// Milliseconds from now after which the worker is killed.
         grace_ms: u64,
     },
+    /// Accept from the listeners that come with this message, too (`SCM_RIGHTS`, unix(7)): nobody
+    /// serves their slot. What they accept is this worker's own.
+    Lend {
+        /// Whose they are.
+        slot: u16,
+    },
+    /// Accept no longer from what was lent: the slot has a worker again.
+    Recall {
+        /// Whose they are.
+        slot: u16,
+    },
     /// Close everything now and exit; a second signal, or `SIGQUIT`.
     Stop,
     /// A worker of this host died: what it held is void.

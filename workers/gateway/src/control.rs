@@ -1,22 +1,29 @@
 //! The worker's end of the control socket: heartbeats to the supervisor, orders from it. End of
 //! file means that the supervisor is gone: drain and exit.
 
-use crate::ready;
 use crate::worker::{Phase, Worker};
+use crate::{ready, start};
 use boot::{Beat, ToSupervisor, ToWorker};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::io;
+use std::io::{self, IoSliceMut};
+use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram as StdDatagram;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
+use tokio::io::Interest;
 use tokio::net::UnixDatagram;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 
 /// How long a worker drains whose supervisor is gone.
 const ORPHAN_GRACE: Duration = Duration::from_secs(30);
+/// Descriptors that come with one order; `listen.address` has no more addresses.
+const LENT_MAX: usize = 64;
 
 /// The control socket. `SOCK_SEQPACKET` is read and written like a connected datagram socket.
 pub(crate) struct Control {
@@ -44,17 +51,32 @@ impl Control {
         }
     }
 
-    /// The next order; nothing when the supervisor is gone.
-    async fn receive(&self, buffer: &mut [u8]) -> Option<ToWorker> {
+    /// The next order, and the descriptors that came with it; nothing when the supervisor is gone.
+    async fn receive(&self, buffer: &mut [u8]) -> Option<(ToWorker, Vec<OwnedFd>)> {
         loop {
-            match self.socket.recv(buffer).await {
-                Ok(0) | Err(_) => return None,
-                Ok(n) => match boot::decode(buffer.get(..n).unwrap_or_default()) {
-                    Ok(order) => return Some(order),
+            let received = self.socket.async_io(Interest::READABLE, || self.read(buffer)).await;
+            match received {
+                Ok((0, _)) | Err(_) => return None,
+                Ok((n, descriptors)) => match boot::decode(buffer.get(..n).unwrap_or_default()) {
+                    Ok(order) => return Some((order, descriptors)),
                     Err(error) => warn!(%error, "order of the supervisor not understood"),
                 },
             }
         }
+    }
+
+    fn read(&self, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(LENT_MAX))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let mut into = [IoSliceMut::new(buffer)];
+        let received = recvmsg(&self.socket, &mut into, &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
+        let mut descriptors = Vec::new();
+        for message in ancillary.drain() {
+            if let RecvAncillaryMessage::ScmRights(lent) = message {
+                descriptors.extend(lent);
+            }
+        }
+        Ok((received.bytes, descriptors))
     }
 }
 
@@ -72,7 +94,12 @@ impl Control {
     /// Waits, before there is anything to drain, for the order to leave.
     pub(crate) async fn dismissed(&self) {
         let mut buffer = vec![0; boot::MESSAGE_BYTES_MAX];
-        while let Some(ToWorker::WorkerGone { .. }) = self.receive(&mut buffer).await {}
+        while let Some((order, _)) = self.receive(&mut buffer).await {
+            match order {
+                ToWorker::Drain { .. } | ToWorker::Stop => return,
+                ToWorker::Lend { .. } | ToWorker::Recall { .. } | ToWorker::WorkerGone { .. } => {}
+            }
+        }
     }
 }
 
@@ -100,20 +127,53 @@ pub(crate) async fn beat(worker: Rc<Worker>, control: Rc<Control>) {
 /// Carries out the supervisor's orders, until the last one: stop.
 pub(crate) async fn obey(worker: Rc<Worker>, control: Rc<Control>) {
     let mut buffer = vec![0; boot::MESSAGE_BYTES_MAX];
+    let mut lent = Lent::default();
     loop {
-        match control.receive(&mut buffer).await {
-            Some(ToWorker::Drain { grace_ms }) => drain(&worker, Duration::from_millis(grace_ms)),
-            Some(ToWorker::Stop) => {
+        let Some((order, descriptors)) = control.receive(&mut buffer).await else {
+            info!("supervisor is gone, draining");
+            return drain(&worker, ORPHAN_GRACE);
+        };
+        match order {
+            ToWorker::Drain { grace_ms } => drain(&worker, Duration::from_millis(grace_ms)),
+            ToWorker::Lend { slot } => lent.borrow(&worker, slot, descriptors),
+            ToWorker::Recall { slot } => lent.give_back(slot),
+            ToWorker::Stop => {
                 worker.phase.send_replace(Phase::Stopping);
             }
-            Some(ToWorker::WorkerGone { incarnation }) => {
+            ToWorker::WorkerGone { incarnation } => {
                 let worker = worker.clone();
                 tokio::task::spawn_local(async move { bury(&worker, incarnation.as_str()).await });
             }
-            None => {
-                info!("supervisor is gone, draining");
-                return drain(&worker, ORPHAN_GRACE);
+        }
+    }
+}
+
+/// Listeners of slots that nobody serves, with who accepts from them.
+#[derive(Default)]
+struct Lent(BTreeMap<u16, Vec<JoinHandle<()>>>);
+
+impl Lent {
+    fn borrow(&mut self, worker: &Rc<Worker>, slot: u16, descriptors: Vec<OwnedFd>) {
+        self.give_back(slot);
+        let mut acceptors = Vec::new();
+        for descriptor in descriptors {
+            match start::listener(descriptor) {
+                Ok(listener) => {
+                    let accepting = start::accept(worker.clone(), listener);
+                    acceptors.push(tokio::task::spawn_local(accepting));
+                }
+                Err(error) => warn!(slot, %error, "lent listener not usable"),
             }
+        }
+        info!(slot, listeners = acceptors.len(), "listeners borrowed");
+        self.0.insert(slot, acceptors);
+    }
+
+    /// Between two connections: none is lost.
+    fn give_back(&mut self, slot: u16) {
+        if let Some(acceptors) = self.0.remove(&slot) {
+            acceptors.iter().for_each(JoinHandle::abort);
+            info!(slot, "listeners given back");
         }
     }
 }

@@ -120,7 +120,7 @@ async fn fail(control: &Control, exit: Exit, reason: String) -> Exit {
     exit
 }
 
-fn listener(fd: OwnedFd) -> io::Result<TcpListener> {
+pub(crate) fn listener(fd: OwnedFd) -> io::Result<TcpListener> {
     let listener = StdListener::from(fd);
     listener.set_nonblocking(true)?;
     TcpListener::from_std(listener)
@@ -193,7 +193,7 @@ fn options(settings: &Settings, me: &str) -> Options {
 
 /// Takes connections from the slot's listener until the worker drains. What is in the accept queue
 /// then belongs to the next worker of the slot, which has the same listener.
-async fn accept(worker: Rc<Worker>, listener: TcpListener) {
+pub(crate) async fn accept(worker: Rc<Worker>, listener: TcpListener) {
     let mut phase = worker.phase.subscribe();
     let mut failures: u64 = 0;
     loop {
