@@ -32,8 +32,32 @@ pub(super) fn cross_check(values: &mut Values, settings: &Settings, workers: &Wo
             "lower it, or raise workers.boot_timeout_ms",
         );
     }
+    life(values, workers);
     log(values, &settings.log, &settings.recovery);
     events(values, &settings.app.events);
+}
+
+fn life(values: &mut Values, workers: &Workers) {
+    let Workers {
+        grace,
+        pre_drain,
+        max_age,
+        boot_timeout,
+        ..
+    } = workers;
+    if !pre_drain.is_zero() && pre_drain >= grace {
+        let what = format!("{} is not shorter than workers.grace_ms", pre_drain.as_millis());
+        values.fault("workers.pre_drain_ms", what, "lower it, or raise workers.grace_ms");
+    }
+    let least = *boot_timeout + *grace;
+    if !max_age.is_zero() && *max_age < least {
+        let what = format!(
+            "{} is shorter than workers.boot_timeout_ms and workers.grace_ms together, {}",
+            max_age.as_millis(),
+            least.as_millis()
+        );
+        values.fault("workers.max_age_ms", what, "raise it, or use 0 for no limit");
+    }
 }
 
 fn log(values: &mut Values, log: &Log, recovery: &Recovery) {

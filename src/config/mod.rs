@@ -109,6 +109,12 @@ pub(crate) struct Workers {
     pub(crate) user: Option<String>,
     /// `grace_ms`: time that a draining worker has.
     pub(crate) grace: Duration,
+    /// `pre_drain_ms`: the part of it in which a fleet that stops only says so.
+    pub(crate) pre_drain: Duration,
+    /// `max_age_ms`: age at which a worker is replaced; zero: never.
+    pub(crate) max_age: Duration,
+    /// `max_rss_bytes`: resident memory at which a worker is replaced; 0: never.
+    pub(crate) max_rss_bytes: u64,
     /// `boot_timeout_ms`: time from spawn to ready.
     pub(crate) boot_timeout: Duration,
 }

@@ -206,6 +206,9 @@ fn workers(values: &mut Values, redis: bool, facts: &Facts<'_>, notices: &mut Ve
         count: u16::try_from(values.int("workers.count")).unwrap_or(1),
         user,
         grace: values.millis("workers.grace_ms"),
+        pre_drain: values.millis("workers.pre_drain_ms"),
+        max_age: values.millis("workers.max_age_ms"),
+        max_rss_bytes: values.int("workers.max_rss_bytes"),
         boot_timeout: values.millis("workers.boot_timeout_ms"),
     }
 }

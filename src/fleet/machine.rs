@@ -35,6 +35,9 @@ pub(crate) struct Fleet {
     pub(super) breaker: Breaker,
     /// Where new connections go; the last [`Action::Steer`].
     pub(super) steered: Vec<SlotId>,
+    /// Nobody is recycled before.
+    #[serde(default)]
+    pub(super) recycle_after: Moment,
     /// Slots whose listeners another worker has, too; lent anew after an upgrade.
     #[serde(skip)]
     pub(super) lent: Vec<(SlotId, WorkerId)>,
@@ -86,6 +89,7 @@ impl Fleet {
             reload: Reload::default(),
             breaker: Breaker::default(),
             steered: Vec::new(),
+            recycle_after: Moment::ZERO,
             lent: Vec::new(),
             actions: Vec::new(),
         }
@@ -292,7 +296,7 @@ impl Fleet {
         }
         match seat {
             Seat::Leaving(_) => {}
-            Seat::Incoming => self.incoming_failed(now, slot_id, &reason),
+            Seat::Incoming => self.incoming_failed(now, slot_id, worker.generation, &reason),
             Seat::Place => self.crashed(now, slot_id, &worker, end, reason),
         }
     }
@@ -391,7 +395,9 @@ impl Fleet {
         boot_timeout: std::time::Duration,
     ) -> Worker {
         self.spawns += 1;
-        let worker = Worker::new(WorkerId(self.spawns), generation, now, boot_timeout);
+        let mut worker = Worker::new(WorkerId(self.spawns), generation, now, boot_timeout);
+        // All of the same age must not go together.
+        worker.jitter = 0.9 + self.rng.f64() / 5.0;
         self.actions.push(Action::Spawn {
             worker: worker.id,
             slot,

@@ -6,6 +6,7 @@
 
 mod breaker;
 mod machine;
+mod recycle;
 mod reload;
 mod settle;
 mod slot;
@@ -69,6 +70,11 @@ pub(crate) const BOOT_DEATHS_PER_SLOT_MAX: usize = 3;
 pub(crate) const CRASHES_PER_SLOT_MAX: usize = 5;
 /// A probe that was ready for so long closes the breaker.
 pub(crate) const PROBE_STABLE_AFTER: Duration = Duration::from_secs(10);
+/// A worker is not replaced for its size before it has lived so long: a limit that is too low must
+/// not make the fleet do nothing else.
+pub(crate) const RECYCLE_AGE_MIN: Duration = Duration::from_secs(60);
+/// After a successor that did not get ready.
+pub(crate) const RECYCLE_RETRY: Duration = Duration::from_secs(60);
 /// Between two looks at a canary that has soaked long enough but is not ready just now.
 pub(crate) const SOAK_RETRY: Duration = Duration::from_millis(250);
 /// Most slots; steering programs and descriptors are bounded by it.
@@ -152,6 +158,12 @@ pub(crate) struct Policy {
     pub(crate) boot_timeout: Duration,
     /// How long the first new worker of a reload must stay ready beside the old one.
     pub(crate) soak: Duration,
+    /// Part of the grace in which a fleet that stops says so before it sends anybody away.
+    pub(crate) notice: Duration,
+    /// A worker this old is replaced, give or take a tenth; zero: never.
+    pub(crate) max_age: Duration,
+    /// A worker this large is replaced; 0: never.
+    pub(crate) max_rss_bytes: u64,
 }
 
 /// How a process ended.

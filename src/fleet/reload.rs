@@ -177,11 +177,17 @@ impl Fleet {
     /// The new worker of a slot is ready. The first one of a reload has to stay so for a while, beside
     /// the old one, before anybody depends on it alone.
     pub(super) fn incoming_ready(&mut self, now: Moment, id: SlotId) {
+        let generation = self
+            .slot_mut(id)
+            .and_then(|slot| slot.incoming.as_ref())
+            .map(|worker| worker.generation);
         if let Some(Roll {
             direction: Direction::Forward { soak },
             policy,
+            to,
             ..
         }) = &mut self.reload.roll
+            && generation == Some(*to)
             && *soak == Soak::Due
             && !policy.soak.is_zero()
         {
@@ -215,6 +221,7 @@ impl Fleet {
             *soak = Soak::Due;
             return;
         };
+        let generation = worker.generation;
         let ready = matches!(worker.state, State::Ready { .. }) && worker.beat.ready;
         if ready {
             *soak = Soak::Done;
@@ -233,7 +240,7 @@ impl Fleet {
                 let worker = slot.incoming.take();
                 slot.leaving.extend(worker);
             }
-            self.incoming_failed(now, id, &reason);
+            self.incoming_failed(now, id, generation, &reason);
         }
     }
 
@@ -258,14 +265,17 @@ impl Fleet {
             .as_ref()
             .is_some_and(|roll| matches!(roll.direction, Direction::Forward { .. }) && roll.to == generation);
         if brought {
-            self.incoming_failed(now, id, reason);
+            self.incoming_failed(now, id, generation, reason);
         }
     }
 
     /// The new worker of a slot did not get ready, or did not stay so.
-    pub(super) fn incoming_failed(&mut self, now: Moment, id: SlotId, reason: &str) {
+    pub(super) fn incoming_failed(&mut self, now: Moment, id: SlotId, failed: Generation, reason: &str) {
         let generation = self.generation;
-        let Some(roll) = &mut self.reload.roll else { return };
+        let Some(roll) = self.reload.roll.as_mut().filter(|roll| roll.to == failed) else {
+            self.not_recycled(now, id, reason);
+            return self.refill_vacated(now);
+        };
         let reason = format!("slot {id}, generation {}: {reason}", roll.to);
         match &mut roll.direction {
             Direction::Forward { .. } => {

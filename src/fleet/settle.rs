@@ -17,6 +17,7 @@ impl Fleet {
             self.advance_reload(now);
             self.govern(now);
             self.refill(now);
+            self.recycle(now);
             self.steer();
             self.announce_serving(now);
             self.lend();
@@ -103,6 +104,7 @@ impl Fleet {
     fn boot_timed_out(&mut self, now: Moment, id: WorkerId) {
         let Some((slot_id, seat)) = self.seat(id) else { return };
         let Some(worker) = self.worker_mut(id) else { return };
+        let generation = worker.generation;
         let reason = format!("not ready within {} ms", now.saturating_sub(worker.born).as_millis());
         error!(
             slot = slot_id.number(),
@@ -118,7 +120,7 @@ impl Fleet {
                 let worker = slot.incoming.take();
                 slot.leaving.extend(worker);
             }
-            self.incoming_failed(now, slot_id, &reason);
+            self.incoming_failed(now, slot_id, generation, &reason);
         }
     }
 

@@ -276,7 +276,7 @@ impl World {
             Action::Send { worker, message } => {
                 let slot = self.processes.get(&worker.0).map(|process| process.slot.number());
                 match message {
-                    ToWorker::Drain { grace_ms } => {
+                    ToWorker::Drain { grace_ms, .. } => {
                         drained.extend(slot);
                         self.tell_to_go(worker.0, Duration::from_millis(grace_ms) + KILL_MARGIN, grace_ms, false);
                     }
@@ -418,6 +418,9 @@ fn policy(workers: u16) -> Policy {
         grace: Duration::from_secs(5),
         boot_timeout: Duration::from_secs(4),
         soak: Duration::from_secs(2),
+        notice: Duration::ZERO,
+        max_age: Duration::from_secs(40),
+        max_rss_bytes: 0,
     }
 }
 

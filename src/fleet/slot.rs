@@ -52,6 +52,8 @@ pub(super) struct Worker {
     pub(super) beat: Beat,
     /// When it was last heard.
     pub(super) beat_at: Moment,
+    /// Its share of the configured age.
+    pub(super) jitter: f64,
     /// It has not been heard for a while: no new connections.
     pub(super) quiet: bool,
     /// It was ready once.
@@ -125,6 +127,7 @@ impl Worker {
             },
             beat: Beat::default(),
             beat_at: now,
+            jitter: 1.0,
             quiet: false,
             was_ready: false,
             version: None,

@@ -61,14 +61,14 @@ impl Fleet {
         let level = stop.level;
         self.phase = Phase::Stopping(stop);
         self.abandon_reload("the supervisor stops");
-        let grace = self.policy.grace;
+        let (grace, notice) = (self.policy.grace, self.policy.notice);
         for slot in &mut self.slots {
             if !matches!(slot.place, Place::Filled(_)) {
                 slot.place = Place::Empty;
             }
             for worker in slot.workers_mut() {
                 let action = match level {
-                    Level::Graceful if worker.state.active() => Some(drain(worker, now, grace)),
+                    Level::Graceful if worker.state.active() => Some(drain(worker, now, grace, notice)),
                     Level::Graceful if matches!(worker.state, State::Draining { .. }) => None,
                     Level::Graceful | Level::Fast => stop_now(worker, now),
                     Level::Kill => {
@@ -81,6 +81,12 @@ impl Fleet {
         }
     }
 
+    /// How long a stop may take, until the last worker is killed.
+    #[must_use]
+    pub(crate) fn stop_budget(&self) -> Duration {
+        self.policy.grace + KILL_MARGIN
+    }
+
     /// The worker in the place of this slot is to go: it drains if it serves, stops otherwise.
     pub(super) fn unseat(&mut self, now: Moment, id: SlotId) {
         let grace = self.policy.grace;
@@ -89,7 +95,7 @@ impl Fleet {
         };
         if let Place::Filled(mut worker) = std::mem::replace(&mut slot.place, Place::Empty) {
             let action = if worker.state.active() {
-                Some(drain(&mut worker, now, grace))
+                Some(drain(&mut worker, now, grace, Duration::ZERO))
             } else {
                 stop_now(&mut worker, now)
             };
@@ -136,14 +142,17 @@ impl Fleet {
     }
 }
 
-fn drain(worker: &mut Worker, now: Moment, grace: Duration) -> Action {
+fn drain(worker: &mut Worker, now: Moment, grace: Duration, notice: Duration) -> Action {
     worker.state = State::Draining {
         deadline: now + grace + KILL_MARGIN,
     };
     let grace_ms = super::machine::saturating_ms(grace);
     Action::Send {
         worker: worker.id,
-        message: ToWorker::Drain { grace_ms },
+        message: ToWorker::Drain {
+            grace_ms,
+            notice_ms: super::machine::saturating_ms(notice),
+        },
     }
 }
 

@@ -99,6 +99,9 @@ fn policy(workers: u16) -> Policy {
         grace: SECOND * 30,
         boot_timeout: SECOND * 30,
         soak: Duration::ZERO,
+        notice: Duration::ZERO,
+        max_age: Duration::ZERO,
+        max_rss_bytes: 0,
     }
 }
 
@@ -116,7 +119,10 @@ fn message(worker: WorkerId, message: ToSupervisor) -> Event {
 fn drains(actions: &[Action], worker: WorkerId) -> bool {
     let drain = Action::Send {
         worker,
-        message: ToWorker::Drain { grace_ms: 30_000 },
+        message: ToWorker::Drain {
+            grace_ms: 30_000,
+            notice_ms: 0,
+        },
     };
     actions.contains(&drain)
 }
@@ -584,4 +590,56 @@ fn the_queue_of_a_silent_worker_is_lent_in_time() {
         message: ToWorker::Recall { slot },
     };
     assert!(actions.contains(&recall(1, alive[1])), "{actions:?}");
+}
+
+#[test]
+fn workers_past_their_age_are_replaced_one_by_one() {
+    let mut script = Script::serving(3);
+    script.fleet.policy.max_age = SECOND * 100;
+    let first: Vec<WorkerId> = (0..3).map(|slot| script.latest(slot)).collect();
+    script.pass(SECOND * 89, &first);
+    assert_eq!(script.spawned.len(), 3, "nobody is old yet");
+    let mut alive = first.clone();
+    let mut drained = Vec::new();
+    for _ in 0..23 {
+        let actions = script.pass(SECOND, &alive);
+        drained.extend(first.iter().copied().filter(|worker| drains(&actions, *worker)));
+        let booting: Vec<u16> = script
+            .states()
+            .into_iter()
+            .filter(|(_, state)| *state == "booting")
+            .map(|(slot, _)| slot)
+            .collect();
+        assert!(booting.len() <= 1, "one at a time");
+        for slot in booting {
+            let successor = script.latest(slot);
+            let actions = script.ready(successor);
+            drained.extend(first.iter().copied().filter(|worker| drains(&actions, *worker)));
+            alive.push(successor);
+        }
+    }
+    drained.sort_unstable();
+    assert_eq!(drained, first, "all of them, give or take a tenth");
+    assert_eq!(script.fleet.snapshot().generation, 1);
+}
+
+#[test]
+fn a_large_worker_is_replaced_unless_its_successor_fails() {
+    let mut script = Script::serving(2);
+    script.fleet.policy.max_rss_bytes = 1_000;
+    let (large, other) = (script.latest(0), script.latest(1));
+    let size = |rss_bytes| Beat { rss_bytes, ..beat() };
+    script.pass(RECYCLE_AGE_MIN - SECOND, &[large, other]);
+    script.step(message(large, ToSupervisor::Beat(size(1_001))));
+    assert_eq!(script.spawned.len(), 2, "it is too young");
+    script.pass(SECOND, &[other]);
+    script.step(message(large, ToSupervisor::Beat(size(1_001))));
+    assert_eq!(script.spawned.len(), 3);
+    let actions = script.exit(script.latest(0), 70);
+    assert!(!drains(&actions, large));
+    assert_eq!(script.states(), [(0, "ready"), (1, "ready")]);
+    // A reload that comes meanwhile is not blamed for it.
+    script.pass(SECOND, &[other]);
+    script.step(message(large, ToSupervisor::Beat(size(1_001))));
+    assert_eq!(script.spawned.len(), 3, "not at once again");
 }

@@ -41,6 +41,9 @@ impl Spec {
             grace: workers.grace,
             boot_timeout: workers.boot_timeout,
             soak: self.config.soak,
+            notice: workers.pre_drain,
+            max_age: workers.max_age,
+            max_rss_bytes: workers.max_rss_bytes,
         }
     }
 

@@ -16,7 +16,7 @@ use crate::fleet::{Event, Fleet, Generation, Moment, Pace, WorkerId};
 use crate::sys::listener::Listeners;
 use crate::sys::notify::Notifier;
 use crate::sys::reap::reap;
-use crate::sys::redis::{ManagedRedis, Turn};
+use crate::sys::redis::{ManagedRedis, STOP_GRACE, Turn};
 use crate::sys::runtime::Runtime;
 use crate::sys::signals::{Caught, Signals};
 use boot::Exit;
@@ -295,7 +295,9 @@ impl Reactor {
         let state = self.fleet.state();
         match (former, state) {
             (former, state) if former == state => {}
-            (_, "stopping") => self.notifier.stopping(),
+            (_, "stopping") => self
+                .notifier
+                .stopping(self.fleet.stop_budget() + STOP_GRACE + LATE_AFTER),
             (_, "degraded") | ("degraded", _) => self.notifier.state(state),
             _ => {}
         }

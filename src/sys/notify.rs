@@ -38,9 +38,14 @@ impl Notifier {
         self.tell(&[NotifyState::Status(state)]);
     }
 
-    /// The supervisor stops.
-    pub(crate) fn stopping(&self) {
-        self.tell(&[NotifyState::Stopping, NotifyState::Status("draining")]);
+    /// The supervisor stops, and may take so long: systemd waits for it, whatever `TimeoutStopSec=` is.
+    pub(crate) fn stopping(&self, budget: Duration) {
+        let budget = u32::try_from(budget.as_micros()).unwrap_or(u32::MAX);
+        self.tell(&[
+            NotifyState::Stopping,
+            NotifyState::ExtendTimeoutUsec(budget),
+            NotifyState::Status("draining"),
+        ]);
     }
 
     /// The loop runs.

@@ -28,7 +28,7 @@ const RESTART_MAX: Duration = Duration::from_secs(5);
 /// It lived so long: the next death counts as the first.
 const STABLE_AFTER: Duration = Duration::from_secs(60);
 /// From `SIGTERM` to `SIGKILL`.
-const STOP_GRACE: Duration = Duration::from_secs(10);
+pub(crate) const STOP_GRACE: Duration = Duration::from_secs(10);
 
 /// No server program is installed.
 #[derive(Debug, thiserror::Error)]

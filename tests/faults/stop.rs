@@ -169,3 +169,24 @@ async fn a_managed_redis_goes_along() {
     assert!(began.elapsed() < ms(5000), "slow: {:?}", began.elapsed());
     assert!(redis.try_command(&["PING"]).await.is_err(), "Redis is still there");
 }
+
+#[tokio::test]
+async fn before_the_drain_everybody_is_served_and_readiness_says_no() {
+    let mut server = Plan::new().with("workers = { pre_drain_ms = 1500 }").start().await;
+    let mut wire = Wire::open(&server).await;
+    wire.connect().await;
+    server.signal(Signal::SIGTERM);
+    let stopped = Instant::now();
+    let readiness = || soon("readiness", ask(server.addr, Request::get("/api/ready")));
+    while readiness().await.expect("an answer").status == 200 {
+        assert!(stopped.elapsed() < ms(1_000), "still ready");
+        pass(ms(5)).await;
+    }
+    // Not ready, yet a client that is sent here still gets in.
+    let poller = Poller::open(&server).await;
+    poller.connect().await;
+    assert!(stopped.elapsed() < ms(1_400), "too slow to say anything");
+    assert_eq!(wire.end().await, Some(1012));
+    assert!(stopped.elapsed() >= ms(1_500), "drained before its time");
+    assert_eq!(server.exit_within(GRACE).await.code(), Some(0));
+}

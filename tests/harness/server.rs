@@ -159,6 +159,7 @@ pub(crate) struct Supervisor {
     pub(crate) generation: u64,
     pub(crate) state: String,
     pub(crate) uptime_s: u64,
+    pub(crate) last_reload: Option<String>,
 }
 
 /// One of `workers`.
@@ -168,6 +169,7 @@ pub(crate) struct Worker {
     pub(crate) slot: u16,
     pub(crate) pid: Option<u32>,
     pub(crate) generation: u64,
+    pub(crate) version: Option<String>,
     pub(crate) state: String,
     pub(crate) connections: u64,
     pub(crate) sessions: u64,

@@ -24,6 +24,7 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
         "a_canary_that_dies_in_the_soak_replaces_nobody",
         a_canary_that_dies_in_the_soak_replaces_nobody,
     ),
+    ("old_workers_are_recycled", old_workers_are_recycled),
     ("what_needs_a_restart_is_a_fault", what_needs_a_restart_is_a_fault),
     ("reloads_coalesce", reloads_coalesce),
     (
@@ -163,6 +164,20 @@ fn a_canary_that_dies_in_the_soak_replaces_nobody() {
     assert_eq!(output.status.code(), Some(1), "{reason}");
     assert!(reason.contains("slot 0, generation 2: exit 70"), "{reason}");
     assert_eq!(supervisor.await_ready(2), before, "nobody was replaced");
+}
+
+fn old_workers_are_recycled() {
+    let more = "grace_ms = 500\nboot_timeout_ms = 600\nmax_age_ms = 1100";
+    let supervisor = Supervisor::serving(2, "message", more);
+    let (address, before) = (supervisor.address(), supervisor.await_ready(2));
+    until("both replaced", PATIENCE, || {
+        supervisor.greet(address);
+        let ready = supervisor.pids("ready");
+        (ready.len() == 2 && ready.iter().all(|(slot, pid)| before[slot] != *pid)).then_some(())
+    });
+    assert_eq!(generation(&supervisor), 1);
+    let status = supervisor.status();
+    assert_eq!(status["workers"][0]["restarts"], 0, "it is no crash");
 }
 
 fn what_needs_a_restart_is_a_fault() {

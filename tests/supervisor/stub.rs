@@ -108,6 +108,7 @@ impl Stub {
                     sessions: 0,
                     lag_us: 0,
                     ready: true,
+                    rss_bytes: 0,
                 }));
             }
             let mut fds = vec![PollFd::new(self.control.as_fd(), PollFlags::POLLIN)];

@@ -59,6 +59,10 @@ pub enum ToWorker {
     Drain {
         /// Milliseconds from now after which the worker is killed.
         grace_ms: u64,
+        /// Milliseconds of these in which nothing changes but readiness: whoever sends clients here
+        /// has time to see it.
+        #[serde(default)]
+        notice_ms: u64,
     },
     /// Accept from the listeners that come with this message, too (`SCM_RIGHTS`, unix(7)): nobody
     /// serves their slot. What they accept is this worker's own.
@@ -135,6 +139,9 @@ pub struct Beat {
     pub lag_us: u64,
     /// Whether the worker's own readiness checks pass.
     pub ready: bool,
+    /// Resident memory.
+    #[serde(default)]
+    pub rss_bytes: u64,
 }
 
 impl Beat {
@@ -192,6 +199,7 @@ mod tests {
             sessions: 2,
             lag_us: 3,
             ready: true,
+            rss_bytes: 4,
         });
         assert_eq!(decode::<ToSupervisor>(&encode(&beat).unwrap()).unwrap(), beat);
     }

@@ -22,6 +22,8 @@ use tracing::{info, warn};
 
 /// How long a worker drains whose supervisor is gone.
 const ORPHAN_GRACE: Duration = Duration::from_secs(30);
+/// Beats from one look at the memory to the next.
+const RSS_EVERY: u64 = 8;
 /// Descriptors that come with one order; `listen.address` has no more addresses.
 const LENT_MAX: usize = 64;
 
@@ -103,14 +105,26 @@ impl Control {
     }
 }
 
+/// Resident memory of this process: the second number of `/proc/self/statm`, proc(5).
+fn resident_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = text.split_whitespace().nth(1)?.parse().ok()?;
+    pages.checked_mul(rustix::param::page_size() as u64)
+}
+
 /// Sends heartbeats, for as long as the worker runs.
 pub(crate) async fn beat(worker: Rc<Worker>, control: Rc<Control>) {
     let every = Duration::from_millis(Beat::EVERY_MS);
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut last = Instant::now();
+    let (mut nth, mut rss_bytes) = (0_u64, 0);
     loop {
         ticks.tick().await;
+        if nth.is_multiple_of(RSS_EVERY) {
+            rss_bytes = resident_bytes().unwrap_or_default();
+        }
+        nth += 1;
         let lag = last.elapsed().saturating_sub(every);
         let sockets = worker.sockets.borrow().len() as u64;
         let beat = Beat {
@@ -118,6 +132,7 @@ pub(crate) async fn beat(worker: Rc<Worker>, control: Rc<Control>) {
             sessions: sockets + worker.parks.borrow().len() as u64,
             lag_us: u64::try_from(lag.as_micros()).unwrap_or(u64::MAX),
             ready: ready::is_ready(&worker),
+            rss_bytes,
         };
         control.send(&ToSupervisor::Beat(beat)).await;
         last = Instant::now();
@@ -131,10 +146,13 @@ pub(crate) async fn obey(worker: Rc<Worker>, control: Rc<Control>) {
     loop {
         let Some((order, descriptors)) = control.receive(&mut buffer).await else {
             info!("supervisor is gone, draining");
-            return drain(&worker, ORPHAN_GRACE);
+            return drain(&worker, Instant::now() + ORPHAN_GRACE);
         };
         match order {
-            ToWorker::Drain { grace_ms } => drain(&worker, Duration::from_millis(grace_ms)),
+            ToWorker::Drain { grace_ms, notice_ms } => {
+                let deadline = Instant::now() + Duration::from_millis(grace_ms);
+                give_notice(worker.clone(), Duration::from_millis(notice_ms), deadline);
+            }
             ToWorker::Lend { slot } => lent.borrow(&worker, slot, descriptors),
             ToWorker::Recall { slot } => lent.give_back(slot),
             ToWorker::Stop => {
@@ -185,21 +203,33 @@ pub(crate) async fn heed_sigterm(worker: Rc<Worker>) {
         Ok(mut terminate) => {
             if terminate.recv().await.is_some() {
                 info!("SIGTERM, draining");
-                drain(&worker, ORPHAN_GRACE);
+                drain(&worker, Instant::now() + ORPHAN_GRACE);
             }
         }
         Err(error) => warn!(%error, "SIGTERM not heeded"),
     }
 }
 
+/// Drains after the notice, in which everything but readiness goes on.
+fn give_notice(worker: Rc<Worker>, notice: Duration, deadline: Instant) {
+    worker.leaving.set(true);
+    if notice.is_zero() {
+        return drain(&worker, deadline);
+    }
+    let notice_ms = u64::try_from(notice.as_millis()).unwrap_or(u64::MAX);
+    info!(notice_ms, "not ready any more, draining soon");
+    tokio::task::spawn_local(async move {
+        tokio::time::sleep(notice).await;
+        drain(&worker, deadline);
+    });
+}
+
 /// A drain that is under way is not prolonged.
-fn drain(worker: &Worker, grace: Duration) {
+fn drain(worker: &Worker, deadline: Instant) {
     worker.phase.send_if_modified(|phase| {
         let serving = *phase == Phase::Serving;
         if serving {
-            *phase = Phase::Draining {
-                deadline: Instant::now() + grace,
-            };
+            *phase = Phase::Draining { deadline };
         }
         serving
     });

@@ -32,7 +32,7 @@ pub(crate) async fn ready(worker: &Worker) -> Answer {
         .iter()
         .map(async |(name, check)| (name.as_str(), passes(check).await));
     checks.extend(futures_util::future::join_all(probes).await);
-    let draining = !worker.is_serving();
+    let draining = worker.leaving.get() || !worker.is_serving();
     let all = checks.values().all(|passed| *passed);
     let status = match (draining, all) {
         (true, _) => "draining",
@@ -58,7 +58,7 @@ pub(crate) async fn ready(worker: &Worker) -> Answer {
 
 /// What the heartbeat tells the supervisor: everything but the configured checks.
 pub(crate) fn is_ready(worker: &Worker) -> bool {
-    worker.is_serving() && is_redis_up(worker) && is_log_heard(worker)
+    !worker.leaving.get() && worker.is_serving() && is_redis_up(worker) && is_log_heard(worker)
 }
 
 fn is_redis_up(worker: &Worker) -> bool {

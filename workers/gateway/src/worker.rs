@@ -69,6 +69,8 @@ pub(crate) struct Worker {
     /// WebSockets that have something to flush once the present batch is through.
     pub(crate) dirty: RefCell<Vec<Rc<Connection>>>,
     pub(crate) phase: watch::Sender<Phase>,
+    /// Told to leave, though perhaps after a notice: not ready any more.
+    pub(crate) leaving: Cell<bool>,
     /// When the log's push path last gave a sign of life.
     pub(crate) canary_seen: Cell<Instant>,
     /// Whether the tailer is connected.
@@ -118,6 +120,7 @@ impl Worker {
             sockets: RefCell::default(),
             dirty: RefCell::default(),
             phase: watch::Sender::new(Phase::Serving),
+            leaving: Cell::new(false),
             canary_seen: Cell::new(Instant::now()),
             tail_up: Cell::new(true),
             counters: Counters::default(),
