@@ -34,7 +34,10 @@ pub(crate) struct Fleet {
     pub(super) reload: Reload,
     pub(super) breaker: Breaker,
     /// Where new connections go; the last [`Action::Steer`].
-    pub(super) steered: Vec<SlotId>,
+    pub(super) steered: Vec<(SlotId, u8)>,
+    /// When the shares were reckoned last.
+    #[serde(default)]
+    pub(super) weighed_at: Moment,
     /// Nobody is recycled before.
     #[serde(default)]
     pub(super) recycle_after: Moment,
@@ -89,6 +92,7 @@ impl Fleet {
             reload: Reload::default(),
             breaker: Breaker::default(),
             steered: Vec::new(),
+            weighed_at: Moment::ZERO,
             recycle_after: Moment::ZERO,
             lent: Vec::new(),
             actions: Vec::new(),

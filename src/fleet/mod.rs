@@ -47,6 +47,15 @@ pub(crate) const DEPENDENCY_BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// lent: together with what follows, nobody is to wait for a second. Nothing is said about it; three
 /// beats may be late.
 pub(crate) const STEER_AFTER: Duration = Duration::from_millis(700);
+/// Weights of steering are looked at again after so long.
+pub(crate) const WEIGH_EVERY: Duration = Duration::from_secs(1);
+/// Weight of a slot with as many connections as the average.
+pub(crate) const WEIGHT: u8 = 16;
+/// No slot gets less than a quarter, nor more than twice, of an average share: a new worker is not
+/// flooded, a full one not starved.
+pub(crate) const WEIGHTS: std::ops::RangeInclusive<u8> = 4..=32;
+/// A difference of so many connections matters, a smaller one is noise.
+pub(crate) const WEIGHED_CONNECTIONS_MIN: u64 = 64;
 /// Silence of the event loop after which the worker is said to lag.
 pub(crate) const LAG_AFTER: Duration = Duration::from_secs(2);
 /// Silence after which the worker is hung and is aborted.
@@ -343,7 +352,7 @@ pub(crate) enum Action {
     },
     /// New connections go to these slots only; to all when empty.
     Steer {
-        /// Sorted.
-        slots: Vec<SlotId>,
+        /// Sorted, each with its share: a slot of twice the weight gets twice as many.
+        slots: Vec<(SlotId, u8)>,
     },
 }

@@ -18,7 +18,7 @@ impl Fleet {
             self.govern(now);
             self.refill(now);
             self.recycle(now);
-            self.steer();
+            self.steer(now);
             self.announce_serving(now);
             self.lend();
         }

@@ -322,7 +322,7 @@ impl World {
                 assert!(slot.number() < self.slots && !self.stopping);
                 assert!(self.processes.contains_key(&worker.0), "lent to the dead {worker}");
             }
-            Action::Steer { slots } => assert!(slots.iter().all(|slot| slot.number() < self.slots)),
+            Action::Steer { slots } => assert!(slots.iter().all(|(slot, _)| slot.number() < self.slots)),
             Action::AnnounceGone { worker, .. } => assert!(!self.processes.contains_key(&worker.0)),
             Action::ReloadStarted | Action::Serving => {}
         }

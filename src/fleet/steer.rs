@@ -2,18 +2,25 @@
 
 use super::machine::{Fleet, Phase};
 use super::slot::Slot;
-use super::{Action, SlotId, WorkerId};
+use super::{Action, Moment, SlotId, WEIGH_EVERY, WEIGHED_CONNECTIONS_MIN, WEIGHT, WEIGHTS, WorkerId};
 use boot::ToWorker;
 
 impl Fleet {
-    /// New connections go to slots whose worker is ready and heard.
-    pub(super) fn steer(&mut self) {
-        let slots: Vec<SlotId> = self
+    /// New connections go to slots whose worker is ready and heard; more of them to those that have
+    /// fewer, so that long-lived ones even out.
+    pub(super) fn steer(&mut self, now: Moment) {
+        let loads: Vec<(SlotId, u64)> = self
             .slots
             .iter()
             .filter(|slot| slot.steerable())
-            .map(|slot| slot.id)
+            .filter_map(|slot| Some((slot.id, slot.current()?.beat.connections)))
             .collect();
+        let same = loads.iter().map(|(id, _)| id).eq(self.steered.iter().map(|(id, _)| id));
+        if same && now < self.weighed_at + WEIGH_EVERY {
+            return;
+        }
+        self.weighed_at = now;
+        let slots = weights(&loads);
         if slots != self.steered {
             self.steered.clone_from(&slots);
             self.actions.push(Action::Steer { slots });
@@ -62,5 +69,44 @@ impl Fleet {
             }
         }
         self.lent = lent;
+    }
+}
+
+/// Each slot's share of new connections: `WEIGHT` at the average, less above it, more below.
+fn weights(loads: &[(SlotId, u64)]) -> Vec<(SlotId, u8)> {
+    let count = u64::try_from(loads.len()).unwrap_or(1).max(1);
+    let average = loads.iter().map(|(_, connections)| connections).sum::<u64>() / count;
+    let scale = i128::from(average.max(WEIGHED_CONNECTIONS_MIN));
+    let weight = |connections: u64| {
+        let missing = i128::from(average) - i128::from(connections);
+        let weight = i128::from(WEIGHT) + i128::from(WEIGHT) * missing / scale;
+        let (least, most) = (i128::from(*WEIGHTS.start()), i128::from(*WEIGHTS.end()));
+        u8::try_from(weight.clamp(least, most)).unwrap_or(WEIGHT)
+    };
+    loads
+        .iter()
+        .map(|(id, connections)| (*id, weight(*connections)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_fewer_gets_more() {
+        let cases: [(&[u64], &[u8]); 6] = [
+            (&[0, 0, 0], &[16, 16, 16]),
+            (&[1_000, 1_000], &[16, 16]),
+            (&[3, 9], &[16, 16]),
+            (&[0, 1_000, 1_000, 1_000], &[32, 11, 11, 11]),
+            (&[0, 0, 0, 1_000], &[32, 32, 32, 4]),
+            (&[1_100, 900], &[15, 17]),
+        ];
+        for (loads, expected) in cases {
+            let loads: Vec<(SlotId, u64)> = (0..).map(SlotId::new).zip(loads.iter().copied()).collect();
+            let weights: Vec<u8> = weights(&loads).into_iter().map(|(_, weight)| weight).collect();
+            assert_eq!(weights, expected, "{loads:?}");
+        }
     }
 }

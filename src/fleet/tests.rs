@@ -105,6 +105,11 @@ fn policy(workers: u16) -> Policy {
     }
 }
 
+/// Even shares of these slots.
+fn shares(slots: &[u16]) -> Vec<(SlotId, u8)> {
+    slots.iter().map(|number| (SlotId::new(*number), WEIGHT)).collect()
+}
+
 fn beat() -> Beat {
     Beat {
         ready: true,
@@ -180,9 +185,7 @@ fn silence_is_lagging_then_hung_then_killed() {
     let mut script = Script::serving(3);
     let (silent, others) = (script.latest(1), [script.latest(0), script.latest(2)]);
     let actions = script.pass(SECOND * 2, &others);
-    assert!(actions.contains(&Action::Steer {
-        slots: vec![SlotId::new(0), SlotId::new(2)]
-    }));
+    assert!(actions.contains(&Action::Steer { slots: shares(&[0, 2]) }));
     assert_eq!(script.states()[1], (1, "lagging"));
     assert!(
         !script
@@ -207,9 +210,7 @@ fn a_late_beat_brings_a_worker_back() {
     assert_eq!(
         actions,
         [
-            Action::Steer {
-                slots: vec![SlotId::new(0), SlotId::new(1)]
-            },
+            Action::Steer { slots: shares(&[0, 1]) },
             Action::Send {
                 worker: other,
                 message: ToWorker::Recall { slot: 0 }
@@ -382,12 +383,7 @@ fn a_retiring_slot_empties_its_queue_first() {
     let mut script = Script::serving(2);
     let worker = script.latest(1);
     let actions = script.step(Event::Fewer);
-    assert_eq!(
-        actions,
-        [Action::Steer {
-            slots: vec![SlotId::new(0)]
-        }]
-    );
+    assert_eq!(actions, [Action::Steer { slots: shares(&[0]) }]);
     script.now += RETIRE_SETTLE;
     assert!(drains(&script.step(Event::Tick), worker));
     assert!(script.exit(worker, 0).contains(&Action::Close { slot: SlotId::new(1) }));
@@ -399,12 +395,7 @@ fn a_slot_that_is_wanted_again_stays() {
     let mut script = Script::serving(2);
     script.step(Event::Fewer);
     let actions = script.step(Event::More);
-    assert_eq!(
-        actions,
-        [Action::Steer {
-            slots: vec![SlotId::new(0), SlotId::new(1)]
-        }]
-    );
+    assert_eq!(actions, [Action::Steer { slots: shares(&[0, 1]) }]);
     assert_eq!(script.states(), [(0, "ready"), (1, "ready")]);
 }
 
@@ -457,9 +448,7 @@ fn last_words_outlive_the_hang_up() {
     assert_eq!(
         actions,
         [
-            Action::Steer {
-                slots: vec![SlotId::new(1)]
-            },
+            Action::Steer { slots: shares(&[1]) },
             Action::Lend {
                 slot: SlotId::new(0),
                 worker: script.latest(1)

@@ -149,8 +149,8 @@ impl Listeners {
         }
     }
 
-    /// New connections go to these slots only; to all, when none is given.
-    pub(crate) fn steer(&self, slots: &[SlotId]) {
+    /// New connections go to these slots only, by their weights; to all, when none is given.
+    pub(crate) fn steer(&self, slots: &[(SlotId, u8)]) {
         let mut program = program(slots);
         let Ok(len) = u16::try_from(program.len()) else { return };
         let Some(first) = self.slots.first() else { return };
@@ -222,32 +222,34 @@ const LOAD_RANDOM: sock_filter = sock_filter {
     k: 0xffff_f000 + 56,
 }; // SKF_AD_OFF + SKF_AD_RANDOM
 
-/// Classic BPF that returns one of these slots at random; with none, a number outside the group,
-/// upon which the kernel hashes over all.
-fn program(slots: &[SlotId]) -> Vec<sock_filter> {
+/// Classic BPF that returns one of these slots at random, by their weights; with none, a number
+/// outside the group, upon which the kernel hashes over all.
+fn program(slots: &[(SlotId, u8)]) -> Vec<sock_filter> {
     let give = |number: u32| sock_filter {
         code: 0x06,
         jt: 0,
         jf: 0,
         k: number,
     };
-    let Some((last, others)) = slots.split_last() else {
+    let Some(((last, _), others)) = slots.split_last() else {
         return vec![give(u32::MAX)];
     };
     let modulo = sock_filter {
         code: 0x94,
         jt: 0,
         jf: 0,
-        k: u32::try_from(slots.len()).unwrap_or(u32::MAX),
+        k: slots.iter().map(|(_, weight)| u32::from(*weight)).sum::<u32>().max(1),
     };
     let mut program = vec![LOAD_RANDOM, modulo];
-    for (index, slot) in (0..).zip(others) {
+    let mut bound = 0;
+    for (slot, weight) in others {
+        bound += u32::from(*weight);
         program.push(sock_filter {
-            code: 0x15,
-            jt: 0,
-            jf: 1,
-            k: index,
-        }); // equal: next line, else skip it
+            code: 0x35,
+            jt: 1,
+            jf: 0,
+            k: bound,
+        }); // greater or equal: skip the next line
         program.push(give(u32::from(slot.number())));
     }
     program.push(give(u32::from(last.number())));
@@ -276,7 +278,10 @@ mod tests {
     fn connections_go_to_steered_slots_only() {
         let mut listeners = Listeners::bind(&["127.0.0.1:0".parse().unwrap()], 4).unwrap();
         assert_ne!(listeners.addresses()[0].port(), 0);
-        let slots = |numbers: &[u16]| numbers.iter().map(|number| SlotId::new(*number)).collect::<Vec<_>>();
+        let slots = |numbers: &[u16]| {
+            let weighed = numbers.iter().map(|number| (SlotId::new(*number), 16));
+            weighed.collect::<Vec<_>>()
+        };
         for (steered, expected) in [
             (slots(&[2]), [false, false, true, false]),
             (slots(&[0, 3]), [true, false, false, true]),
@@ -292,6 +297,9 @@ mod tests {
             );
             assert_eq!(dealt.iter().sum::<usize>(), 80);
         }
+        listeners.steer(&[(SlotId::new(1), 4), (SlotId::new(2), 32)]);
+        let dealt = deal(&listeners, 900);
+        assert!((50..=150).contains(&dealt[1]), "one ninth of 900, by chance: {dealt:?}");
         listeners.close_last();
         listeners.open().unwrap();
         listeners.steer(&slots(&[3]));
