@@ -263,6 +263,7 @@ impl Fleet {
 
     /// The supervisor was late: nobody could be heard, so nobody is silent.
     fn forgive(&mut self, now: Moment, by: std::time::Duration) {
+        self.reload.prolong_soak(by);
         for worker in self.slots.iter_mut().flat_map(Slot::workers_mut) {
             worker.beat_at = now;
             if let State::Booting { deadline } = &mut worker.state {

@@ -69,8 +69,9 @@ pub(crate) const FAST_GRACE: Duration = Duration::from_secs(2);
 /// From the end of a drain's grace to `SIGKILL`.
 pub(crate) const KILL_MARGIN: Duration = Duration::from_secs(2);
 /// Between steering new connections away from a retiring slot and draining its worker, so that
-/// its accept queue is empty when its listener is closed.
-pub(crate) const RETIRE_SETTLE: Duration = Duration::from_millis(200);
+/// its accept queue is empty when its listener is closed: a handshake that began with this listener
+/// (RFC 9293, 3.5) ends in its queue, a round trip later.
+pub(crate) const RETIRE_SETTLE: Duration = Duration::from_secs(1);
 /// The breaker counts deaths of so long a time.
 pub(crate) const BREAKER_WINDOW: Duration = Duration::from_secs(60);
 /// The breaker opens beyond so many deaths before ready, per slot.

@@ -69,6 +69,20 @@ impl Reload {
         self.roll.is_some()
     }
 
+    /// The supervisor slept: what the canary did meanwhile is still to be heard.
+    pub(super) fn prolong_soak(&mut self, by: std::time::Duration) {
+        if let Some(Roll {
+            direction: Direction::Forward {
+                soak: Soak::Until { at, give_up },
+            },
+            ..
+        }) = &mut self.roll
+        {
+            *at += by;
+            *give_up += by;
+        }
+    }
+
     pub(super) fn deadline(&self) -> Option<Moment> {
         match &self.roll.as_ref()?.direction {
             Direction::Back { retry_at, .. } if *retry_at > Moment::ZERO => Some(*retry_at),

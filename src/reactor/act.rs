@@ -171,7 +171,6 @@ impl Reactor {
             // systemd knows no failed reload: the status line tells.
             self.notifier.ready(&status);
         }
-        self.try_later();
     }
 
     fn serving(&self) {

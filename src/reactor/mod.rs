@@ -173,6 +173,7 @@ impl Reactor {
         let now = self.now();
         self.server.expire(now);
         self.supervise_trial(now);
+        self.try_later();
         let accepts = match &mut self.redis {
             Some(redis) => redis.turn(now) == Turn::Accepts,
             None => !self.begun,

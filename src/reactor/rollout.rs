@@ -66,6 +66,9 @@ impl Reactor {
         }
         rollout.later_upgrade |= upgrade;
         self.try_later();
+        if !self.rollout.later.is_empty() {
+            info!(upgrade, "reload waits for the running check or reload");
+        }
     }
 
     /// Begins with what was asked for, unless something else has to end first.
@@ -77,14 +80,9 @@ impl Reactor {
             leap,
             ..
         } = &mut self.rollout;
-        if later.is_empty() {
+        let stuck = *later_upgrade && !self.fleet.is_movable() && !self.fleet.is_stopping();
+        if later.is_empty() || trial.is_some() || leap.is_some() || stuck {
             return;
-        }
-        if trial.is_some() || leap.is_some() {
-            return info!("reload waits for the running check");
-        }
-        if *later_upgrade && !self.fleet.is_movable() && !self.fleet.is_stopping() {
-            return info!("upgrade waits for the running reload");
         }
         let upgrade = std::mem::take(later_upgrade);
         let askers = std::mem::take(later);

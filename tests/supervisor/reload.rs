@@ -24,6 +24,10 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
         "a_canary_that_dies_in_the_soak_replaces_nobody",
         a_canary_that_dies_in_the_soak_replaces_nobody,
     ),
+    (
+        "whatever_a_new_binary_does_the_old_fleet_serves",
+        whatever_a_new_binary_does_the_old_fleet_serves,
+    ),
     ("old_workers_are_recycled", old_workers_are_recycled),
     ("what_needs_a_restart_is_a_fault", what_needs_a_restart_is_a_fault),
     ("reloads_coalesce", reloads_coalesce),
@@ -166,6 +170,57 @@ fn a_canary_that_dies_in_the_soak_replaces_nobody() {
     assert_eq!(supervisor.await_ready(2), before, "nobody was replaced");
 }
 
+fn whatever_a_new_binary_does_the_old_fleet_serves() {
+    let (supervisor, program) = of_a_copy(3, "boot_timeout_ms = 1500");
+    let (address, before) = (supervisor.address(), supervisor.await_ready(3));
+    let good = config(supervisor.scratch.path(), 3, "message", "boot_timeout_ms = 1500");
+    let marked = |name: &str| program.with_file_name(name);
+    let soak = |text: &str| text.replace("soak_ms = 100", "soak_ms = 1000");
+    let cases = [
+        ("worker-fails", good.clone(), "slot 0, generation 2: exit 101"),
+        (
+            "worker-hangs",
+            good.clone(),
+            "slot 0, generation 3: not ready within 15",
+        ),
+        (
+            "none",
+            soak(&good.replace("'message'", "'dieslater'")),
+            "slot 0, generation 4: exit 70",
+        ),
+        ("none", good.replace("count = 3", "count = 'three'"), "workers.count: "),
+        ("check-fails", good.clone(), "its own check failed: exit 101"),
+    ];
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let clients = scope.spawn(|| {
+            let mut longest = Duration::ZERO;
+            while !done.load(Ordering::SeqCst) {
+                let begun = std::time::Instant::now();
+                supervisor.greet(address);
+                longest = longest.max(begun.elapsed());
+            }
+            longest
+        });
+        for (mark, text, why) in cases {
+            fs::write(marked(mark), "").unwrap();
+            supervisor.configure(&text);
+            let output = supervisor.command(&["reload", "--wait"]);
+            let reason = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(1), "{mark}: {reason}");
+            assert!(reason.contains(why), "{mark}: {reason}");
+            let last = supervisor.status()["supervisor"]["last_reload"].clone();
+            assert!(last.as_str().unwrap().contains(why), "{last}");
+            fs::remove_file(marked(mark)).unwrap();
+            supervisor.configure(&good);
+            assert_eq!(supervisor.await_ready(3), before, "{mark}: nobody was replaced");
+        }
+        done.store(true, Ordering::SeqCst);
+        assert!(clients.join().unwrap() < Duration::from_secs(1));
+    });
+    assert!(supervisor.command(&["reload", "--wait"]).status.success());
+}
+
 fn old_workers_are_recycled() {
     let more = "grace_ms = 500\nboot_timeout_ms = 600\nmax_age_ms = 1100";
     let supervisor = Supervisor::serving(2, "message", more);
@@ -292,7 +347,7 @@ fn a_binary_that_fails_its_check_changes_nothing() {
     let waiting: Vec<_> = (0..3)
         .map(|_| supervisor.command_in_background(&["reload", "--wait"]))
         .collect();
-    supervisor.await_log("reload waits for the running check");
+    supervisor.await_log("reload waits for the running check or reload");
     assert_eq!(supervisor.await_ready(2), before, "status answers meanwhile");
     let deadline = supervisor.await_within(
         Duration::from_secs(15),
