@@ -43,10 +43,17 @@ pub(super) struct Rollout {
 }
 
 impl Rollout {
+    /// Who waits for the next rollout, and whether one of them wants an upgrade.
+    pub(super) fn waiting(&self) -> (Vec<Asker>, bool) {
+        (self.later.clone(), self.later_upgrade)
+    }
+
     /// After an upgrade.
-    pub(super) fn resumed(last: Option<String>) -> Self {
+    pub(super) fn resumed(last: Option<String>, (later, later_upgrade): (Vec<Asker>, bool)) -> Self {
         Self {
             last,
+            later,
+            later_upgrade,
             ..Self::default()
         }
     }
@@ -172,7 +179,6 @@ impl Reactor {
                 Asker::Client { wait: true, .. } | Asker::Signal => waiting.push(*asker),
             }
         }
-        waiting.extend(&self.rollout.later);
         info!("supervisor leaves its place to another binary");
         let left = self.bequeath(waiting).and_then(|state| {
             let fd = reexec::store(&state)?;

@@ -51,6 +51,8 @@ pub(crate) struct State {
     runtime: (PathBuf, RawFd),
     /// Who wants the upgrade, and so the reload that comes next.
     askers: Vec<Asker>,
+    /// Who asked since, and whether for an upgrade: one more rollout after that.
+    later: (Vec<Asker>, bool),
     last_reload: Option<String>,
 }
 
@@ -128,6 +130,7 @@ impl Reactor {
             redis: self.redis.as_ref().map(serde_json::to_value).transpose()?,
             runtime: (self.runtime.directory().to_owned(), self.runtime.lock()),
             askers,
+            later: self.rollout.waiting(),
             last_reload: self.rollout.last.clone(),
         })
     }
@@ -171,7 +174,7 @@ impl Reactor {
             pending: VecDeque::new(),
             begun: state.begun,
             verdict: None,
-            rollout: Rollout::resumed(state.last_reload),
+            rollout: Rollout::resumed(state.last_reload, state.later),
             runtime: Runtime::inherit(state.runtime.0, take(state.runtime.1)?),
         };
         let by = uptime.saturating_sub(state.left);

@@ -232,6 +232,14 @@ impl Supervisor {
         })
     }
 
+    /// Waits until it has so many children: workers, and a check of the next binary.
+    pub(crate) fn await_children(&self, count: usize) {
+        until("children", PATIENCE, || {
+            let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.pid())).unwrap();
+            (children.split_whitespace().count() == count).then_some(())
+        });
+    }
+
     /// Waits for its end; the exit code.
     pub(crate) fn end(&mut self, patience: Duration) -> Option<i32> {
         let log = self.scratch.path().join("log");

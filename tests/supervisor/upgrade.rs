@@ -12,6 +12,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(crate) const TESTS: &[(&str, fn())] = &[
     ("an_upgrade_keeps_what_serves", an_upgrade_keeps_what_serves),
+    (
+        "upgrades_during_an_upgrade_make_one_more",
+        upgrades_during_an_upgrade_make_one_more,
+    ),
     ("usr2_comes_with_other_signals", usr2_comes_with_other_signals),
     (
         "an_upgrade_that_cannot_be_executed_changes_nothing",
@@ -95,6 +99,30 @@ fn an_upgrade_keeps_what_serves() {
     assert!(supervisor.command(&["stop"]).status.success());
 }
 
+fn upgrades_during_an_upgrade_make_one_more() {
+    let (supervisor, program) = of_a_copy(2, "");
+    let hangs = program.with_file_name("check-hangs");
+    fs::write(&hangs, "").unwrap();
+    install(&program, "9.9.1");
+    let first = supervisor.command_in_background(&["upgrade", "--wait"]);
+    supervisor.await_children(3);
+    // This binary came too late for the first; those who ask now get it.
+    install(&program, "9.9.2");
+    let later: Vec<_> = (0..3)
+        .map(|_| supervisor.command_in_background(&["upgrade", "--wait"]))
+        .collect();
+    supervisor.await_log("reload waits for the running check or reload");
+    fs::remove_file(hangs).unwrap();
+    for child in [first].into_iter().chain(later) {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{output:?}\n{}", supervisor.log());
+    }
+    supervisor.await_ready(2);
+    assert_eq!(versions(&supervisor.status()), ["9.9.2"; 3]);
+    let generation = supervisor.status()["supervisor"]["generation"].as_u64().unwrap();
+    assert!((3..=5).contains(&generation), "{generation}");
+}
+
 fn usr2_comes_with_other_signals() {
     let (supervisor, _) = of_a_copy(2, "");
     for round in 2..6_u64 {
@@ -126,10 +154,7 @@ fn an_upgrade_that_cannot_be_executed_changes_nothing() {
     let hangs = program.with_file_name("check-hangs");
     fs::write(&hangs, "").unwrap();
     let waiting = supervisor.command_in_background(&["upgrade", "--wait"]);
-    until("check", PATIENCE, || {
-        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", supervisor.pid())).unwrap();
-        (children.split_whitespace().count() == 3).then_some(())
-    });
+    supervisor.await_children(3);
     // It passes its check, and then is no program any more.
     fs::set_permissions(&program, fs::Permissions::from_mode(0o600)).unwrap();
     fs::remove_file(hangs).unwrap();
