@@ -117,3 +117,22 @@ async fn python_flow_upgrade() {
 async fn python_flow_websocket() {
     flow(|| python("flow.py"), "websocket").await;
 }
+
+#[tokio::test]
+async fn emitters_of_others() {
+    const SECRET: &str = "a secret that is long enough";
+    let server = Plan::new()
+        .with(&format!("emit = {{ secret = '{SECRET}' }}"))
+        .start()
+        .await;
+    let socket = server.redis().url();
+    let python = python("emit.py");
+    let program = node("emit.mjs")
+        .arg("--url", &server.url())
+        .arg("--redis", socket.strip_prefix("unix://").unwrap())
+        .arg("--python", python.interpreter())
+        .arg("--secret", SECRET);
+    let (found, content) = program.run().await;
+    assert_eq!(found, json!({ "failed": {}, "left": 0 }));
+    assert!(content);
+}

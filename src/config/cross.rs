@@ -33,6 +33,14 @@ pub(super) fn cross_check(values: &mut Values, settings: &Settings, workers: &Wo
         );
     }
     life(values, workers);
+    if !settings.emit.stream.is_empty() && settings.emit.stream == settings.emit.node_stream {
+        let what = "the same as emit.node_stream: what is taken from emit.stream is deleted";
+        values.fault(
+            "emit.stream",
+            what,
+            "give them different names, or make one of them \"\"",
+        );
+    }
     log(values, &settings.log, &settings.recovery);
     events(values, &settings.app.events);
 }

@@ -18,6 +18,9 @@ pub(super) fn masked_toml(values: &mut Values, settings: &Settings, managed_redi
     } else if values.is_set("redis.url") {
         values.resolve("redis.url", Value::Text("***".to_owned()));
     }
+    if settings.emit.secret.is_some() {
+        values.resolve("emit.secret", Value::Text("***".to_owned()));
+    }
     let mut out = String::new();
     let mut section = String::new();
     for name in values.names() {

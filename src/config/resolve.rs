@@ -72,6 +72,7 @@ pub(super) fn resolve(inputs: Inputs<'_>, facts: &Facts<'_>, faults: Faults) -> 
         limits: sections::limits(&values),
         app: sections::app(&mut values),
         checks: sections::checks(&mut values),
+        emit: sections::emit(&mut values),
         diagnostics: sections::diagnostics(&mut values),
         logging: sections::logging(&values, facts),
         security: boot::Security::default(),

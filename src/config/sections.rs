@@ -4,8 +4,8 @@ use super::parse;
 use super::resolve::Facts;
 use super::values::Values;
 use boot::{
-    App, AppKind, Check, Cookie, Diagnostics, Engine, Events, Http, Limits, Log, Logging, Namespaces, Offsets, Origins,
-    Recovery, SameSite, Socket,
+    App, AppKind, Check, Cookie, Diagnostics, Emit, Engine, Events, Http, Limits, Log, Logging, Namespaces, Offsets,
+    Origins, Recovery, SameSite, Secret, Socket,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -168,6 +168,32 @@ pub(super) fn checks(values: &mut Values) -> BTreeMap<String, Check> {
         }
     }
     checks
+}
+
+/// Fewest characters of `emit.secret`: a shorter one can be guessed.
+const EMIT_SECRET_MIN: usize = 16;
+
+pub(super) fn emit(values: &mut Values) -> Emit {
+    const KEY: &str = "emit.secret";
+    let secret = values.text_if_any(KEY);
+    if secret
+        .as_ref()
+        .is_some_and(|secret| secret.chars().count() < EMIT_SECRET_MIN)
+    {
+        let what = format!("shorter than {EMIT_SECRET_MIN} characters: it could be guessed");
+        values.fault(
+            KEY,
+            what,
+            "use a long random one, such as `openssl rand -hex 32` prints",
+        );
+    }
+    Emit {
+        secret: secret.map(Secret::new),
+        stream: values.text("emit.stream"),
+        python_channel: values.text("emit.python_channel"),
+        node_prefix: values.text("emit.node_prefix"),
+        node_stream: values.text("emit.node_stream"),
+    }
 }
 
 pub(super) fn diagnostics(values: &mut Values) -> Diagnostics {

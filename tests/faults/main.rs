@@ -13,6 +13,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod doors;
 mod hostile;
 mod operator;
 mod recovery;

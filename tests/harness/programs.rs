@@ -64,6 +64,11 @@ impl Program {
         self
     }
 
+    /// What runs it, for a program that starts others of its kind.
+    pub(crate) fn interpreter(&self) -> &str {
+        self.interpreter.to_str().expect("a path in UTF-8")
+    }
+
     /// Runs it to its end: the JSON on its last line of output, and whether it is content.
     pub(crate) async fn run(self) -> (Value, bool) {
         let what = format!("{} {}", self.script.display(), self.args.join(" "));

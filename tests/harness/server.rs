@@ -144,7 +144,6 @@ pub(crate) struct Server {
 
 /// What `status --json` says.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields)]
 pub(crate) struct Status {
     pub(crate) supervisor: Supervisor,
     pub(crate) workers: Vec<Worker>,
@@ -152,7 +151,6 @@ pub(crate) struct Status {
 
 /// `supervisor` of it.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields)]
 pub(crate) struct Supervisor {
     pub(crate) pid: u32,
     pub(crate) version: String,
@@ -164,7 +162,6 @@ pub(crate) struct Supervisor {
 
 /// One of `workers`.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields)]
 pub(crate) struct Worker {
     pub(crate) slot: u16,
     pub(crate) pid: Option<u32>,

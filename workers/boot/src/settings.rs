@@ -55,6 +55,8 @@ pub struct Settings {
     pub app: App,
     /// `[checks.NAME]`: further readiness checks, by name.
     pub checks: BTreeMap<String, Check>,
+    /// `[emit]`: doors for events from outside.
+    pub emit: Emit,
     /// `[diagnostics]`.
     pub diagnostics: Diagnostics,
     /// `[logging]`.
@@ -353,6 +355,21 @@ pub enum Probe {
         /// A directory.
         path: PathBuf,
     },
+}
+
+/// `[emit]`: how others emit to our clients. An empty name shuts a door.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Emit {
+    /// `secret`: bearer token of `POST /api/emit`, 16 characters at least; without one there is no such path.
+    pub secret: Option<Secret>,
+    /// `stream`: Redis stream of plain JSON events; what is taken from it is deleted. Default `socketio:ingest`.
+    pub stream: String,
+    /// `python_channel`: channel of python-socketio's managers. Default `socketio`.
+    pub python_channel: String,
+    /// `node_prefix`: first part of the channels of `@socket.io/redis-emitter`. Default `socket.io`.
+    pub node_prefix: String,
+    /// `node_stream`: stream of `@socket.io/redis-streams-emitter`. Default `socket.io`.
+    pub node_stream: String,
 }
 
 /// `[diagnostics]`

@@ -14,6 +14,8 @@ pub(crate) enum Ending {
     ClientLeft,
     /// No namespace was joined in time.
     ConnectTimeout,
+    /// Somebody outside had the client disconnected.
+    Dismissed,
     /// The worker stops; the session goes on elsewhere.
     Drain,
     /// An operator ended the session, or Redis forgot it.
@@ -53,6 +55,7 @@ impl Ending {
             | Self::TransportClosed
             | Self::TransportError(_) => true,
             Self::ConnectTimeout
+            | Self::Dismissed
             | Self::EngineProtocol(_)
             | Self::Kicked
             | Self::PayloadTooLarge
@@ -69,6 +72,7 @@ impl Ending {
             Self::LogLost | Self::SlowClient | Self::StoreUnavailable => CloseCode::Again,
             Self::ClientLeft
             | Self::ConnectTimeout
+            | Self::Dismissed
             | Self::EngineProtocol(_)
             | Self::Kicked
             | Self::PingTimeout
@@ -89,6 +93,7 @@ impl fmt::Display for Ending {
         match self {
             Self::ClientLeft => f.write_str("client left"),
             Self::ConnectTimeout => f.write_str("no namespace joined in time"),
+            Self::Dismissed => f.write_str("disconnected from outside"),
             Self::Drain => f.write_str("worker is draining"),
             Self::EngineProtocol(why) => write!(f, "parse error: {why}"),
             Self::Kicked => f.write_str("session was ended"),

@@ -2,6 +2,7 @@
 
 mod answer;
 mod body;
+mod emit;
 mod engine;
 mod origin;
 mod query;
@@ -92,6 +93,10 @@ async fn route(worker: &Rc<Worker>, request: Request<Incoming>, peer: SocketAddr
         match (request.method(), path) {
             (&Method::GET | &Method::HEAD, "/api/live") => ready::live(),
             (&Method::GET | &Method::HEAD, "/api/ready") => ready::ready(worker).await,
+            (&Method::POST, "/api/emit") => emit::serve(worker, request).await,
+            (_, "/api/emit") if worker.settings.emit.secret.is_some() => {
+                plain(StatusCode::METHOD_NOT_ALLOWED, "use POST\n")
+            }
             (_, "/api/live" | "/api/ready") => plain(StatusCode::METHOD_NOT_ALLOWED, "use GET\n"),
             _ => plain(StatusCode::NOT_FOUND, "not found\n"),
         }

@@ -1,5 +1,6 @@
 //! What a session has not seen of the log yet.
 
+use crate::orders::{self, Obeyed};
 use crate::packet::Packet;
 use crate::ring::Logged;
 use crate::worker::Worker;
@@ -58,16 +59,30 @@ pub(crate) fn read(offset: Offset, bytes: &bytes::Bytes) -> Option<Rc<Logged>> {
 
 /// Entries that concern a session as packets, merged with its mail: an entry goes before mail that
 /// was made after it.
+///
+/// Orders among the entries are carried out on the record.
 pub(crate) fn merge<'a>(
-    record: &Record,
+    record: &mut Record,
     entries: impl Iterator<Item = &'a Rc<Logged>>,
     mail: Mail,
+    rooms_max: usize,
     mut emit: impl FnMut(Piece),
-) {
+) -> Obeyed {
+    let mut obeyed = Obeyed::default();
     let mut mail = mail.into_iter().peekable();
-    for logged in entries.filter(|logged| concerns(record, logged)) {
+    for logged in entries {
+        let ordered = orders::concerns(record, logged);
+        if !ordered && !concerns(record, logged) {
+            continue;
+        }
         while let Some((_, bytes)) = mail.next_if(|(tag, _)| *tag < logged.offset) {
             emit(Piece::Mail(bytes));
+        }
+        if ordered {
+            if let Some(packet) = orders::apply(record, logged, rooms_max, &mut obeyed) {
+                emit(Piece::Packet(packet));
+            }
+            continue;
         }
         let text = logged.text(record.offsets);
         emit(Piece::Packet(Packet {
@@ -78,6 +93,7 @@ pub(crate) fn merge<'a>(
     for (_, bytes) in mail {
         emit(Piece::Mail(bytes));
     }
+    obeyed
 }
 
 /// A part of an answer.

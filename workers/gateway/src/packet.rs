@@ -56,6 +56,13 @@ impl Packet {
         Self::text(text)
     }
 
+    /// The server takes the client out of a namespace.
+    pub(crate) fn disconnect(nsp: &str) -> Self {
+        let mut text = engine::message(nsp.len() + 8);
+        socket::encode_disconnect(&mut text, nsp);
+        Self::text(text)
+    }
+
     /// As a part of a poll's answer, which is also its form as mail.
     pub(crate) fn push_to(&self, payload: &mut Payload) {
         if !self.text.is_empty() {

@@ -4,6 +4,7 @@
 use crate::ending::Ending;
 use crate::hub::Outlet;
 use crate::missed;
+use crate::orders;
 use crate::resume::close_ghost;
 use crate::ring::Logged;
 use crate::worker::Worker;
@@ -73,8 +74,7 @@ fn take(worker: &Worker, logged: Rc<Logged>) {
             });
         }
         EntryKind::Takeover => taken_over(worker, &logged),
-        // Written by the foreign emitters' doors.
-        EntryKind::Disconnect | EntryKind::Join | EntryKind::Leave => {}
+        EntryKind::Disconnect | EntryKind::Join | EntryKind::Leave => orders::carry_out(worker, &logged),
     }
     worker.ring.borrow_mut().push(logged);
 }

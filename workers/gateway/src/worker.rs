@@ -43,6 +43,9 @@ pub(crate) struct Counters {
     pub(crate) resumed: Cell<u64>,
     pub(crate) not_resumed: Cell<u64>,
     pub(crate) closed_by_drain: Cell<u64>,
+    /// Orders from outside that were taken, and that were not.
+    pub(crate) ingested: Cell<u64>,
+    pub(crate) ingest_refused: Cell<u64>,
 }
 
 /// Adds to a counter.

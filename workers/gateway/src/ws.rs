@@ -74,6 +74,8 @@ pub(crate) struct Connection {
     peer_closed: Cell<bool>,
     /// The session is in the store, or on its way there.
     stored: Cell<bool>,
+    /// The client left a namespace, or an order changed its rooms: the record is to be stored.
+    unsaved: Cell<bool>,
     /// Epoch of the log when the record was last written: another one means that Redis lost it.
     written_in: Cell<u64>,
 }
@@ -85,8 +87,6 @@ struct Task {
     blocked: Option<LocalBoxFuture<'static, ()>>,
     /// Acks that wait for the log, refreshes of the session's lifetime.
     pending: FuturesUnordered<LocalBoxFuture<'static, ()>>,
-    /// The client left a namespace, which is not stored yet.
-    left: bool,
 }
 
 impl Connection {
@@ -129,7 +129,7 @@ impl Connection {
                     self.peer_closed.set(true);
                     return Poll::Ready(Ending::TransportClosed);
                 }
-                Poll::Pending if std::mem::take(&mut task.left) => task.blocked = Some(self.save_left()),
+                Poll::Pending if self.unsaved.take() => task.blocked = Some(self.save_change()),
                 Poll::Pending => break,
             }
         }
@@ -195,7 +195,7 @@ impl Connection {
             Effect::Send(packet) => self.send(packet),
             Effect::Admit(admitted) => task.blocked = Some(self.admit(admitted)),
             Effect::Act(act) => self.act(act, task),
-            Effect::Left { nsp } => task.left |= self.left(&nsp),
+            Effect::Left { nsp } => self.left(&nsp),
         }
         Ok(())
     }

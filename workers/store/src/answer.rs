@@ -234,3 +234,14 @@ pub enum Range {
     /// The part is not (completely) there any more, or is of a log that was lost.
     Trimmed,
 }
+
+/// How an attempt to change a record between requests ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Amended {
+    /// It is as wanted.
+    Done,
+    /// There is no such session.
+    Gone,
+    /// Somebody else changed it, or is about to: read it again.
+    Again,
+}

@@ -10,6 +10,7 @@
 //! [`Store::open`] must be called inside a `LocalRuntime` or `LocalSet`.
 
 mod answer;
+mod doors;
 mod error;
 mod limits;
 mod memory;
@@ -19,9 +20,10 @@ mod store;
 mod tail;
 
 pub use answer::{
-    Appended, Mail, Poll, PollMode, PostBegin, PostDone, PostEffects, Range, RequestId, Restored, Saved, Touched,
-    UpgradeBegin, UpgradeFinish, UpgradeStep,
+    Amended, Appended, Mail, Poll, PollMode, PostBegin, PostDone, PostEffects, Range, RequestId, Restored, Saved,
+    Touched, UpgradeBegin, UpgradeFinish, UpgradeStep,
 };
+pub use doors::{Channels, DoorNames, Doors, Item, Streams};
 pub use error::{AppendError, StoreError};
 pub use options::{Backend, Endpoint, Options, RedisOptions};
 pub use store::Store;

@@ -1,9 +1,10 @@
 //! The store as its users see it; every call goes to Redis or to the twin.
 
 use crate::answer::{
-    Appended, Poll, PollMode, PostBegin, PostDone, PostEffects, Range, RequestId, Restored, Saved, Touched,
+    Amended, Appended, Poll, PollMode, PostBegin, PostDone, PostEffects, Range, RequestId, Restored, Saved, Touched,
     UpgradeBegin, UpgradeFinish, UpgradeStep,
 };
+use crate::doors::{DoorNames, Doors};
 use crate::error::{AppendError, StoreError};
 use crate::memory::Memory;
 use crate::options::{Backend, Options};
@@ -112,6 +113,15 @@ impl Store {
         }
     }
 
+    /// The doors for others; `None` if the store is in memory, where nobody else can come in.
+    #[must_use]
+    pub fn doors(&self, names: DoorNames) -> Option<Doors> {
+        match &self.backend {
+            Inner::Memory(_) => None,
+            Inner::Remote(remote) => Some(Doors(remote.doors(names))),
+        }
+    }
+
     /// Stores a new session. `ttl` is its lifetime without a sign of life. For a polling session,
     /// `head` is the position of the log before which nothing concerns it, and its first ping is
     /// due one interval from now.
@@ -120,6 +130,14 @@ impl Store {
     /// [`StoreError`]; then it may exist until its TTL, but no client knows it.
     pub async fn create(&self, record: &Record, head: Offset, ttl: Duration) -> Result<(), StoreError> {
         ask!(self.create(record, head, ttl))
+    }
+
+    /// Changes a session's record from `before` to `after`, unless it is another one by now or a POST is at it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn amend(&self, before: &Record, after: &Record) -> Result<Amended, StoreError> {
+        ask!(self.amend(before, after))
     }
 
     /// Reads a session's record.

@@ -4,10 +4,12 @@
 //! [`engine::decode_payload`] (polling body); what its `Message` holds is read by
 //! [`socket::decode`]. Both borrow from the input: JSON is validated in one pass and kept as raw
 //! text, never as a tree. Memory and stack stay bounded whatever a peer sends.
+//! What others put into Redis for our clients is read by [`foreign`].
 //! Answers are appended to a `String` that starts with [`engine::message`].
 
 pub mod engine;
 mod error;
+pub mod foreign;
 pub mod json;
 pub mod socket;
 

@@ -3,6 +3,7 @@
 use super::{Abort, Park, Parked, Reply, end, patiently};
 use crate::ending::Ending;
 use crate::missed::{self, Missing, Piece};
+use crate::orders;
 use crate::worker::{Phase, Worker, unix_ms};
 use session::{Offset, Record, Sid, Transport};
 use std::rc::Rc;
@@ -245,7 +246,9 @@ async fn sleep_till_something(park: &Park, waiting: &Waiting, phase: &mut watch:
 /// Whether the ring already has something: it came between the cursor and the place in the hub.
 fn look_back(worker: &Worker, waiting: &Waiting) -> bool {
     match worker.ring.borrow().after(waiting.after) {
-        Some(mut entries) => entries.any(|logged| missed::concerns(&waiting.record, logged)),
+        Some(mut entries) => {
+            entries.any(|logged| missed::concerns(&waiting.record, logged) || orders::concerns(&waiting.record, logged))
+        }
         // Older than the ring: only the log itself can tell.
         None => true,
     }
@@ -272,20 +275,37 @@ async fn answer(worker: &Worker, answer: &Answer<'_>, mail: Mail) -> Reply {
     if answer.record.closing {
         end(worker, &answer.record.sid, &Ending::ClientLeft).await;
     }
-    let ring = worker.ring.borrow();
-    let newer = ring.after(position).into_iter().flatten();
-    // What has come since the store was asked belongs to the next answer.
-    let entries = older
-        .iter()
-        .chain(newer)
-        .take_while(|logged| logged.offset <= answer.upto);
     let mut payload = Payload::default();
-    missed::merge(answer.record, entries, mail, |piece| match piece {
-        Piece::Packet(packet) => packet.push_to(&mut payload),
-        Piece::Mail(mail) => payload.push_text(std::str::from_utf8(&mail).unwrap_or_default()),
-    });
+    let rooms_max = worker.settings.socket.rooms_max;
+    let (obeyed, orders) = {
+        let ring = worker.ring.borrow();
+        let newer = || ring.after(position).into_iter().flatten();
+        // What has come since the store was asked belongs to the next answer.
+        let entries = older
+            .iter()
+            .chain(newer())
+            .take_while(|logged| logged.offset <= answer.upto);
+        let mut record = answer.record.clone();
+        let obeyed = missed::merge(&mut record, entries, mail, rooms_max, |piece| match piece {
+            Piece::Packet(packet) => packet.push_to(&mut payload),
+            Piece::Mail(mail) => payload.push_text(std::str::from_utf8(&mail).unwrap_or_default()),
+        });
+        let orders = if obeyed.changed {
+            orders::among(older.iter().chain(newer()), answer.upto)
+        } else {
+            Vec::new()
+        };
+        (obeyed, orders)
+    };
     if answer.ping {
         payload.push_text("2");
+    }
+    if obeyed.closed {
+        payload.push_text(CLOSE);
+        end(worker, &answer.record.sid, &Ending::Dismissed).await;
+    } else if obeyed.changed {
+        // Before the answer: the next request moves the cursor over the orders.
+        orders::store(worker, answer.record, &orders).await;
     }
     // An upgrade ends the poll with a noop, if nothing else does.
     if payload.is_empty() {

@@ -123,6 +123,7 @@ fn farewell(ending: &Ending, parked: bool) -> Option<&'static str> {
         }
         Ending::ClientLeft
         | Ending::ConnectTimeout
+        | Ending::Dismissed
         | Ending::Drain
         | Ending::Kicked
         | Ending::LogLost

@@ -6,6 +6,7 @@ use crate::emit::Deed;
 use crate::ending::Ending;
 use crate::hub::{MemberId, Outlet};
 use crate::missed;
+use crate::orders::Order;
 use crate::packet::Packet;
 use crate::resume::{self, Lost};
 use crate::worker::Worker;
@@ -141,23 +142,52 @@ impl Connection {
             .map(|(_, member)| *member)
     }
 
-    /// The client left a namespace; whether it was in.
-    pub(super) fn left(&self, nsp: &str) -> bool {
+    /// The client left a namespace.
+    pub(super) fn left(&self, nsp: &str) {
         let Some(member) = self.member(nsp) else {
-            return false;
+            return;
         };
         self.worker.hub.borrow_mut().remove(member);
         self.members.borrow_mut().retain(|(name, _)| &**name != nsp);
-        true
+        self.unsaved.set(true);
     }
 
-    /// Stores that the client left. Nobody waits for that, and mostly the connection's end comes first.
-    pub(super) fn save_left(self: &Rc<Self>) -> LocalBoxFuture<'static, ()> {
+    /// Carries out an order from outside.
+    pub(crate) fn obey(&self, nsp: &str, order: &Order) {
+        match order {
+            Order::Join(rooms) => {
+                for room in rooms {
+                    match self.join(nsp, room) {
+                        Ok(_) => self.unsaved.set(true),
+                        Err(why) => debug!(room, why, "room not joined"),
+                    }
+                }
+            }
+            Order::Leave(rooms) => {
+                for room in rooms {
+                    self.leave(nsp, room);
+                }
+                self.unsaved.set(true);
+            }
+            Order::Disconnect { close } => {
+                self.send(Packet::disconnect(nsp));
+                self.record.borrow_mut().namespaces.remove(nsp);
+                self.left(nsp);
+                if *close {
+                    self.end(Ending::Dismissed);
+                }
+            }
+        }
+        self.waker.borrow().wake_by_ref();
+    }
+
+    /// Stores what nobody waits for; when a client leaves, mostly its connection's end comes first.
+    pub(super) fn save_change(self: &Rc<Self>) -> LocalBoxFuture<'static, ()> {
         let this = self.clone();
         Box::pin(async move {
             if let Kept::NotNow(error) = this.save().await {
-                // A resume would find the namespace still joined: harmless, the client does not ask for it.
-                debug!(%error, "leaving a namespace was not stored");
+                // A resume would find the record as it was before: the next change stores it.
+                debug!(%error, "the session was not stored");
             }
         })
     }

@@ -56,6 +56,7 @@ pub(crate) async fn open(
         waker: RefCell::new(Waker::noop().clone()),
         peer_closed: Cell::new(false),
         stored: Cell::new(matches!(opening, Opening::Upgraded { .. })),
+        unsaved: Cell::new(false),
         written_in: Cell::new(worker.head().epoch()),
         record: RefCell::new(record),
         worker: worker.clone(),
@@ -75,7 +76,6 @@ pub(crate) async fn open(
         heart,
         blocked: None,
         pending,
-        left: false,
     };
     tokio::task::spawn_local(async move {
         connection.run(task).await;
@@ -147,14 +147,27 @@ impl Connection {
         let ring = self.worker.ring.borrow();
         let newer: Vec<_> = ring.after(position).into_iter().flatten().cloned().collect();
         drop(ring);
-        missed::merge(&record, older.iter().chain(&newer), mail, |piece| match piece {
-            Piece::Packet(packet) => self.send(packet),
-            Piece::Mail(mail) => Packet::from_mail(&mail)
-                .into_iter()
-                .for_each(|message| self.send_message(message)),
-        });
+        let mut record = record;
+        let rooms_max = self.worker.settings.socket.rooms_max;
+        let obeyed = missed::merge(
+            &mut record,
+            older.iter().chain(&newer),
+            mail,
+            rooms_max,
+            |piece| match piece {
+                Piece::Packet(packet) => self.send(packet),
+                Piece::Mail(mail) => Packet::from_mail(&mail)
+                    .into_iter()
+                    .for_each(|message| self.send_message(message)),
+            },
+        );
         for (nsp, joined) in record.namespaces.iter() {
             self.enter_hub(nsp, joined);
+        }
+        self.unsaved.set(obeyed.changed);
+        self.record.replace(record);
+        if obeyed.closed {
+            self.end(Ending::Dismissed);
         }
     }
 }

@@ -309,7 +309,7 @@ impl Space {
         self.lease_held(sid, now, |p| p.get.as_ref())
     }
 
-    fn is_post_held(&self, sid: &Sid, now: Instant) -> bool {
+    pub(super) fn is_post_held(&self, sid: &Sid, now: Instant) -> bool {
         self.lease_held(sid, now, |p| p.post.as_ref())
     }
 

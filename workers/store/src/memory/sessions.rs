@@ -1,7 +1,7 @@
 //! Sessions: records, their lifetime, resume, the sessions of dead workers.
 
 use super::{Memory, Mortal, PollState, Session};
-use crate::answer::{Restored, Saved, Touched};
+use crate::answer::{Amended, Restored, Saved, Touched};
 use session::{Offset, Pid, Record, Sid, Transport};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -68,6 +68,27 @@ impl Memory {
         session.record = record.clone();
         space.wake(elsewhere.as_ref(), &record.sid);
         Saved::Done
+    }
+
+    pub(crate) fn amend(&self, before: &Record, after: &Record) -> Amended {
+        let now = Instant::now();
+        let mut space = self.space.borrow_mut();
+        let post_held = space.is_post_held(&before.sid, now);
+        let Some(session) = space.session(&before.sid, now) else {
+            return Amended::Gone;
+        };
+        let current = session.record.to_json();
+        if current == after.to_json() {
+            return Amended::Done;
+        }
+        if post_held || current != before.to_json() {
+            return Amended::Again;
+        }
+        session.record = after.clone();
+        if let Some(poll) = &mut session.poll {
+            poll.revision += 1;
+        }
+        Amended::Done
     }
 
     pub(crate) fn restore(&self, record: &Record, ttl: Duration) -> Restored {

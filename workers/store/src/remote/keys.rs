@@ -79,15 +79,7 @@ impl Keys {
 
     /// Pattern of all session keys for SCAN; the prefix may hold characters that mean something there.
     pub(super) fn session_pattern(&self) -> String {
-        let mut pattern = String::new();
-        for c in self.session_prefix().chars() {
-            if matches!(c, '*' | '?' | '[' | ']' | '\\') {
-                pattern.push('\\');
-            }
-            pattern.push(c);
-        }
-        pattern.push('*');
-        pattern
+        literal(&self.session_prefix()) + "*"
     }
 
     /// The sid in a session key.
@@ -116,6 +108,16 @@ impl Keys {
         self.under("log", "canary")
     }
 
+    /// Incarnation of the worker that reads the doors.
+    pub(super) fn ingest_leader(&self) -> String {
+        self.under("ingest", "leader")
+    }
+
+    /// Hash: how far the streams of others were read.
+    pub(super) fn ingest_position(&self) -> String {
+        self.under("ingest", "position")
+    }
+
     pub(super) fn dedupe_prefix(&self) -> String {
         self.under("dedupe", "")
     }
@@ -134,6 +136,18 @@ impl Keys {
     pub(super) fn wake(&self, incarnation: &str) -> String {
         [&self.wake_prefix(), incarnation].concat()
     }
+}
+
+/// A pattern that means just this text.
+pub(super) fn literal(text: &str) -> String {
+    let mut pattern = String::with_capacity(text.len());
+    for c in text.chars() {
+        if matches!(c, '*' | '?' | '[' | ']' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(c);
+    }
+    pattern
 }
 
 #[cfg(test)]

@@ -219,13 +219,51 @@ impl Link {
         }
     }
 
+    /// A connection of its own for commands that wait.
+    pub(super) async fn connection_of_its_own(&self) -> Result<MultiplexedConnection, StoreError> {
+        let op = "connect";
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.connect_timeout))
+            .set_response_timeout(None);
+        let patience = self.connect_timeout + self.response_timeout;
+        let connecting = self.client.get_multiplexed_async_connection_with_config(&config);
+        match timeout(patience, connecting).await {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(error)) => Err(self.error(op, &error)),
+            Err(_) => Err(StoreError::Timeout { op, after: patience }),
+        }
+    }
+
+    pub(super) fn response_timeout(&self) -> Duration {
+        self.response_timeout
+    }
+
+    /// What an error of the client means to us.
+    pub(super) fn error(&self, op: &'static str, error: &RedisError) -> StoreError {
+        self.classify(op, error).error
+    }
+
     /// A connection of its own that is subscribed to `channels`.
     pub(super) async fn subscribe(&self, channels: &[String]) -> Result<PubSubStream, StoreError> {
+        self.subscribe_to(channels, &[]).await
+    }
+
+    /// The same, with patterns.
+    pub(super) async fn subscribe_to(
+        &self,
+        channels: &[String],
+        patterns: &[String],
+    ) -> Result<PubSubStream, StoreError> {
         let op = "subscribe";
         let patience = self.connect_timeout + self.response_timeout;
         let subscribed = async {
             let mut pubsub = self.client.get_async_pubsub().await?;
-            pubsub.subscribe(channels).await?;
+            if !channels.is_empty() {
+                pubsub.subscribe(channels).await?;
+            }
+            if !patterns.is_empty() {
+                pubsub.psubscribe(patterns).await?;
+            }
             Ok::<_, RedisError>(pubsub.into_on_message())
         };
         match timeout(patience, subscribed).await {

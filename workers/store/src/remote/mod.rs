@@ -1,5 +1,6 @@
 //! The store in Redis or Valkey.
 
+mod doors;
 mod ends;
 mod inbox;
 mod keys;
@@ -14,9 +15,11 @@ mod stream;
 mod tailer;
 mod writer;
 
+pub(crate) use doors::{RemoteChannels, RemoteDoors, RemoteStreams};
 pub(crate) use tailer::RemoteTail;
 
 use crate::answer::Appended;
+use crate::doors::DoorNames;
 use crate::error::{AppendError, StoreError};
 use crate::options::{Options, RedisOptions};
 use crate::tail::{Tail, TailInner};
@@ -79,6 +82,10 @@ impl Remote {
         let tail = RemoteTail::open(&shared).await?;
         let writer = writer::Writer::start(&shared);
         Ok((Self { shared, writer }, Tail(TailInner::Remote(tail))))
+    }
+
+    pub(crate) fn doors(&self, names: DoorNames) -> RemoteDoors {
+        RemoteDoors::new(&self.shared, names)
     }
 
     pub(crate) fn available(&self) -> bool {

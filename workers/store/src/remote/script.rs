@@ -60,15 +60,18 @@ macro_rules! scripts {
 }
 
 scripts! {
+    amend = ["common", "lease", "amend"],
     append = ["common", "log", "append"],
     canary = ["common", "log", "canary"],
     create = ["common", "create"],
     end = ["lease", "end"],
     head = ["common", "log", "head"],
+    lead = ["lead"],
     poll = ["common", "lease", "poll"],
     poll_release = ["poll_release"],
     post_begin = ["common", "lease", "post_begin"],
     post_finish = ["common", "lease", "post_finish"],
+    resign = ["resign"],
     resolve = ["resolve"],
     save = ["lease", "save"],
     takeover = ["lease", "takeover"],

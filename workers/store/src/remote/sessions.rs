@@ -4,7 +4,7 @@ use super::ends::End;
 use super::link::Lane;
 use super::reply::{self, Reply};
 use super::{Remote, millis};
-use crate::answer::{Restored, Saved, Touched};
+use crate::answer::{Amended, Restored, Saved, Touched};
 use crate::error::StoreError;
 use redis::Value;
 use rustc_hash::FxHashSet;
@@ -62,6 +62,18 @@ impl Remote {
             .arg(&self.shared.options.me);
         let value = self.shared.link.script(Lane::Requests, script, &cmd).await?;
         saved(script.op, value)
+    }
+
+    pub(crate) async fn amend(&self, before: &Record, after: &Record) -> Result<Amended, StoreError> {
+        let (keys, script) = (&self.shared.keys, &self.shared.scripts.amend);
+        let mut cmd = script.call(&[keys.session(&before.sid), keys.poll(&before.sid)]);
+        cmd.arg(before.to_json()).arg(after.to_json()).arg(keys.dead_prefix());
+        let value = self.shared.link.script(Lane::Requests, script, &cmd).await?;
+        Ok(match reply::text(script.op, value)?.as_str() {
+            "done" => Amended::Done,
+            "gone" => Amended::Gone,
+            _ => Amended::Again,
+        })
     }
 
     pub(crate) async fn restore(&self, record: &Record, ttl: Duration) -> Result<Restored, StoreError> {

@@ -1,0 +1,198 @@
+//! What others put into Redis for our clients, brought into the log. Every worker stands by; the one that leads
+//! reads channels and streams, and a second after it died another one does.
+
+use crate::emit::entry_of;
+use crate::worker::{Phase, Worker, count};
+use boot::Emit;
+use bytes::Bytes;
+use futures_util::future::join_all;
+use std::future::pending;
+use std::rc::Rc;
+use std::time::Duration;
+use store::{AppendError, DoorNames, Doors, Item, StoreError};
+use tokio::time::{interval, sleep};
+use tracing::{debug, info, warn};
+use wire::foreign::{self, ForeignError, Order};
+
+/// After a failure of Redis, this long until the next attempt.
+const RETRY: Duration = Duration::from_millis(300);
+/// Field of our stream's items that holds the JSON of an event.
+const PLAIN_FIELD: &str = "event";
+
+/// Runs as long as the worker serves.
+pub(crate) async fn run(worker: Rc<Worker>) {
+    let names = names(&worker.settings.emit);
+    let shut = [
+        &names.python_channel,
+        &names.node_prefix,
+        &names.node_stream,
+        &names.own_stream,
+    ];
+    if shut.iter().all(|name| name.is_none()) {
+        return;
+    }
+    let Some(doors) = worker.store.doors(names) else {
+        return;
+    };
+    let mut phase = worker.phase.subscribe();
+    tokio::select! {
+        () = stand_by(&worker, &doors) => {}
+        _ = phase.wait_for(|phase| *phase != Phase::Serving) => {}
+    }
+    doors.resign().await;
+}
+
+fn names(settings: &Emit) -> DoorNames {
+    let open = |name: &String| (!name.is_empty()).then(|| name.clone());
+    DoorNames {
+        python_channel: open(&settings.python_channel),
+        node_prefix: open(&settings.node_prefix),
+        node_stream: open(&settings.node_stream),
+        own_stream: open(&settings.stream),
+    }
+}
+
+async fn stand_by(worker: &Rc<Worker>, doors: &Doors) {
+    loop {
+        match doors.lead().await {
+            Ok(true) => {
+                info!("this worker reads the doors for events from outside");
+                let reason = tokio::select! {
+                    reason = keep_the_lead(doors) => reason,
+                    Err(error) = channels(worker, doors) => error.to_string(),
+                    Err(error) = streams(worker, doors) => error.to_string(),
+                };
+                debug!(reason, "the doors are left");
+            }
+            Ok(false) => {}
+            Err(error) => debug!(%error, "the doors' leader is not known"),
+        }
+        sleep(Doors::RENEW).await;
+    }
+}
+
+/// Ends when the lead is lost; says why.
+async fn keep_the_lead(doors: &Doors) -> String {
+    let mut renew = interval(Doors::RENEW);
+    loop {
+        renew.tick().await;
+        match doors.lead().await {
+            Ok(true) => {}
+            Ok(false) => return "another worker leads".to_owned(),
+            Err(error) if !doors.leads() => return error.to_string(),
+            Err(_) => {}
+        }
+    }
+}
+
+/// Pub/sub: what cannot be appended now is lost, and said so.
+async fn channels(worker: &Rc<Worker>, doors: &Doors) -> Result<(), StoreError> {
+    let Some(mut channels) = doors.channels().await? else {
+        return pending().await;
+    };
+    loop {
+        let Some(messages) = channels.next().await else {
+            return Err(StoreError::Unavailable {
+                op: "ingest",
+                reason: "the connection was closed".to_owned(),
+            });
+        };
+        if !doors.leads() {
+            return pending().await;
+        }
+        let appended = messages.into_iter().filter_map(|(channel, payload)| {
+            let order = read(&worker.settings.emit, &channel, &payload);
+            let append = take(worker, &channel, order, None)?;
+            Some(async move { (channel, append.await) })
+        });
+        // Queued in this order, whatever the order of the answers.
+        let appended: Vec<_> = appended.collect();
+        for (channel, outcome) in join_all(appended).await {
+            if let Err(error) = outcome {
+                warn!(channel, %error, "an event from outside is lost");
+            }
+        }
+    }
+}
+
+fn read(settings: &Emit, channel: &str, payload: &Bytes) -> Result<Order, ForeignError> {
+    if channel == settings.python_channel {
+        return foreign::python(payload);
+    }
+    let requests = format!("{}-request", settings.node_prefix);
+    match foreign::channel_namespace(channel, &requests) {
+        Some(nsp) => foreign::request(nsp, payload),
+        None => foreign::broadcast(payload),
+    }
+}
+
+/// Streams: an item stays until it is in the log.
+async fn streams(worker: &Rc<Worker>, doors: &Doors) -> Result<(), StoreError> {
+    let Some(mut streams) = doors.streams().await? else {
+        return pending().await;
+    };
+    loop {
+        let items = streams.next().await?;
+        if !doors.leads() {
+            return pending().await;
+        }
+        let mut appended = Vec::new();
+        for item in &items {
+            let own = item.stream == worker.settings.emit.stream;
+            let id = format!("{} {}", item.stream, item.id);
+            appended.extend(take(worker, &item.stream, read_item(own, item), Some(id)));
+        }
+        let mut again = false;
+        for outcome in join_all(appended).await {
+            match outcome {
+                Ok(_) => {}
+                Err(error @ (AppendError::Refused { .. } | AppendError::TooLarge { .. })) => {
+                    count(&worker.counters.ingest_refused, 1);
+                    warn!(%error, "an event from outside is refused");
+                }
+                Err(error @ (AppendError::Closed | AppendError::QueueFull { .. } | AppendError::Timeout { .. })) => {
+                    debug!(%error, "events from outside have to wait");
+                    again = true;
+                }
+            }
+        }
+        if again {
+            // All of them once more: what is in the log already is known by its id.
+            sleep(RETRY).await;
+        } else {
+            streams.done(&items).await?;
+        }
+    }
+}
+
+fn read_item(own: bool, item: &Item) -> Result<Order, ForeignError> {
+    if own {
+        let text = item.field(PLAIN_FIELD).ok_or(ForeignError::Shape(
+            "the item has no field `event` with the JSON of an event",
+        ))?;
+        foreign::plain(text.as_bytes())
+    } else {
+        foreign::stream_item(|name| item.field(name))
+    }
+}
+
+/// Queues what an order means for the log.
+fn take(
+    worker: &Worker,
+    door: &str,
+    order: Result<Order, ForeignError>,
+    id: Option<String>,
+) -> Option<impl Future<Output = Result<store::Appended, AppendError>> + use<>> {
+    match order {
+        Ok(order) => {
+            let (entry, named) = entry_of(order)?;
+            count(&worker.counters.ingested, 1);
+            Some(worker.store.append(entry, named.or(id)))
+        }
+        Err(error) => {
+            count(&worker.counters.ingest_refused, 1);
+            warn!(door, %error, "an event from outside is refused");
+            None
+        }
+    }
+}

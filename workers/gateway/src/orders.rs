@@ -1,0 +1,150 @@
+//! Orders in the log: sockets are told from outside to join or leave rooms, or to go.
+
+use crate::hub::Outlet;
+use crate::packet::Packet;
+use crate::ring::Logged;
+use crate::worker::Worker;
+use crate::ws::note_join;
+use session::{EntryKind, Offset, Record};
+use std::rc::Rc;
+use std::time::Duration;
+use store::Amended;
+use tokio::time::sleep;
+use tracing::{debug, warn};
+
+/// A record that somebody else writes is tried again after so long, and so often.
+const AGAIN_AFTER: Duration = Duration::from_millis(10);
+const TRIES: usize = 50;
+
+/// What is to be done.
+#[derive(Debug)]
+pub(crate) enum Order {
+    Join(Vec<String>),
+    Leave(Vec<String>),
+    Disconnect {
+        /// The connection is closed too.
+        close: bool,
+    },
+}
+
+impl Order {
+    /// The order in an entry, if it is one.
+    pub(crate) fn of(logged: &Logged) -> Option<Self> {
+        let text = &logged.entry.text;
+        let rooms = || serde_json::from_slice(text).ok();
+        match logged.entry.kind {
+            EntryKind::Join => rooms().map(Self::Join),
+            EntryKind::Leave => rooms().map(Self::Leave),
+            EntryKind::Disconnect => Some(Self::Disconnect {
+                close: &text[..] == b"true",
+            }),
+            EntryKind::Emit | EntryKind::Takeover | EntryKind::Volatile => None,
+        }
+    }
+}
+
+/// Hands an order to the members here.
+pub(crate) fn carry_out(worker: &Worker, logged: &Rc<Logged>) {
+    let Some(order) = Order::of(logged) else {
+        return;
+    };
+    let mut sockets = Vec::new();
+    worker.hub.borrow_mut().deliver(logged, |outlet, _| match outlet {
+        Outlet::Socket(socket) => sockets.push(socket.clone()),
+        Outlet::Poll(park) => park.hit(),
+    });
+    for socket in sockets {
+        socket.obey(&logged.entry.target.nsp, &order);
+    }
+}
+
+/// What an order left of a polling session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Obeyed {
+    /// The record was changed.
+    pub(crate) changed: bool,
+    /// The client is to go.
+    pub(crate) closed: bool,
+}
+
+/// Carries an order out on a record; the packet that the client gets for it.
+pub(crate) fn apply(record: &mut Record, logged: &Logged, rooms_max: usize, obeyed: &mut Obeyed) -> Option<Packet> {
+    let nsp = logged.entry.target.nsp.as_str();
+    let order = Order::of(logged)?;
+    let joined = record
+        .namespaces
+        .get_mut(nsp)
+        .filter(|joined| logged.concerns(nsp, joined))?;
+    match order {
+        Order::Join(rooms) => {
+            for room in rooms {
+                match note_join(joined, &room, logged.offset, rooms_max) {
+                    Ok(new) => obeyed.changed |= new,
+                    Err(why) => debug!(room, why, "room not joined"),
+                }
+            }
+            None
+        }
+        Order::Leave(rooms) => {
+            for room in rooms {
+                obeyed.changed |= joined.rooms.remove(&room).is_some();
+            }
+            None
+        }
+        Order::Disconnect { close } => {
+            record.namespaces.remove(nsp);
+            obeyed.changed = true;
+            obeyed.closed |= close;
+            Some(Packet::disconnect(nsp))
+        }
+    }
+}
+
+/// Stores what orders after `after` changed of a polling session, whatever its client changes meanwhile.
+pub(crate) async fn store(worker: &Worker, before: &Record, orders: &[Rc<Logged>]) {
+    let rooms_max = worker.settings.socket.rooms_max;
+    let mut before = before.clone();
+    for _ in 0..TRIES {
+        let mut record = before.clone();
+        for logged in orders {
+            apply(&mut record, logged, rooms_max, &mut Obeyed::default());
+        }
+        match worker.store.amend(&before, &record).await {
+            Ok(Amended::Done | Amended::Gone) => return,
+            Ok(Amended::Again) => sleep(AGAIN_AFTER).await,
+            Err(error) => {
+                warn!(%error, "an order from outside was not stored");
+                return;
+            }
+        }
+        match worker.store.load(&before.sid).await {
+            Ok(Some(current)) => before = current,
+            Ok(None) => return,
+            Err(error) => debug!(%error, "record not read"),
+        }
+    }
+    warn!("an order from outside was not stored: the session is written all the time");
+}
+
+/// Whether an entry is an order for one of the session's sockets.
+pub(crate) fn concerns(record: &Record, logged: &Logged) -> bool {
+    let nsp = logged.entry.target.nsp.as_str();
+    let is_order = matches!(
+        logged.entry.kind,
+        EntryKind::Disconnect | EntryKind::Join | EntryKind::Leave
+    );
+    is_order
+        && record
+            .namespaces
+            .get(nsp)
+            .is_some_and(|joined| logged.concerns(nsp, joined))
+}
+
+/// Orders among entries, up to a position.
+pub(crate) fn among<'a>(entries: impl Iterator<Item = &'a Rc<Logged>>, upto: Offset) -> Vec<Rc<Logged>> {
+    entries
+        .take_while(|logged| logged.offset <= upto)
+        .filter(|logged| Order::of(logged).is_some())
+        .cloned()
+        .collect()
+}

@@ -1,0 +1,249 @@
+//! Channels and streams that others write to, and who reads them.
+
+use super::link::Lane;
+use super::reply::{self, Reply};
+use super::{Shared, millis};
+use crate::doors::{DoorNames, Item};
+use crate::error::StoreError;
+use bytes::Bytes;
+use futures_util::{FutureExt as _, StreamExt as _};
+use redis::Value;
+use redis::aio::{MultiplexedConnection, PubSubStream};
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::time::{Instant, timeout};
+
+/// A leader that is silent for so long is replaced.
+const LEAD: Duration = Duration::from_millis(1200);
+/// Messages and items taken at a time.
+const BATCH_MAX: usize = 256;
+/// How long a read of the streams waits for something.
+const BLOCK: Duration = Duration::from_millis(1000);
+/// The position before the first item.
+const BEGINNING: &str = "0-0";
+
+/// The doors of one worker.
+#[derive(Debug)]
+pub(crate) struct RemoteDoors {
+    shared: Rc<Shared>,
+    names: DoorNames,
+    led_until: Cell<Option<Instant>>,
+}
+
+impl RemoteDoors {
+    pub(super) fn new(shared: &Rc<Shared>, names: DoorNames) -> Self {
+        Self {
+            shared: Rc::clone(shared),
+            names,
+            led_until: Cell::new(None),
+        }
+    }
+
+    pub(crate) fn leads(&self) -> bool {
+        self.led_until.get().is_some_and(|until| Instant::now() < until)
+    }
+
+    pub(crate) async fn lead(&self) -> Result<bool, StoreError> {
+        let (keys, script) = (&self.shared.keys, &self.shared.scripts.lead);
+        let asked = Instant::now();
+        let mut cmd = script.call(&[keys.ingest_leader()]);
+        cmd.arg(&self.shared.options.me)
+            .arg(millis(LEAD))
+            .arg(keys.dead_prefix());
+        let value = self.shared.link.script(Lane::Bulk, script, &cmd).await?;
+        let leads = reply::number(script.op, value)? == 1;
+        self.led_until.set(leads.then_some(asked + LEAD));
+        Ok(leads)
+    }
+
+    pub(crate) async fn resign(&self) {
+        if self.led_until.take().is_none() {
+            return;
+        }
+        let (keys, script) = (&self.shared.keys, &self.shared.scripts.resign);
+        let mut cmd = script.call(&[keys.ingest_leader()]);
+        cmd.arg(&self.shared.options.me);
+        // If it fails the lead runs out.
+        drop(self.shared.link.script(Lane::Bulk, script, &cmd).await);
+    }
+
+    pub(crate) async fn channels(&self) -> Result<Option<RemoteChannels>, StoreError> {
+        let channels: Vec<String> = self.names.python_channel.iter().cloned().collect();
+        let patterns: Vec<String> = self
+            .names
+            .node_prefix
+            .iter()
+            .flat_map(|prefix| {
+                let prefix = super::keys::literal(prefix);
+                [format!("{prefix}#/*#*"), format!("{prefix}-request#/*#")]
+            })
+            .collect();
+        if channels.is_empty() && patterns.is_empty() {
+            return Ok(None);
+        }
+        let stream = self.shared.link.subscribe_to(&channels, &patterns).await?;
+        Ok(Some(RemoteChannels { stream }))
+    }
+
+    pub(crate) async fn streams(&self) -> Result<Option<RemoteStreams>, StoreError> {
+        let DoorNames {
+            own_stream,
+            node_stream,
+            ..
+        } = &self.names;
+        if own_stream.is_none() && node_stream.is_none() {
+            return Ok(None);
+        }
+        let mut streams = Vec::new();
+        if let Some(name) = own_stream {
+            streams.push((name.clone(), BEGINNING.to_owned()));
+        }
+        if let Some(name) = node_stream {
+            let position = self.position(name).await?;
+            streams.push((name.clone(), position));
+        }
+        Ok(Some(RemoteStreams {
+            shared: Rc::clone(&self.shared),
+            own: own_stream.clone(),
+            connection: self.shared.link.connection_of_its_own().await?,
+            streams,
+        }))
+    }
+
+    /// Where a stream was left; the first time it is read from its end.
+    async fn position(&self, stream: &str) -> Result<String, StoreError> {
+        let op = "ingest";
+        let (link, key) = (&self.shared.link, self.shared.keys.ingest_position());
+        let mut get = redis::cmd("HGET");
+        get.arg(&key).arg(stream);
+        let known = link.run(Lane::Bulk, op, &get).await?;
+        if known != Value::Nil {
+            return reply::text(op, known);
+        }
+        let mut last = redis::cmd("XREVRANGE");
+        last.arg(stream).arg("+").arg("-").arg("COUNT").arg(1);
+        let mut items = Reply::new(op, link.run(Lane::Bulk, op, &last).await?)?;
+        let end = if items.is_empty() {
+            BEGINNING.to_owned()
+        } else {
+            Reply::new(op, items.value()?)?.text()?
+        };
+        let mut set = redis::cmd("HSETNX");
+        set.arg(&key).arg(stream).arg(&end);
+        link.run(Lane::Bulk, op, &set).await?;
+        Ok(end)
+    }
+}
+
+/// What comes over channels.
+pub(crate) struct RemoteChannels {
+    stream: PubSubStream,
+}
+
+impl RemoteChannels {
+    pub(crate) async fn next(&mut self) -> Option<Vec<(String, Bytes)>> {
+        let mut messages = Vec::new();
+        let mut next = self.stream.next().await;
+        while let Some(message) = next {
+            let payload = Bytes::copy_from_slice(message.get_payload_bytes());
+            messages.push((message.get_channel_name().to_owned(), payload));
+            if messages.len() == BATCH_MAX {
+                break;
+            }
+            next = self.stream.next().now_or_never().flatten();
+        }
+        (!messages.is_empty()).then_some(messages)
+    }
+}
+
+/// What comes over streams.
+#[derive(Debug)]
+pub(crate) struct RemoteStreams {
+    shared: Rc<Shared>,
+    /// Our own stream.
+    own: Option<String>,
+    /// A read that waits would hold up everybody else's commands.
+    connection: MultiplexedConnection,
+    /// Name and position of each.
+    streams: Vec<(String, String)>,
+}
+
+impl RemoteStreams {
+    pub(crate) async fn next(&mut self) -> Result<Vec<Item>, StoreError> {
+        let op = "ingest";
+        let mut cmd = redis::cmd("XREAD");
+        cmd.arg("COUNT")
+            .arg(BATCH_MAX)
+            .arg("BLOCK")
+            .arg(millis(BLOCK))
+            .arg("STREAMS");
+        for (name, _) in &self.streams {
+            cmd.arg(name);
+        }
+        for (_, position) in &self.streams {
+            cmd.arg(position);
+        }
+        let patience = BLOCK + self.shared.link.response_timeout();
+        let value = match timeout(patience, cmd.query_async::<Value>(&mut self.connection)).await {
+            Ok(Ok(value)) => value,
+            Ok(Err(error)) => return Err(self.shared.link.error(op, &error)),
+            Err(_) => return Err(StoreError::Timeout { op, after: patience }),
+        };
+        let mut items = Vec::new();
+        if value == Value::Nil {
+            return Ok(items);
+        }
+        let mut streams = Reply::new(op, value)?;
+        while !streams.is_empty() {
+            let mut stream = Reply::new(op, streams.value()?)?;
+            let name = stream.text()?;
+            let mut list = Reply::new(op, stream.value()?)?;
+            while !list.is_empty() {
+                let mut item = Reply::new(op, list.value()?)?;
+                let id = item.text()?;
+                items.push(Item {
+                    stream: name.clone(),
+                    id,
+                    fields: fields(op, item.value()?)?,
+                });
+            }
+        }
+        Ok(items)
+    }
+
+    pub(crate) async fn done(&mut self, items: &[Item]) -> Result<(), StoreError> {
+        let op = "ingest";
+        let (link, position) = (&self.shared.link, self.shared.keys.ingest_position());
+        for (name, at) in &mut self.streams {
+            let mut ids = items.iter().filter(|item| item.stream == *name).map(|item| &item.id);
+            if self.own.as_ref() == Some(name) {
+                let mut cmd = redis::cmd("XDEL");
+                cmd.arg(name.as_str());
+                let taken: Vec<&String> = ids.collect();
+                if !taken.is_empty() {
+                    link.run(Lane::Bulk, op, cmd.arg(taken)).await?;
+                }
+            } else if let Some(last) = ids.next_back() {
+                let mut cmd = redis::cmd("HSET");
+                cmd.arg(&position).arg(name.as_str()).arg(last);
+                link.run(Lane::Bulk, op, &cmd).await?;
+                at.clone_from(last);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Names and values of an item; what is no text is left out, as nothing of ours is.
+fn fields(op: &'static str, value: Value) -> Result<Vec<(String, String)>, StoreError> {
+    let mut list = Reply::new(op, value)?;
+    let mut fields = Vec::new();
+    while !list.is_empty() {
+        let (name, value) = (list.value()?, list.value()?);
+        if let (Ok(name), Ok(value)) = (reply::text(op, name), reply::text(op, value)) {
+            fields.push((name, value));
+        }
+    }
+    Ok(fields)
+}

@@ -1,0 +1,209 @@
+//! The captured vectors of the senders.
+
+use super::*;
+
+fn hex(text: &str) -> Vec<u8> {
+    let byte = |at| u8::from_str_radix(&text[at..at + 2], 16).unwrap();
+    (0..text.len()).step_by(2).map(byte).collect()
+}
+
+fn whom(nsp: &str, rooms: &[&str], except: &[&str]) -> Whom {
+    let own = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect();
+    Whom {
+        nsp: nsp.into(),
+        rooms: own(rooms),
+        except: own(except),
+    }
+}
+
+fn event(whom: Whom, args: &str, attachments: &[&'static [u8]]) -> Order {
+    Order::Emit {
+        whom,
+        args: args.into(),
+        attachments: attachments.iter().map(|a| Bytes::from_static(a)).collect(),
+        volatile: false,
+        id: None,
+    }
+}
+
+#[test]
+fn the_redis_emitter_of_node() {
+    let all = "93a7656d697474657283a47479706502a46461746194a568656c6c6f01a13281a16192c3c0a36e7370a12f83a5726f6f6d7390a5666c61677380a665786365707490";
+    let expected = event(whom("/", &[], &[]), r#"["hello",1,"2",{"a":[true,null]}]"#, &[]);
+    assert_eq!(broadcast(&hex(all)), Ok(expected));
+    let room = "93a7656d697474657283a47479706502a46461746192a568656c6c6fa178a36e7370a12f83a5726f6f6d7391a5726f6f6d31a5666c61677380a665786365707490";
+    assert_eq!(
+        broadcast(&hex(room)),
+        Ok(event(whom("/", &["room1"], &[]), r#"["hello","x"]"#, &[]))
+    );
+    let volatile = "93a7656d697474657283a47479706502a46461746191a568656c6c6fa36e7370a12f83a5726f6f6d7392a27231a27232a5666c61677381a8766f6c6174696c65c3a665786365707491a27233";
+    let order = broadcast(&hex(volatile)).unwrap();
+    assert!(matches!(&order, Order::Emit { whom: w, volatile: true, .. } if *w == whom("/", &["r1", "r2"], &["r3"])));
+    let binary = "93a7656d697474657283a47479706502a46461746192a362696ec403010203a36e7370a12f83a5726f6f6d7390a5666c61677380a665786365707490";
+    let expected = event(
+        whom("/", &[], &[]),
+        r#"["bin",{"_placeholder":true,"num":0}]"#,
+        &[&[1, 2, 3]],
+    );
+    assert_eq!(broadcast(&hex(binary)), Ok(expected));
+    let custom = "93a7656d697474657283a47479706502a46461746191a26869a36e7370a72f637573746f6d83a5726f6f6d7391a5726f6f6d31a5666c61677381a8636f6d7072657373c2a665786365707490";
+    assert_eq!(
+        broadcast(&hex(custom)),
+        Ok(event(whom("/custom", &["room1"], &[]), r#"["hi"]"#, &[]))
+    );
+}
+
+#[test]
+fn requests_of_node() {
+    assert_eq!(
+        request(
+            "/",
+            br#"{"type":2,"opts":{"rooms":["room1"],"except":[]},"rooms":["room2"]}"#
+        ),
+        Ok(Order::Join {
+            whom: whom("/", &["room1"], &[]),
+            rooms: vec!["room2".into()]
+        })
+    );
+    assert_eq!(
+        request("/", br#"{"type":4,"opts":{"rooms":["abc"],"except":[]},"close":true}"#),
+        Ok(Order::Disconnect {
+            whom: whom("/", &["abc"], &[]),
+            close: true
+        })
+    );
+    assert_eq!(
+        request("/", br#"{"uid":"emitter","type":6,"data":["ping",1]}"#),
+        Ok(Order::Nothing)
+    );
+    assert_eq!(channel_namespace("socket.io#/#room1#", "socket.io"), Some("/"));
+    assert_eq!(
+        channel_namespace("socket.io-request#/a#", "socket.io-request"),
+        Some("/a")
+    );
+    assert_eq!(channel_namespace("socket.io-request#/a#", "socket.io"), None);
+}
+
+#[test]
+fn items_of_the_stream() {
+    let item = |kind: &'static str, data: &'static str| {
+        stream_item(move |name| match name {
+            "uid" => Some("emitter"),
+            "nsp" => Some("/"),
+            "type" => Some(kind),
+            "data" => Some(data),
+            _ => None,
+        })
+    };
+    let text = r#"{"packet":{"type":2,"data":["hello",1,"2"],"nsp":"/"},"opts":{"rooms":[],"flags":{},"except":[]}}"#;
+    assert_eq!(
+        item("3", text),
+        Ok(event(whom("/", &[], &[]), r#"["hello",1,"2"]"#, &[]))
+    );
+    let binary = "gqZwYWNrZXSDpHR5cGUCpGRhdGGSo2JpbsQDAQIDo25zcKEvpG9wdHODpXJvb21zkKVmbGFnc4CmZXhjZXB0kA==";
+    let expected = event(
+        whom("/", &[], &[]),
+        r#"["bin",{"_placeholder":true,"num":0}]"#,
+        &[&[1, 2, 3]],
+    );
+    assert_eq!(item("3", binary), Ok(expected));
+    let leave = r#"{"opts":{"rooms":["room1"],"except":[],"flags":{}},"rooms":["room2"]}"#;
+    assert_eq!(
+        item("5", leave),
+        Ok(Order::Leave {
+            whom: whom("/", &["room1"], &[]),
+            rooms: vec!["room2".into()]
+        })
+    );
+    assert_eq!(item("9", r#"{"packet":["ping",1]}"#), Ok(Order::Nothing));
+}
+
+#[test]
+fn python_socketio() {
+    let emit = |rest: &str| python(format!(r#"{{"method":"emit",{rest},"callback":null,"host_id":"00"}}"#).as_bytes());
+    assert_eq!(
+        emit(r#""event":"hello","data":[{"a": 1}],"binary":false,"namespace":"/","room":"room1","skip_sid":null"#),
+        Ok(event(whom("/", &["room1"], &[]), r#"["hello",{"a": 1}]"#, &[]))
+    );
+    assert_eq!(
+        emit(r#""event":"hello","data":["x", 2],"binary":false,"namespace":"/chat","room":null,"skip_sid":"SIDX""#),
+        Ok(event(whom("/chat", &[], &["SIDX"]), r#"["hello","x", 2]"#, &[]))
+    );
+    assert_eq!(
+        emit(r#""event":"n","data":[null]"#),
+        Ok(event(whom("/", &[], &[]), r#"["n"]"#, &[]))
+    );
+    assert_eq!(
+        emit(r#""event":"n","data":[]"#),
+        Ok(event(whom("/", &[], &[]), r#"["n"]"#, &[]))
+    );
+    assert_eq!(
+        emit(r#""event":"n","data":[[1, 2]]"#),
+        Ok(event(whom("/", &[], &[]), r#"["n",[1, 2]]"#, &[]))
+    );
+    let binary = r#""event":"bin","data":[[{"f": {"_placeholder": true, "num": 0}}], "AQID"],"binary":true,"namespace":"/","room":["r1","r2"]"#;
+    let expected = event(
+        whom("/", &["r1", "r2"], &[]),
+        r#"["bin",{"f": {"_placeholder": true, "num": 0}}]"#,
+        &[&[1, 2, 3]],
+    );
+    assert_eq!(emit(binary), Ok(expected));
+    assert_eq!(
+        python(br#"{"method": "enter_room", "sid": "LV", "room": "rx", "namespace": "/", "host_id": "0"}"#),
+        Ok(Order::Join {
+            whom: whom("/", &["LV"], &[]),
+            rooms: vec!["rx".into()]
+        })
+    );
+    assert_eq!(
+        python(br#"{"method": "close_room", "room": "rx", "namespace": "/", "host_id": "0"}"#),
+        Ok(Order::Leave {
+            whom: whom("/", &["rx"], &[]),
+            rooms: vec!["rx".into()]
+        })
+    );
+    assert_eq!(python(&hex("80049500")), Err(ForeignError::Pickle));
+    assert_eq!(python(br#"{"method":"callback","args":[]}"#), Ok(Order::Nothing));
+}
+
+#[test]
+fn our_own() {
+    assert_eq!(
+        plain(br#"{"event":"hello","args":[1,{"a":2}],"rooms":["a","b"],"except":"c","namespace":"/x"}"#),
+        Ok(event(whom("/x", &["a", "b"], &["c"]), r#"["hello",1,{"a":2}]"#, &[]))
+    );
+    assert_eq!(
+        plain(br#"{"event":"hello","data":[1],"room":"a"}"#),
+        Ok(event(whom("/", &["a"], &[]), r#"["hello",[1]]"#, &[]))
+    );
+    for (bad, why) in [
+        (&br#"{"event":"connect"}"#[..], "reserved"),
+        (br#"{"event":"a","args":1}"#, "`args` must be a list"),
+        (br#"{"event":"a","args":[],"data":1}"#, "not both"),
+        (br#"{"event":"a","colour":1}"#, "colour"),
+        (br#"{"event":"a","namespace":"x"}"#, "begin with /"),
+        (br#"{"event":"a","id":""}"#, "`id`"),
+        (br#"{"args":[1]}"#, "event"),
+        (b"nonsense", "expected"),
+    ] {
+        let error = plain(bad).unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    }
+}
+
+#[test]
+fn noise_is_refused_or_understood_but_never_a_panic() {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut rng = fastrand::Rng::with_seed(seed);
+    for _ in 0..20_000 {
+        let mut noise: Vec<u8> = (0..rng.usize(0..40)).map(|_| rng.u8(..)).collect();
+        if rng.bool() {
+            noise.insert(0, 0x93);
+        }
+        drop(broadcast(&noise));
+        drop(python(&noise));
+        drop(request("/", &noise));
+        drop(plain(&noise));
+    }
+}
