@@ -72,6 +72,8 @@ enum Command {
         #[arg(long)]
         wait: bool,
     },
+    /// Even live connections out between the workers, without a disconnect
+    Rebalance,
     /// Drain and stop, and wait for the end
     Stop {
         /// Do not drain
@@ -131,6 +133,7 @@ fn execute(cli: Cli, worker: Worker) -> io::Result<ExitCode> {
         Command::Run => return Ok(run::run(sources).into()),
         Command::Check { state } => return check(&sources, state),
         Command::Worker { .. } => return work(worker),
+        Command::Rebalance => (Request::Rebalance, false),
         Command::Reload { wait } => (Request::Reload { wait }, false),
         Command::Scale { slots } => (Request::Scale { workers: slots }, false),
         Command::Upgrade { wait } => (Request::Upgrade { wait }, false),

@@ -65,7 +65,7 @@ fn ask(socket: &Path, request: Request) -> io::Result<Answer> {
     let mut stream = UnixStream::connect(socket)?;
     let patient = matches!(
         request,
-        Request::Reload { wait: true } | Request::Upgrade { wait: true } | Request::Stop { .. }
+        Request::Rebalance | Request::Reload { wait: true } | Request::Upgrade { wait: true } | Request::Stop { .. }
     );
     stream.set_read_timeout((!patient).then_some(ANSWER_PATIENCE))?;
     let mut line = serde_json::to_vec(&request)?;

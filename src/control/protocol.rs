@@ -1,7 +1,9 @@
 //! Request and answer.
 
 use crate::fleet::{Row, Snapshot};
+use boot::Handover;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// No request is longer (bytes).
@@ -18,6 +20,8 @@ pub(crate) enum Request {
         /// Answer when it has ended, not when it was accepted.
         wait: bool,
     },
+    /// Even connections out; answered when it is done.
+    Rebalance,
     /// Have so many slots.
     Scale {
         /// How many.
@@ -92,6 +96,36 @@ pub(crate) struct SupervisorStatus {
     pub(crate) uptime_s: u64,
     /// How the last reload ended, or why it was refused; null before the first.
     pub(crate) last_reload: Option<String>,
+    /// The live connections that were to move in the latest reload or rebalance; null before the first.
+    pub(crate) last_handover: Option<HandoverStatus>,
+}
+
+/// `last_handover`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HandoverStatus {
+    /// Moved to another worker.
+    pub(crate) moved: u64,
+    /// Not moved, by reason: drained if their worker left.
+    pub(crate) stayed: BTreeMap<String, u64>,
+    /// Longest time in which one worker moved its connections (microseconds).
+    pub(crate) took_us: u64,
+    /// How long a connection was still: median, 99th percentile, longest (microseconds).
+    pub(crate) freeze_p50_us: u64,
+    pub(crate) freeze_p99_us: u64,
+    pub(crate) freeze_max_us: u64,
+}
+
+impl From<Handover> for HandoverStatus {
+    fn from(handover: Handover) -> Self {
+        Self {
+            moved: handover.moved,
+            took_us: handover.took_us,
+            freeze_p50_us: handover.freeze.quantile_us(0.5),
+            freeze_p99_us: handover.freeze.quantile_us(0.99),
+            freeze_max_us: handover.freeze.max_us,
+            stayed: handover.stayed,
+        }
+    }
 }
 
 /// An entry of `workers`
@@ -128,6 +162,7 @@ impl Status {
             state: snapshot.state.to_owned(),
             uptime_s: uptime.as_secs(),
             last_reload,
+            last_handover: snapshot.handover.map(HandoverStatus::from),
         };
         Self {
             supervisor,
@@ -196,12 +231,13 @@ mod tests {
         let snapshot = Snapshot {
             generation: 2,
             state: "serving",
+            handover: None,
             rows: vec![row],
         };
         let status = Status::new(snapshot, Duration::from_secs(5), None);
         assert!(!status.is_healthy());
         let expected = format!(
-            r#"{{"supervisor":{{"pid":{},"version":"{}","generation":2,"state":"serving","uptime_s":5,"last_reload":null}},"workers":[{{"slot":0,"pid":null,"generation":2,"version":null,"state":"backoff","connections":0,"sessions":0,"restarts":3,"last_exit":"signal 9 (SIGKILL)"}}]}}"#,
+            r#"{{"supervisor":{{"pid":{},"version":"{}","generation":2,"state":"serving","uptime_s":5,"last_reload":null,"last_handover":null}},"workers":[{{"slot":0,"pid":null,"generation":2,"version":null,"state":"backoff","connections":0,"sessions":0,"restarts":3,"last_exit":"signal 9 (SIGKILL)"}}]}}"#,
             std::process::id(),
             boot::VERSION,
         );

@@ -1,6 +1,7 @@
 //! The machine: one function takes an event, the rest brings every slot up to date.
 
 use super::breaker::{Breaker, Cause, backoff, jitter};
+use super::handover::Rebalance;
 use super::reload::Reload;
 use super::slot::{Place, Slot, State, Worker};
 use super::stop::Stop;
@@ -8,7 +9,7 @@ use super::{
     Action, End, Event, FAST_GRACE, Generation, LAG_AFTER, Moment, Policy, SLOTS_MAX, STABLE_AFTER, STEER_AFTER,
     SlotId, WorkerId,
 };
-use boot::{Exit, ToSupervisor};
+use boot::{Exit, Handover, ToSupervisor};
 use serde::{Deserialize, Serialize};
 use tracing::{error, info, warn};
 
@@ -41,6 +42,11 @@ pub(crate) struct Fleet {
     /// Nobody is recycled before.
     #[serde(default)]
     pub(super) recycle_after: Moment,
+    /// What came of the connections that were to move, since the latest reload or rebalance began.
+    #[serde(default)]
+    pub(super) handover: Option<Handover>,
+    #[serde(skip)]
+    pub(super) rebalance: Option<Rebalance>,
     /// Slots whose listeners another worker has, too; lent anew after an upgrade.
     #[serde(skip)]
     pub(super) lent: Vec<(SlotId, WorkerId)>,
@@ -94,6 +100,8 @@ impl Fleet {
             steered: Vec::new(),
             weighed_at: Moment::ZERO,
             recycle_after: Moment::ZERO,
+            handover: None,
+            rebalance: None,
             lent: Vec::new(),
             actions: Vec::new(),
         }
@@ -109,6 +117,7 @@ impl Fleet {
             Event::Late { by } => self.forgive(now, by),
             Event::Message { worker, message } => self.heard(now, worker, message),
             Event::More => self.scale(self.target.saturating_add(1)),
+            Event::Rebalance { tickets } => self.rebalance(now, tickets),
             Event::Reload { tickets, policy } => self.request_reload(now, tickets, policy),
             Event::Scale(workers) => self.scale(workers),
             Event::SpawnFailed { worker, reason } => self.spawn_failed(now, worker, reason),
@@ -158,6 +167,7 @@ impl Fleet {
             .chain(boot)
             .chain(probe)
             .chain(self.reload.deadline())
+            .chain(self.giving_until())
             .min()
     }
 
@@ -207,6 +217,7 @@ impl Fleet {
                     *deadline = now + boot_timeout;
                 }
             }
+            ToSupervisor::Given(report) => self.given(now, id, &report),
             ToSupervisor::Drained { closed, cut } => {
                 info!(slot = slot_id.number(), pid = worker.pid, closed, cut, "worker drained");
             }
@@ -291,6 +302,7 @@ impl Fleet {
         let Some(worker) = worker else { return };
         let reason = worker.epitaph(end);
         slot.last_exit = Some(reason.clone());
+        self.not_awaited(now, id);
         self.log_exit(slot_id, &worker, end, &reason);
         self.actions.push(Action::AnnounceGone {
             worker: id,
@@ -463,7 +475,9 @@ impl Fleet {
     /// could end.
     #[must_use]
     pub(crate) const fn is_movable(&self) -> bool {
-        matches!(self.phase, Phase::Booting { .. } | Phase::Serving) && !self.reload.is_running()
+        matches!(self.phase, Phase::Booting { .. } | Phase::Serving)
+            && !self.reload.is_running()
+            && self.rebalance.is_none()
     }
 
     /// Whether a request to stop was taken.

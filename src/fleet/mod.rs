@@ -5,6 +5,7 @@
 //! `src/LIFECYCLE.md` draws the sequences.
 
 mod breaker;
+mod handover;
 mod machine;
 mod recycle;
 mod reload;
@@ -22,7 +23,7 @@ mod tests;
 pub(crate) use machine::Fleet;
 pub(crate) use snapshot::{Row, Snapshot};
 
-use boot::{Exit, ToSupervisor, ToWorker};
+use boot::{Exit, Handover, ToSupervisor, ToWorker};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
@@ -72,6 +73,9 @@ pub(crate) const KILL_MARGIN: Duration = Duration::from_secs(2);
 /// its accept queue is empty when its listener is closed: a handshake that began with this listener
 /// (RFC 9293, 3.5) ends in its queue, a round trip later.
 pub(crate) const RETIRE_SETTLE: Duration = Duration::from_secs(1);
+/// A worker that gives its connections away says by then what came of it; a reload waits for that, for
+/// the drain of what stayed it does not.
+pub(crate) const GIVE_PATIENCE: Duration = Duration::from_secs(6);
 /// The breaker counts deaths of so long a time.
 pub(crate) const BREAKER_WINDOW: Duration = Duration::from_secs(60);
 /// The breaker opens beyond so many deaths before ready, per slot.
@@ -239,6 +243,11 @@ pub(crate) enum Event {
     },
     /// One slot more (`SIGTTIN`).
     More,
+    /// Even the connections of the slots out.
+    Rebalance {
+        /// Who waits for the outcome.
+        tickets: Vec<Ticket>,
+    },
     /// A checked configuration waits to become the next generation.
     Reload {
         /// Who waits for the outcome.
@@ -305,6 +314,17 @@ pub(crate) enum Action {
         /// Which.
         generation: Generation,
     },
+    /// Connect two workers, and tell them to hand live connections over: [`ToWorker::Give`], [`ToWorker::Take`].
+    HandOver {
+        /// Who gives.
+        from: WorkerId,
+        /// Who takes.
+        to: WorkerId,
+        /// So many at most.
+        most: u64,
+        /// The order to drain comes next.
+        leaving: bool,
+    },
     /// `SIGKILL`.
     Kill {
         /// Which.
@@ -321,6 +341,13 @@ pub(crate) enum Action {
     Open {
         /// Which; always the next number.
         slot: SlotId,
+    },
+    /// Connections are evened out as far as they can be.
+    RebalanceEnded {
+        /// Who waited for it.
+        tickets: Vec<Ticket>,
+        /// What moved, or why nothing was tried.
+        outcome: Result<Handover, String>,
     },
     /// A reload ended.
     ReloadEnded {

@@ -29,6 +29,7 @@ impl Fleet {
         };
         let (slot, age_ms) = (id.number(), saturating_ms(age));
         info!(slot, pid, age_ms, rss_bytes, "worker is recycled");
+        self.handover = Some(boot::Handover::default());
         let (generation, boot_timeout) = (self.generation, self.policy.boot_timeout);
         let worker = self.spawn(now, id, generation, boot_timeout);
         if let Some(slot) = self.slot_mut(id) {

@@ -119,6 +119,7 @@ impl Fleet {
         info!(from = self.generation.number(), to = to.number(), "reload begins");
         self.actions.push(Action::Adopt { generation: to });
         self.actions.push(Action::ReloadStarted);
+        self.handover = Some(boot::Handover::default());
         self.hurry_leaving(now);
         self.reload.roll = Some(Roll {
             to,
@@ -152,15 +153,17 @@ impl Fleet {
         }
         let (to, boot_timeout) = (roll.to, roll.policy.boot_timeout);
         let kept = [self.generation, to];
-        let older = match roll.direction {
+        // One after the other: a worker that boots beside two that hand over would slow them down, and what came of it
+        // belongs to the outcome.
+        let wait = match roll.direction {
             Direction::Forward { .. } => self
                 .slots
                 .iter()
                 .flat_map(|slot| &slot.leaving)
-                .any(|worker| !kept.contains(&worker.generation)),
+                .any(|worker| !kept.contains(&worker.generation) || worker.giving.is_some()),
             Direction::Back { .. } => false,
         };
-        if older || self.slots.iter().any(|slot| slot.incoming.is_some()) {
+        if wait || self.slots.iter().any(|slot| slot.incoming.is_some()) {
             return;
         }
         let target = usize::from(self.target);
@@ -177,7 +180,7 @@ impl Fleet {
             .slot_mut(id)
             .is_some_and(|slot| slot.current().is_some_and(|worker| !worker.state.active()));
         if booting {
-            self.unseat(now, id);
+            self.unseat(now, id, &[]);
         }
         let worker = self.spawn(now, id, to, boot_timeout);
         if let Some(slot) = self.slot_mut(id) {
@@ -258,10 +261,12 @@ impl Fleet {
         }
     }
 
-    /// The new worker of a slot is ready: it takes the place, the old one drains. A live handover
-    /// of connections belongs between the two.
+    /// The new worker of a slot is ready: it takes the place, and the connections of the old one, which
+    /// drains what is left.
     pub(super) fn seat_incoming(&mut self, now: Moment, id: SlotId) {
-        self.unseat(now, id);
+        let incoming = self.slot_mut(id).and_then(|slot| slot.incoming.as_ref());
+        let heir = incoming.map(|worker| (worker.id, u64::MAX));
+        self.unseat(now, id, heir.as_slice());
         if let Some(slot) = self.slot_mut(id)
             && let Some(worker) = slot.incoming.take()
         {

@@ -12,6 +12,7 @@ use tracing::{error, info, warn};
 impl Fleet {
     pub(super) fn settle(&mut self, now: Moment) {
         self.expire(now);
+        self.expire_handovers(now);
         if matches!(self.phase, Phase::Booting { .. } | Phase::Serving) {
             self.resize(now);
             self.advance_reload(now);
@@ -159,7 +160,9 @@ impl Fleet {
                 slot.leaving.push(worker);
             }
             if now >= retire_at || !slot.active() {
-                self.unseat(now, SlotId::new(u16::try_from(index).unwrap_or(u16::MAX)));
+                let id = SlotId::new(u16::try_from(index).unwrap_or(u16::MAX));
+                let heirs = self.heirs_beside(id);
+                self.unseat(now, id, &heirs);
             }
         }
         while self.slots.len() > usize::from(self.target)

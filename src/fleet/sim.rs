@@ -2,7 +2,7 @@
 //! seed; `SEED=n cargo test -p anyworker fleet` replays it.
 
 use super::*;
-use boot::Beat;
+use boot::{Beat, Handover};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
@@ -18,6 +18,7 @@ enum Happening {
     Beat(u64),
     Boot(u64),
     Die(u64, i32),
+    Give(u64),
     HangUp(u64),
     Operator,
 }
@@ -173,6 +174,14 @@ impl World {
                     self.feed(Event::HungUp { worker: WorkerId(id) });
                 }
             }
+            Happening::Give(id) => {
+                if self.processes.contains_key(&id) {
+                    self.feed(Event::Message {
+                        worker: WorkerId(id),
+                        message: ToSupervisor::Given(Handover::default()),
+                    });
+                }
+            }
             Happening::Operator => self.operate(),
         }
     }
@@ -260,6 +269,15 @@ impl World {
             .collect()
     }
 
+    fn hand_over(&mut self, from: WorkerId, to: WorkerId) {
+        assert!(from != to && self.processes.contains_key(&to.0));
+        // An older build does not answer.
+        if self.rng.u8(..4) > 0 {
+            let after = self.rng.u64(1..3_000);
+            self.plan(after, Happening::Give(from.0));
+        }
+    }
+
     fn obey(&mut self, action: Action, events: &mut Vec<Event>, drained: &mut BTreeSet<u16>) {
         match action {
             Action::Spawn {
@@ -282,7 +300,9 @@ impl World {
                     }
                     ToWorker::Stop => self.tell_to_go(worker.0, FAST_GRACE, 1_000, true),
                     ToWorker::Recall { .. } => {}
-                    ToWorker::Lend { .. } | ToWorker::WorkerGone { .. } => panic!("the shell says that"),
+                    ToWorker::Give { .. } | ToWorker::Lend { .. } | ToWorker::Take | ToWorker::WorkerGone { .. } => {
+                        panic!("the shell says that")
+                    }
                 }
             }
             Action::Abort { worker } => self.tell_to_go(worker.0, ABORT_GRACE, 500, true),
@@ -309,7 +329,8 @@ impl World {
                 assert_eq!(slot.number(), self.slots, "only the highest slot is closed");
                 assert!(self.processes.values().all(|process| process.slot != slot));
             }
-            Action::ReloadEnded { tickets, .. } => {
+            Action::HandOver { from, to, .. } => self.hand_over(from, to),
+            Action::ReloadEnded { tickets, .. } | Action::RebalanceEnded { tickets, .. } => {
                 for ticket in tickets {
                     assert!(self.open_tickets.remove(&ticket), "{ticket:?} answered twice");
                 }

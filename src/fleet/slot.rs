@@ -58,6 +58,9 @@ pub(super) struct Worker {
     pub(super) quiet: bool,
     /// It was ready once.
     pub(super) was_ready: bool,
+    /// It gives its connections to another worker, and says so by then.
+    #[serde(default)]
+    pub(super) giving: Option<Moment>,
     /// What its binary calls itself.
     pub(super) version: Option<String>,
     /// What it said before it gave up.
@@ -130,6 +133,7 @@ impl Worker {
             jitter: 1.0,
             quiet: false,
             was_ready: false,
+            giving: None,
             version: None,
             failure: None,
         }

@@ -2,6 +2,7 @@
 
 use super::machine::{Fleet, Phase};
 use super::slot::{Place, Slot, Worker};
+use boot::Handover;
 
 /// The fleet at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -10,6 +11,8 @@ pub(crate) struct Snapshot {
     pub(crate) generation: u64,
     /// `booting`, `serving`, `degraded`, `reloading` or `stopping`.
     pub(crate) state: &'static str,
+    /// What came of the connections that were to move, since the latest reload or rebalance began.
+    pub(crate) handover: Option<Handover>,
     /// One for each process, and one for each slot without any.
     pub(crate) rows: Vec<Row>,
 }
@@ -57,6 +60,7 @@ impl Fleet {
         Snapshot {
             generation: self.generation.number(),
             state: self.state(),
+            handover: self.handover.clone(),
             rows,
         }
     }

@@ -2,7 +2,7 @@
 
 use super::machine::{Fleet, Phase};
 use super::slot::{Place, Slot, State, Worker};
-use super::{Action, KILL_MARGIN, Moment, Pace, SlotId};
+use super::{Action, KILL_MARGIN, Moment, Pace, SlotId, WorkerId};
 use boot::{Exit, ToWorker};
 use std::time::Duration;
 use tracing::{info, warn};
@@ -87,9 +87,14 @@ impl Fleet {
         self.policy.grace + KILL_MARGIN
     }
 
-    /// The worker in the place of this slot is to go: it drains if it serves, stops otherwise.
-    pub(super) fn unseat(&mut self, now: Moment, id: SlotId) {
+    /// The worker in the place of this slot is to go: it drains if it serves, stops otherwise. Its
+    /// connections go to the heirs, to each so many at most.
+    pub(super) fn unseat(&mut self, now: Moment, id: SlotId, heirs: &[(WorkerId, u64)]) {
         let grace = self.policy.grace;
+        let serving = self.slots.iter().find(|slot| slot.id == id && slot.active());
+        if let Some(worker) = serving.and_then(Slot::current).map(|worker| worker.id) {
+            self.bequeath(now, worker, heirs);
+        }
         let Some(slot) = self.slots.iter_mut().find(|slot| slot.id == id) else {
             return;
         };

@@ -2,6 +2,7 @@
 
 use super::*;
 use boot::Beat;
+use std::collections::BTreeSet;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -10,6 +11,8 @@ struct Script {
     fleet: Fleet,
     now: Moment,
     spawned: Vec<(WorkerId, SlotId, Generation)>,
+    /// Whether workers say at once what they handed over.
+    prompt: bool,
 }
 
 impl Script {
@@ -19,6 +22,7 @@ impl Script {
             fleet: Fleet::new(policy, 42),
             now: Moment::ZERO,
             spawned: Vec::new(),
+            prompt: true,
         }
     }
 
@@ -34,7 +38,8 @@ impl Script {
     }
 
     fn step(&mut self, event: Event) -> Vec<Action> {
-        let actions = self.fleet.step(self.now, event);
+        let mut actions = self.fleet.step(self.now, event);
+        let mut giving = BTreeSet::new();
         for action in &actions {
             if let Action::Spawn {
                 worker,
@@ -44,6 +49,14 @@ impl Script {
             } = action
             {
                 self.spawned.push((*worker, *slot, *generation));
+            }
+            if let Action::HandOver { from, .. } = action {
+                giving.insert(*from);
+            }
+        }
+        if self.prompt {
+            for worker in giving {
+                actions.extend(self.step(message(worker, given(1))));
             }
         }
         actions
@@ -119,6 +132,13 @@ fn beat() -> Beat {
 
 fn message(worker: WorkerId, message: ToSupervisor) -> Event {
     Event::Message { worker, message }
+}
+
+fn given(moved: u64) -> ToSupervisor {
+    ToSupervisor::Given(Handover {
+        moved,
+        ..Handover::default()
+    })
 }
 
 fn drains(actions: &[Action], worker: WorkerId) -> bool {

@@ -6,8 +6,10 @@ use crate::control::protocol::Answer;
 use crate::fleet::{Action, End, Event, Generation, Moment, SlotId, Ticket, WorkerId};
 use crate::sys::forensics;
 use crate::sys::spawn::{Order, spawn};
-use boot::{Exit, Incarnation, Setup, ToWorker};
+use boot::{Exit, Handover, Incarnation, Setup, ToWorker};
 use nix::sys::signal::Signal;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use std::os::fd::AsFd;
 use tracing::{error, info};
 
 impl Reactor {
@@ -37,9 +39,16 @@ impl Reactor {
             Action::Forget { generation } => {
                 self.specs.remove(&generation);
             }
+            Action::HandOver {
+                from,
+                to,
+                most,
+                leaving,
+            } => self.hand_over(from, to, &ToWorker::Give { most, leaving }),
             Action::Kill { worker } => self.kill(worker, Signal::SIGKILL),
             Action::Lend { slot, worker } => self.lend(slot, worker),
             Action::Open { slot } => self.open(slot),
+            Action::RebalanceEnded { tickets, outcome } => self.rebalance_ended(now, &tickets, outcome),
             Action::ReloadEnded { tickets, outcome } => self.reload_ended(now, &tickets, outcome),
             Action::ReloadStarted => self.notifier.reloading(),
             Action::Send { worker, message } => self.send(worker, &message),
@@ -104,6 +113,37 @@ impl Reactor {
         }
     }
 
+    /// Gives two workers an end each of a socket of their own.
+    fn hand_over(&mut self, from: WorkerId, to: WorkerId, order: &ToWorker) {
+        let pair = socketpair(
+            AddressFamily::Unix,
+            SockType::SeqPacket,
+            None,
+            SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+        );
+        let (giving, taking) = match pair {
+            Ok(pair) => pair,
+            // The one that leaves drains.
+            Err(errno) => return error!(%errno, "no socket for a handover"),
+        };
+        for (worker, order, end) in [(to, &ToWorker::Take, taking), (from, order, giving)] {
+            if self.processes.send_with(worker, order, &[end.as_fd()]) {
+                self.pending.push_back(Event::HungUp { worker });
+            }
+        }
+    }
+
+    fn rebalance_ended(&mut self, now: Moment, tickets: &[Ticket], outcome: Result<Handover, String>) {
+        let answer = match outcome {
+            Ok(handover) => Answer::done(describe(&handover)),
+            Err(reason) => Answer::refused(vec![reason]),
+        };
+        info!(lines = ?answer.lines, "rebalance ended");
+        for Ticket(client) in tickets {
+            self.server.answer(now, *client, &answer);
+        }
+    }
+
     fn open(&mut self, slot: SlotId) {
         match self.listeners.open() {
             Ok(()) => info!(slot = slot.number(), "slot opened"),
@@ -152,7 +192,12 @@ impl Reactor {
     fn reload_ended(&mut self, now: Moment, tickets: &[Ticket], outcome: Result<Generation, String>) {
         let (answer, status) = match outcome {
             Ok(generation) => {
-                let line = format!("generation {generation} serves");
+                let moved = self.fleet.snapshot().handover.unwrap_or_default();
+                let mut line = format!("generation {generation} serves");
+                if moved.moved + moved.stayed() > 0 {
+                    line = format!("{line}; {}", describe(&moved));
+                }
+                info!(line, "reload ended");
                 (Answer::done(line.clone()), line)
             }
             Err(reason) => {
@@ -181,4 +226,17 @@ impl Reactor {
             banner::show(&spec.config, &status, self.listeners.addresses(), self.server.path());
         }
     }
+}
+
+/// What moved, in one line: for people.
+fn describe(handover: &Handover) -> String {
+    let ms = |us: u64| format!("{}.{}", us / 1000, us % 1000 / 100);
+    let freeze = &handover.freeze;
+    let (p50, p99) = (ms(freeze.quantile_us(0.5)), ms(freeze.quantile_us(0.99)));
+    let (max, moved) = (ms(freeze.max_us), handover.moved);
+    let mut line = format!("{moved} connections moved, still for {p50} / {p99} / {max} ms (median, 99 %, longest)");
+    for (why, count) in &handover.stayed {
+        line += &format!("; {count} stayed: {why}");
+    }
+    line
 }

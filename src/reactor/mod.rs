@@ -12,7 +12,7 @@ mod state;
 use crate::config::Sources;
 use crate::control::protocol::{Answer, Request, Status};
 use crate::control::server::Server;
-use crate::fleet::{Event, Fleet, Generation, Moment, Pace, WorkerId};
+use crate::fleet::{Event, Fleet, Generation, Moment, Pace, Ticket, WorkerId};
 use crate::sys::listener::Listeners;
 use crate::sys::notify::Notifier;
 use crate::sys::reap::reap;
@@ -419,6 +419,9 @@ impl Reactor {
         info!(?request, "control request");
         let now = self.now();
         match request {
+            Request::Rebalance => self.feed(Event::Rebalance {
+                tickets: vec![Ticket(client)],
+            }),
             Request::Reload { wait } => self.roll_out(Asker::Client { id: client, wait }, false),
             Request::Scale { workers } => {
                 let alone = self

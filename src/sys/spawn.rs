@@ -278,7 +278,11 @@ fn arguments(setup: &Setup) -> Vec<CString> {
 }
 
 fn environment() -> Vec<CString> {
-    let inherited = ENVIRONMENT.into_iter().filter_map(|name| {
+    // Tests of a debug build tell workers where to die.
+    let names = ENVIRONMENT
+        .iter()
+        .chain(cfg!(debug_assertions).then_some(&"TEST_HANDOVER_FAULT"));
+    let inherited = names.filter_map(|name| {
         let mut entry = name.as_bytes().to_vec();
         entry.push(b'=');
         entry.extend(std::os::unix::ffi::OsStringExt::into_vec(std::env::var_os(name)?));

@@ -13,7 +13,9 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod crowd;
 mod doors;
+mod handover;
 mod hostile;
 mod operator;
 mod recovery;

@@ -12,7 +12,7 @@ pub(crate) use http::{Link, Reply, Request, ask, ask_again};
 pub(crate) use polling::Poller;
 pub(crate) use programs::{Program, node, python};
 pub(crate) use redis::{Redis, Resp};
-pub(crate) use server::{Plan, Server, Status, Worker, signal};
+pub(crate) use server::{Plan, Server, Status, Worker, children, signal};
 pub(crate) use ws::{Frame, Wire};
 
 use std::future::Future;

@@ -4,6 +4,7 @@ use super::{PATIENCE, Redis, Request, ask, soon, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -158,6 +159,18 @@ pub(crate) struct Supervisor {
     pub(crate) state: String,
     pub(crate) uptime_s: u64,
     pub(crate) last_reload: Option<String>,
+    pub(crate) last_handover: Option<Handover>,
+}
+
+/// `last_handover` of it.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+pub(crate) struct Handover {
+    pub(crate) moved: u64,
+    pub(crate) stayed: BTreeMap<String, u64>,
+    pub(crate) took_us: u64,
+    pub(crate) freeze_p50_us: u64,
+    pub(crate) freeze_p99_us: u64,
+    pub(crate) freeze_max_us: u64,
 }
 
 /// One of `workers`.
@@ -215,6 +228,11 @@ impl Server {
     pub(crate) fn reconfigure(&mut self, toml: &str) {
         merge(&mut self.plan.config, toml.parse().expect("TOML"));
         self.write_config();
+    }
+
+    /// A variable of the environment of what is started from now on.
+    pub(crate) fn set_env(&mut self, name: &str, value: &str) {
+        self.plan.env.push((name.to_owned(), value.to_owned()));
     }
 
     fn write_config(&self) {

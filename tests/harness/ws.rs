@@ -57,6 +57,15 @@ impl Wire {
         Self::dial_on(stream, addr, target, headers).await
     }
 
+    /// A WebSocket, if anybody answers well.
+    pub(crate) async fn try_dial(addr: SocketAddr, target: &str) -> Option<Self> {
+        let stream = soon("connect", TcpStream::connect(addr)).await.ok()?;
+        let request = format!("ws://{addr}{target}").into_client_request().expect("a request");
+        let opened = soon("upgrade", tokio_tungstenite::client_async(request, stream)).await;
+        let (socket, response) = opened.ok()?;
+        Some(Self { socket, response })
+    }
+
     /// The same over a connection that the caller made.
     pub(crate) async fn dial_on(
         stream: TcpStream,

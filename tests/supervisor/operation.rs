@@ -51,7 +51,15 @@ fn status_has_its_shape() {
     assert_eq!(keys(&status), set(&["supervisor", "workers"]));
     assert_eq!(
         keys(&status["supervisor"]),
-        set(&["pid", "version", "generation", "state", "uptime_s", "last_reload"])
+        set(&[
+            "pid",
+            "version",
+            "generation",
+            "state",
+            "uptime_s",
+            "last_reload",
+            "last_handover"
+        ])
     );
     assert_eq!(status["supervisor"]["pid"], supervisor.pid());
     let worker = &status["workers"][1];

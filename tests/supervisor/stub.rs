@@ -107,6 +107,7 @@ impl Stub {
                     connections: self.accepted,
                     sessions: 0,
                     lag_us: 0,
+                    sockets: 0,
                     ready: true,
                     rss_bytes: 0,
                 }));
@@ -124,6 +125,8 @@ impl Stub {
                 Ok((0, _)) => return Exit::Done,
                 Ok((count, lent)) => match boot::decode::<ToWorker>(&bytes[..count]).unwrap() {
                     ToWorker::WorkerGone { .. } => self.gone += 1,
+                    // What came with it is closed: the other side drains.
+                    ToWorker::Give { .. } | ToWorker::Take => {}
                     ToWorker::Lend { slot } => drop(self.lent.insert(slot, lent)),
                     ToWorker::Recall { slot } => drop(self.lent.remove(&slot)),
                     _ if word == "deaf" => {}

@@ -6,10 +6,12 @@
 //! message. End of file on that socket means that the other side is gone.
 
 mod exit;
+mod handover;
 mod message;
 mod settings;
 
 pub use exit::Exit;
+pub use handover::{Freezes, Handover};
 pub use message::{Beat, Incarnation, MESSAGE_BYTES_MAX, MessageError, Setup, ToSupervisor, ToWorker, decode, encode};
 pub use settings::*;
 

@@ -1,6 +1,6 @@
 //! What supervisor and worker say to each other.
 
-use crate::Settings;
+use crate::{Handover, Settings};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::fmt;
 
@@ -64,6 +64,15 @@ pub enum ToWorker {
         #[serde(default)]
         notice_ms: u64,
     },
+    /// Move WebSockets, with everything that is on their way, to the worker at the other end of the
+    /// socket that comes with this message (`SCM_RIGHTS`, unix(7)). Answered by
+    /// [`ToSupervisor::Given`]; who does not know this order drains as ever.
+    Give {
+        /// So many at most.
+        most: u64,
+        /// A [`Self::Drain`] follows, and this is done then.
+        leaving: bool,
+    },
     /// Accept from the listeners that come with this message, too (`SCM_RIGHTS`, unix(7)): nobody
     /// serves their slot. What they accept is this worker's own.
     Lend {
@@ -77,6 +86,9 @@ pub enum ToWorker {
     },
     /// Close everything now and exit; a second signal, or `SIGQUIT`.
     Stop,
+    /// Serve the WebSockets that the worker at the other end of the socket that comes with this
+    /// message hands over.
+    Take,
     /// A worker of this host died: what it held is void.
     WorkerGone {
         /// The dead worker.
@@ -106,6 +118,8 @@ pub enum ToSupervisor {
     Waiting,
     /// Sign of life, sent by the event loop every [`Beat::EVERY_MS`].
     Beat(Beat),
+    /// What was to be given is given, and stored as the other worker's; or it could not be.
+    Given(Handover),
     /// Draining has ended; the worker exits next.
     Drained {
         /// WebSockets closed with 1012.
@@ -137,6 +151,9 @@ pub struct Beat {
     pub sessions: u64,
     /// How late the event loop ran its last beat (microseconds).
     pub lag_us: u64,
+    /// WebSockets, of the connections.
+    #[serde(default)]
+    pub sockets: u64,
     /// Whether the worker's own readiness checks pass.
     pub ready: bool,
     /// Resident memory.
@@ -198,6 +215,7 @@ mod tests {
             connections: 1,
             sessions: 2,
             lag_us: 3,
+            sockets: 5,
             ready: true,
             rss_bytes: 4,
         });

@@ -1,20 +1,17 @@
 //! The worker's end of the control socket: heartbeats to the supervisor, orders from it. End of
 //! file means that the supervisor is gone: drain and exit.
 
+use crate::channel::Channel;
+use crate::handover::{self, Heir};
 use crate::worker::{Phase, Worker};
 use crate::{ready, start};
 use boot::{Beat, ToSupervisor, ToWorker};
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::io::{self, IoSliceMut};
-use std::mem::MaybeUninit;
+use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixDatagram as StdDatagram;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-use tokio::io::Interest;
-use tokio::net::UnixDatagram;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
@@ -24,61 +21,24 @@ use tracing::{info, warn};
 const ORPHAN_GRACE: Duration = Duration::from_secs(30);
 /// Beats from one look at the memory to the next.
 const RSS_EVERY: u64 = 8;
-/// Descriptors that come with one order; `listen.address` has no more addresses.
-const LENT_MAX: usize = 64;
 
-/// The control socket. `SOCK_SEQPACKET` is read and written like a connected datagram socket.
-pub(crate) struct Control {
-    socket: UnixDatagram,
-}
+/// The control socket.
+pub(crate) struct Control(Channel);
 
 impl Control {
     /// Takes the inherited socket; needs a runtime.
     pub(crate) fn new(fd: OwnedFd) -> io::Result<Self> {
-        let socket = StdDatagram::from(fd);
-        socket.set_nonblocking(true)?;
-        Ok(Self {
-            socket: UnixDatagram::from_std(socket)?,
-        })
+        Channel::new(fd).map(Self)
     }
 
     /// Sends a message. A supervisor that does not read is not waited for longer than a beat.
     pub(crate) async fn send(&self, message: &ToSupervisor) {
-        let Ok(bytes) = boot::encode(message) else { return };
         let patience = Duration::from_millis(Beat::EVERY_MS);
         // Whether it is gone, the reading side finds out.
-        let sent = tokio::time::timeout(patience, self.socket.send(&bytes)).await;
-        if !matches!(sent, Ok(Ok(_))) {
+        let sent = tokio::time::timeout(patience, self.0.send(message, &[])).await;
+        if !matches!(sent, Ok(Ok(()))) {
             tracing::debug!("control message not sent");
         }
-    }
-
-    /// The next order, and the descriptors that came with it; nothing when the supervisor is gone.
-    async fn receive(&self, buffer: &mut [u8]) -> Option<(ToWorker, Vec<OwnedFd>)> {
-        loop {
-            let received = self.socket.async_io(Interest::READABLE, || self.read(buffer)).await;
-            match received {
-                Ok((0, _)) | Err(_) => return None,
-                Ok((n, descriptors)) => match boot::decode(buffer.get(..n).unwrap_or_default()) {
-                    Ok(order) => return Some((order, descriptors)),
-                    Err(error) => warn!(%error, "order of the supervisor not understood"),
-                },
-            }
-        }
-    }
-
-    fn read(&self, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(LENT_MAX))];
-        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let mut into = [IoSliceMut::new(buffer)];
-        let received = recvmsg(&self.socket, &mut into, &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
-        let mut descriptors = Vec::new();
-        for message in ancillary.drain() {
-            if let RecvAncillaryMessage::ScmRights(lent) = message {
-                descriptors.extend(lent);
-            }
-        }
-        Ok((received.bytes, descriptors))
     }
 }
 
@@ -96,10 +56,14 @@ impl Control {
     /// Waits, before there is anything to drain, for the order to leave.
     pub(crate) async fn dismissed(&self) {
         let mut buffer = vec![0; boot::MESSAGE_BYTES_MAX];
-        while let Some((order, _)) = self.receive(&mut buffer).await {
+        while let Some((order, _)) = self.0.receive(&mut buffer).await {
             match order {
                 ToWorker::Drain { .. } | ToWorker::Stop => return,
-                ToWorker::Lend { .. } | ToWorker::Recall { .. } | ToWorker::WorkerGone { .. } => {}
+                ToWorker::Give { .. }
+                | ToWorker::Lend { .. }
+                | ToWorker::Recall { .. }
+                | ToWorker::Take
+                | ToWorker::WorkerGone { .. } => {}
             }
         }
     }
@@ -131,6 +95,7 @@ pub(crate) async fn beat(worker: Rc<Worker>, control: Rc<Control>) {
             connections: worker.counters.connections.get() + sockets,
             sessions: sockets + worker.parks.borrow().len() as u64,
             lag_us: u64::try_from(lag.as_micros()).unwrap_or(u64::MAX),
+            sockets,
             ready: ready::is_ready(&worker),
             rss_bytes,
         };
@@ -144,7 +109,7 @@ pub(crate) async fn obey(worker: Rc<Worker>, control: Rc<Control>) {
     let mut buffer = vec![0; boot::MESSAGE_BYTES_MAX];
     let mut lent = Lent::default();
     loop {
-        let Some((order, descriptors)) = control.receive(&mut buffer).await else {
+        let Some((order, descriptors)) = control.0.receive(&mut buffer).await else {
             info!("supervisor is gone, draining");
             return drain(&worker, Instant::now() + ORPHAN_GRACE);
         };
@@ -153,15 +118,45 @@ pub(crate) async fn obey(worker: Rc<Worker>, control: Rc<Control>) {
                 let deadline = Instant::now() + Duration::from_millis(grace_ms);
                 give_notice(worker.clone(), Duration::from_millis(notice_ms), deadline);
             }
+            ToWorker::Give { most, leaving } => {
+                let Some(channel) = channel(descriptors) else { continue };
+                let heir = Heir { channel, most };
+                if leaving {
+                    worker.heirs.borrow_mut().push(heir);
+                } else {
+                    let (worker, control) = (worker.clone(), control.clone());
+                    tokio::task::spawn_local(async move {
+                        let report = handover::give(&worker, vec![heir]).await;
+                        control.send(&ToSupervisor::Given(report)).await;
+                    });
+                }
+            }
             ToWorker::Lend { slot } => lent.borrow(&worker, slot, descriptors),
             ToWorker::Recall { slot } => lent.give_back(slot),
             ToWorker::Stop => {
                 worker.phase.send_replace(Phase::Stopping);
             }
+            ToWorker::Take => {
+                if let Some(channel) = channel(descriptors) {
+                    tokio::task::spawn_local(handover::take(worker.clone(), channel));
+                }
+            }
             ToWorker::WorkerGone { incarnation } => {
                 let worker = worker.clone();
                 tokio::task::spawn_local(async move { bury(&worker, incarnation.as_str()).await });
             }
+        }
+    }
+}
+
+/// The way to another worker, that came with an order.
+fn channel(descriptors: Vec<OwnedFd>) -> Option<Rc<Channel>> {
+    let descriptor = descriptors.into_iter().next()?;
+    match Channel::new(descriptor) {
+        Ok(channel) => Some(Rc::new(channel)),
+        Err(error) => {
+            warn!(%error, "way to another worker not usable");
+            None
         }
     }
 }

@@ -1,7 +1,11 @@
-//! The way out: nobody new, polls answered, WebSockets closed one by one, and an end to it.
+//! The way out: nobody new, polls answered, WebSockets given to another worker or closed one by one,
+//! and an end to it.
 
+use crate::control::Control;
 use crate::ending::Ending;
+use crate::handover::Gift;
 use crate::worker::{Phase, Worker};
+use boot::ToSupervisor;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::time::{sleep, sleep_until};
@@ -15,7 +19,7 @@ const WINDOW_MAX: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(20);
 
 /// Waits for the order to leave, and leaves: true if everybody went in time.
-pub(crate) async fn leave(worker: &Rc<Worker>) -> bool {
+pub(crate) async fn leave(worker: &Rc<Worker>, control: &Control) -> bool {
     let mut phase = worker.phase.subscribe();
     let left = phase
         .wait_for(|phase| *phase != Phase::Serving)
@@ -25,7 +29,7 @@ pub(crate) async fn leave(worker: &Rc<Worker>) -> bool {
         Ok(Phase::Draining { deadline }) => {
             info!(sockets = worker.sockets.borrow().len(), "draining");
             tokio::select! {
-                () = send_away(worker, deadline) => {}
+                () = send_away(worker, control, deadline) => {}
                 () = sleep_until(deadline.into()) => {}
                 _ = phase.wait_for(|phase| *phase == Phase::Stopping) => {}
             }
@@ -35,7 +39,15 @@ pub(crate) async fn leave(worker: &Rc<Worker>) -> bool {
     cut(worker).await
 }
 
-async fn send_away(worker: &Rc<Worker>, deadline: Instant) {
+async fn send_away(worker: &Rc<Worker>, control: &Control, deadline: Instant) {
+    let heirs = worker.heirs.take();
+    let mut gift = None;
+    if !heirs.is_empty() {
+        let gift = gift.insert(Gift::begin(worker, heirs).await);
+        gift.give_all().await;
+        let report = gift.finish().await;
+        control.send(&ToSupervisor::Given(report)).await;
+    }
     let sockets: Vec<_> = worker
         .sockets
         .borrow()
@@ -58,12 +70,18 @@ async fn send_away(worker: &Rc<Worker>, deadline: Instant) {
     }
     while worker.counters.connections.get() > 0 || !worker.sockets.borrow().is_empty() {
         // Those that came in by an upgrade meanwhile.
+        if let Some(gift) = &mut gift {
+            gift.give_some().await;
+        }
         worker
             .sockets
             .borrow()
             .iter()
             .for_each(|(_, socket)| socket.end(Ending::Drain));
         sleep(LOOK).await;
+    }
+    if let Some(gift) = &mut gift {
+        gift.finish().await;
     }
 }
 

@@ -22,6 +22,8 @@ pub(crate) enum Ending {
     Kicked,
     /// Entries of the log are gone that this client may have missed.
     LogLost,
+    /// Another worker serves the connection now: nothing ends.
+    Moved,
     /// A message is larger than `engine.max_payload_bytes`.
     PayloadTooLarge,
     /// The pong did not come in time.
@@ -58,6 +60,7 @@ impl Ending {
             | Self::Dismissed
             | Self::EngineProtocol(_)
             | Self::Kicked
+            | Self::Moved
             | Self::PayloadTooLarge
             | Self::Protocol(_)
             | Self::TakenOver => false,
@@ -75,6 +78,7 @@ impl Ending {
             | Self::Dismissed
             | Self::EngineProtocol(_)
             | Self::Kicked
+            | Self::Moved
             | Self::PingTimeout
             | Self::Protocol(_)
             | Self::TakenOver
@@ -98,6 +102,7 @@ impl fmt::Display for Ending {
             Self::EngineProtocol(why) => write!(f, "parse error: {why}"),
             Self::Kicked => f.write_str("session was ended"),
             Self::LogLost => f.write_str("entries of the log are missing"),
+            Self::Moved => f.write_str("moved to another worker"),
             Self::PayloadTooLarge => f.write_str("message too large"),
             Self::PingTimeout => f.write_str("ping timeout"),
             Self::Protocol(why) => write!(f, "parse error: {why}"),

@@ -48,7 +48,8 @@ pub(crate) struct Hub {
 
 impl Hub {
     /// Adds a member of a namespace, in all rooms of its membership; its Socket.IO sid is the first.
-    pub(crate) fn enter(&mut self, nsp: &str, joined: &Joined, outlet: Outlet) -> MemberId {
+    /// It gets nothing up to `since`.
+    pub(crate) fn enter(&mut self, nsp: &str, joined: &Joined, since: Offset, outlet: Outlet) -> MemberId {
         let nsp = match self.namespaces.get_key_value(nsp) {
             Some((name, _)) => name.clone(),
             None => Rc::from(nsp),
@@ -57,7 +58,7 @@ impl Hub {
             outlet,
             nsp: nsp.clone(),
             rooms: Vec::with_capacity(2),
-            since: joined.since,
+            since,
             mark: 0,
         };
         let id = MemberId(u32::try_from(self.members.insert(member)).unwrap_or(u32::MAX));

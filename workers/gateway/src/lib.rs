@@ -2,11 +2,13 @@
 //!
 //! Everything of one worker runs on one thread. [`run`] is the whole life of a worker process.
 
+mod channel;
 mod control;
 mod dispatch;
 mod drain;
 mod emit;
 mod ending;
+mod handover;
 mod http;
 mod hub;
 mod ingest;

@@ -110,7 +110,7 @@ impl Parked {
         let mut members = self.park.members.borrow_mut();
         members.drain(..).for_each(|member| hub.remove(member));
         for (nsp, joined) in record.namespaces.iter() {
-            members.push(hub.enter(nsp, joined, Outlet::Poll(self.park.clone())));
+            members.push(hub.enter(nsp, joined, joined.since, Outlet::Poll(self.park.clone())));
         }
     }
 }

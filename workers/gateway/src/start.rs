@@ -94,7 +94,7 @@ async fn live(inherited: Inherited) -> Exit {
     tokio::task::spawn_local(ingest::run(worker.clone()));
     tokio::task::spawn_local(control::beat(worker.clone(), control.clone()));
     let sockets = || worker.sockets.borrow().len() as u64;
-    let clean = drain::leave(&worker).await;
+    let clean = drain::leave(&worker, &control).await;
     let cut = if clean { 0 } else { sockets() };
     let closed = worker.counters.closed_by_drain.get();
     control.send(&ToSupervisor::Drained { closed, cut }).await;

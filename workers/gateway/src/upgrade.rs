@@ -2,13 +2,12 @@
 //! happen on a worker that has never seen the session.
 
 use crate::worker::Worker;
-use crate::ws::{Opening, Style, open};
+use crate::ws::{Link, Opening, Style, open};
 use futures_util::{SinkExt, StreamExt};
 use session::Sid;
 use std::rc::Rc;
 use std::time::Duration;
 use store::{RequestId, UpgradeFinish, UpgradeStep};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -20,7 +19,7 @@ const POST_RETRY: Duration = Duration::from_millis(5);
 /// Serves a WebSocket that was opened for a polling session; `request` holds the upgrade.
 pub(crate) async fn upgrade(
     worker: Rc<Worker>,
-    mut ws: WebSocketStream<TcpStream>,
+    mut ws: WebSocketStream<Link>,
     style: Style,
     sid: Sid,
     request: RequestId,
@@ -46,7 +45,7 @@ pub(crate) async fn upgrade(
 /// The dance; nothing if either side broke it off.
 async fn probe(
     worker: &Worker,
-    ws: &mut WebSocketStream<TcpStream>,
+    ws: &mut WebSocketStream<Link>,
     sid: &Sid,
     request: RequestId,
 ) -> Option<(session::Record, Opening)> {

@@ -1,5 +1,6 @@
 //! What the parts of one worker share.
 
+use crate::handover::Heir;
 use crate::hub::Hub;
 use crate::poll::Park;
 use crate::ring::Ring;
@@ -72,6 +73,8 @@ pub(crate) struct Worker {
     /// WebSockets that have something to flush once the present batch is through.
     pub(crate) dirty: RefCell<Vec<Rc<Connection>>>,
     pub(crate) phase: watch::Sender<Phase>,
+    /// Who gets the WebSockets when this worker leaves.
+    pub(crate) heirs: RefCell<Vec<Heir>>,
     /// Told to leave, though perhaps after a notice: not ready any more.
     pub(crate) leaving: Cell<bool>,
     /// When the log's push path last gave a sign of life.
@@ -123,6 +126,7 @@ impl Worker {
             sockets: RefCell::default(),
             dirty: RefCell::default(),
             phase: watch::Sender::new(Phase::Serving),
+            heirs: RefCell::default(),
             leaving: Cell::new(false),
             canary_seen: Cell::new(Instant::now()),
             tail_up: Cell::new(true),

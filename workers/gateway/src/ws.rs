@@ -4,10 +4,15 @@
 
 mod act;
 mod heart;
+mod link;
 mod open;
+mod transfer;
+mod unfinished;
 
 pub(crate) use act::{note_join, refusal};
-pub(crate) use open::{Opening, handshake, open};
+pub(crate) use link::{Link, Luggage};
+pub(crate) use open::{Opening, handshake, open, over};
+pub(crate) use transfer::{Arrival, Claim, Leaver, Portrait};
 
 use crate::dispatch::{Effect, Incoming, dispatch};
 use crate::ending::Ending;
@@ -21,13 +26,14 @@ use futures_util::{Sink, Stream};
 use heart::{Beat, Heart};
 use session::{EntryKind, Record};
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
+use std::future::{Future as _, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite as _, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::time::Sleep;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message, error::CapacityError};
 use tracing::{debug, info};
@@ -57,7 +63,7 @@ pub(crate) struct Style {
 pub(crate) struct Connection {
     worker: Rc<Worker>,
     style: Style,
-    ws: RefCell<WebSocketStream<TcpStream>>,
+    ws: RefCell<WebSocketStream<Link>>,
     pub(crate) record: RefCell<Record>,
     /// Whether events carry their offset.
     offsets: Cell<bool>,
@@ -78,6 +84,27 @@ pub(crate) struct Connection {
     unsaved: Cell<bool>,
     /// Epoch of the log when the record was last written: another one means that Redis lost it.
     written_in: Cell<u64>,
+    /// How far it is on its way to another worker.
+    stage: Cell<Stage>,
+    /// Who asked it to move.
+    asked: RefCell<Option<mpsc::Sender<Leaver>>>,
+    /// Its place among the worker's sockets.
+    place: Cell<Option<usize>>,
+}
+
+/// How far a connection is on its way to another worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Served here, and nobody asked.
+    Here,
+    /// It reads no more, and freezes as soon as nothing is under way.
+    Asked,
+    /// Nothing is read, written or delivered here; who owns it is being settled.
+    Frozen,
+    /// Another worker's.
+    Gone,
+    /// It ends, here.
+    Ending,
 }
 
 /// What only the connection's own task touches.
@@ -87,14 +114,34 @@ struct Task {
     blocked: Option<LocalBoxFuture<'static, ()>>,
     /// Acks that wait for the log, refreshes of the session's lifetime.
     pending: FuturesUnordered<LocalBoxFuture<'static, ()>>,
+    /// After a move: the record gets our name. Nothing else is stored before.
+    claim: Option<LocalBoxFuture<'static, ()>>,
+    /// When a session that joined no namespace is stored all the same.
+    store_at: Option<Pin<Box<Sleep>>>,
+}
+
+impl Task {
+    /// Whether nothing is under way that has to end where it began.
+    fn is_quiet(&self) -> bool {
+        self.blocked.is_none() && self.pending.is_empty() && self.claim.is_none()
+    }
 }
 
 impl Connection {
     /// Serves the connection until it ends; the session is settled in the store afterwards.
     async fn run(self: Rc<Self>, mut task: Task) {
         let ending = poll_fn(|cx| self.poll(cx, &mut task)).await;
+        let claim = task.claim.take();
         drop(task);
         self.leave_hub();
+        if matches!(ending, Ending::Moved) {
+            return;
+        }
+        self.stage.set(Stage::Ending);
+        self.asked.take();
+        if let Some(claim) = claim {
+            claim.await;
+        }
         // In a box: a connection spends its life above, and what it does once need not take place in it.
         Box::pin(async { tokio::join!(self.settle(&ending), self.close(&ending)) }).await;
     }
@@ -104,12 +151,18 @@ impl Connection {
         if !self.waker.borrow().will_wake(cx.waker()) {
             self.waker.replace(cx.waker().clone());
         }
+        match self.stage.get() {
+            Stage::Frozen => return Poll::Pending,
+            Stage::Gone => return Poll::Ready(Ending::Moved),
+            Stage::Asked | Stage::Ending | Stage::Here => {}
+        }
         loop {
             if let Some(ending) = self.ending.take() {
                 return Poll::Ready(ending);
             }
-            if !task.pending.is_empty() {
-                while let Poll::Ready(Some(())) = Pin::new(&mut task.pending).poll_next(cx) {}
+            self.poll_chores(cx, task);
+            if task.blocked.is_some() && task.claim.is_some() {
+                break;
             }
             if let Some(blocked) = &mut task.blocked {
                 match blocked.as_mut().poll(cx) {
@@ -144,7 +197,30 @@ impl Connection {
         if let Some(ending) = self.ending.take() {
             return Poll::Ready(ending);
         }
+        if self.stage.get() == Stage::Asked && task.is_quiet() {
+            self.freeze(cx, &task.heart);
+        }
         self.flush(cx)
+    }
+
+    /// What goes on beside the reading.
+    fn poll_chores(self: &Rc<Self>, cx: &mut Context<'_>, task: &mut Task) {
+        if let Some(claim) = &mut task.claim
+            && claim.as_mut().poll(cx).is_ready()
+        {
+            task.claim = None;
+        }
+        if let Some(at) = &mut task.store_at
+            && (self.stored.get() || at.as_mut().poll(cx).is_ready())
+        {
+            task.store_at = None;
+            if !self.stored.get() {
+                task.pending.push(self.create_late());
+            }
+        }
+        if !task.pending.is_empty() {
+            while let Poll::Ready(Some(())) = Pin::new(&mut task.pending).poll_next(cx) {}
+        }
     }
 
     fn flush(&self, cx: &mut Context<'_>) -> Poll<Ending> {

@@ -8,7 +8,7 @@ use crate::ending::Ending;
 use crate::poll;
 use crate::upgrade::upgrade;
 use crate::worker::{Worker, new_sid, unix_ms};
-use crate::ws::{self, Opening, Speech, Style};
+use crate::ws::{self, Link, Luggage, Opening, Speech, Style};
 use boot::{Cookie, Offsets, SameSite};
 use bytes::Bytes;
 use http::header::{
@@ -24,14 +24,9 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use store::{RequestId, UpgradeBegin};
 use tokio::net::TcpStream;
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tracing::debug;
 use wire::engine::Refusal;
-
-/// A WebSocket writes at the latest when so much waits (bytes); normally at the end of a batch.
-const WRITE_BUFFER_BYTES: usize = 32 * 1024;
 
 /// Serves a request to the engine's path.
 pub(crate) async fn serve(worker: &Rc<Worker>, request: Request<Incoming>, peer: SocketAddr, speech: Speech) -> Answer {
@@ -242,9 +237,12 @@ async fn websocket(worker: &Rc<Worker>, mut request: Request<Incoming>, peer: So
             Ok(Err(_)) => return debug!("upgraded connection is of another kind"),
             Err(error) => return debug!(%error, "connection not upgraded"),
         };
-        let config = websocket_config(&worker);
-        let (io, read) = (stream.io.into_inner(), stream.read_buf.to_vec());
-        let mut ws = WebSocketStream::from_partially_read(io, read, Role::Server, Some(config)).await;
+        let luggage = Luggage {
+            unread: stream.read_buf,
+            ..Luggage::default()
+        };
+        let link = Link::new(stream.io.into_inner(), luggage);
+        let mut ws = ws::over(link, &worker).await;
         match purpose {
             Purpose::Fresh(record) => ws::open(worker, ws, style, record, Opening::Fresh).await,
             Purpose::Upgrade { sid, request } => upgrade(worker, ws, style, sid, request).await,
@@ -313,17 +311,6 @@ fn is_version_13(headers: &HeaderMap) -> bool {
     headers
         .get(SEC_WEBSOCKET_VERSION)
         .is_some_and(|v| v.as_bytes() == b"13")
-}
-
-fn websocket_config(worker: &Worker) -> WebSocketConfig {
-    let (limits, max) = (&worker.settings.limits, worker.settings.engine.max_payload_bytes);
-    let write_buffer = WRITE_BUFFER_BYTES.min(limits.outbox_bytes_max / 2);
-    WebSocketConfig::default()
-        .read_buffer_size(limits.ws_read_buffer_bytes)
-        .write_buffer_size(write_buffer)
-        .max_write_buffer_size(limits.outbox_bytes_max.max(write_buffer + 1))
-        .max_message_size(Some(max))
-        .max_frame_size(Some(max))
 }
 
 /// As the reference server does it: text, and the connection is closed.

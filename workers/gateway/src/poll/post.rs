@@ -127,6 +127,7 @@ fn farewell(ending: &Ending, parked: bool) -> Option<&'static str> {
         | Ending::Drain
         | Ending::Kicked
         | Ending::LogLost
+        | Ending::Moved
         | Ending::PayloadTooLarge
         | Ending::PingTimeout
         | Ending::SlowClient

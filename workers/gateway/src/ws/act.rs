@@ -11,7 +11,7 @@ use crate::packet::Packet;
 use crate::resume::{self, Lost};
 use crate::worker::Worker;
 use futures_util::future::LocalBoxFuture;
-use session::Joined;
+use session::{Joined, Offset};
 use std::rc::Rc;
 use store::{AppendError, Appended, Restored, Saved, StoreError, Touched};
 use tracing::{debug, info, warn};
@@ -46,7 +46,7 @@ impl Connection {
             let joined = this.note_membership(admitted);
             match this.save().await {
                 Kept::Yes => {
-                    this.enter_hub(&nsp, &joined);
+                    this.enter_hub(&nsp, &joined, joined.since);
                     let pid = joined.pid.as_ref().map(session::Pid::as_str);
                     this.send(Packet::connect(&nsp, joined.sid.as_str(), pid));
                     this.log_connected(&nsp);
@@ -97,7 +97,7 @@ impl Connection {
         }
         let pid = found.joined.pid.as_ref().map(session::Pid::as_str);
         self.send(Packet::connect(nsp, found.joined.sid.as_str(), pid));
-        self.enter_hub(nsp, &found.joined);
+        self.enter_hub(nsp, &found.joined, found.joined.since);
         Ok(())
     }
 
@@ -127,10 +127,11 @@ impl Connection {
         }
     }
 
-    /// Becomes a member of the hub, in all rooms that the membership names.
-    pub(super) fn enter_hub(self: &Rc<Self>, nsp: &str, joined: &Joined) {
+    /// Becomes a member of the hub, in all rooms that the membership names. It has had the log up to `seen`.
+    pub(super) fn enter_hub(self: &Rc<Self>, nsp: &str, joined: &Joined, seen: Offset) {
         let outlet = Outlet::Socket(self.clone());
-        let member = self.worker.hub.borrow_mut().enter(nsp, joined, outlet);
+        let since = joined.since.max(seen);
+        let member = self.worker.hub.borrow_mut().enter(nsp, joined, since, outlet);
         self.members.borrow_mut().push((nsp.into(), member));
     }
 
@@ -339,12 +340,7 @@ impl Connection {
 }
 
 /// Notes a room in a membership: whether it is new, or why not.
-pub(crate) fn note_join(
-    joined: &mut Joined,
-    room: &str,
-    head: session::Offset,
-    rooms_max: usize,
-) -> Result<bool, String> {
+pub(crate) fn note_join(joined: &mut Joined, room: &str, head: Offset, rooms_max: usize) -> Result<bool, String> {
     if joined.rooms.contains(room) {
         return Ok(false);
     }

@@ -1,5 +1,6 @@
 //! The timers of one connection in one `Sleep`: ping, pong, and the first namespace.
 
+use serde::{Deserialize, Serialize};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -20,6 +21,20 @@ pub(super) enum Beat {
 enum State {
     Pong { by: Instant },
     Resting { until: Instant },
+}
+
+/// A heart as it is handed to another worker; times are milliseconds from now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Pulse {
+    /// As the client was told.
+    interval_ms: u64,
+    timeout_ms: u64,
+    /// A ping was sent, or when it is due.
+    pinged: bool,
+    /// Until the pong, or the next ping.
+    next_ms: u64,
+    /// Until a namespace must have been joined.
+    settle_ms: Option<u64>,
 }
 
 /// See the module.
@@ -49,6 +64,39 @@ impl Heart {
             state: State::Resting { until },
             settle_by,
             sleep: Box::pin(sleep_until(first)),
+        }
+    }
+
+    /// As another worker left it.
+    pub(super) fn resumed(pulse: &Pulse) -> Self {
+        let ms = Duration::from_millis;
+        let settle_in = pulse.settle_ms.map(ms);
+        let mut heart = Self::new(
+            ms(pulse.interval_ms),
+            ms(pulse.timeout_ms),
+            Some(ms(pulse.next_ms)),
+            settle_in,
+        );
+        if let (true, State::Resting { until }) = (pulse.pinged, &heart.state) {
+            heart.state = State::Pong { by: *until };
+        }
+        heart
+    }
+
+    /// For another worker.
+    pub(super) fn pulse(&self) -> Pulse {
+        let ms = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        let now = Instant::now();
+        let (pinged, next) = match self.state {
+            State::Pong { by } => (true, by),
+            State::Resting { until } => (false, until),
+        };
+        Pulse {
+            interval_ms: ms(self.interval),
+            timeout_ms: ms(self.timeout),
+            pinged,
+            next_ms: ms(next.saturating_duration_since(now)),
+            settle_ms: self.settle_by.map(|by| ms(by.saturating_duration_since(now))),
         }
     }
 
@@ -116,5 +164,20 @@ mod tests {
         assert_eq!(begun.elapsed(), ms(650));
         assert_eq!(poll_fn(|cx| heart.poll_beat(cx)).await, Beat::Late);
         assert_eq!(begun.elapsed(), ms(850));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_heart_goes_on_elsewhere() {
+        let ms = Duration::from_millis;
+        let begun = Instant::now();
+        let first = Heart::new(ms(300), ms(200), None, None);
+        tokio::time::advance(ms(100)).await;
+        let mut second = Heart::resumed(&first.pulse());
+        assert_eq!(poll_fn(|cx| second.poll_beat(cx)).await, Beat::Ping);
+        assert_eq!(begun.elapsed(), ms(300));
+        tokio::time::advance(ms(50)).await;
+        let mut third = Heart::resumed(&second.pulse());
+        assert_eq!(poll_fn(|cx| third.poll_beat(cx)).await, Beat::Late);
+        assert_eq!(begun.elapsed(), ms(500));
     }
 }

@@ -1,10 +1,11 @@
 //! How a WebSocket begins to serve its session.
 
 use super::heart::Heart;
-use super::{Connection, Style, Task};
+use super::{Connection, Link, Stage, Style, Task};
 use crate::ending::Ending;
 use crate::missed::{self, Piece};
 use crate::packet::Packet;
+use crate::ring::Logged;
 use crate::worker::Worker;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -14,14 +15,16 @@ use std::rc::Rc;
 use std::task::Waker;
 use std::time::Duration;
 use store::{Mail, Saved, StoreError};
-use tokio::net::TcpStream;
 use tokio::time::sleep;
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tracing::debug;
 use wire::engine::Handshake;
 
 /// A session that has joined no namespace by then is stored all the same.
 const STORED_AFTER: Duration = Duration::from_secs(1);
+/// A WebSocket writes at the latest when so much waits (bytes); normally at the end of a batch.
+const WRITE_BUFFER_BYTES: usize = 32 * 1024;
 
 /// Where the session of a WebSocket comes from.
 pub(crate) enum Opening {
@@ -36,35 +39,35 @@ pub(crate) enum Opening {
     },
 }
 
+/// A WebSocket over a link.
+pub(crate) async fn over(link: Link, worker: &Worker) -> WebSocketStream<Link> {
+    let (limits, max) = (&worker.settings.limits, worker.settings.engine.max_payload_bytes);
+    let write_buffer = WRITE_BUFFER_BYTES.min(limits.outbox_bytes_max / 2);
+    let config = WebSocketConfig::default()
+        .read_buffer_size(limits.ws_read_buffer_bytes)
+        .write_buffer_size(write_buffer)
+        .max_write_buffer_size(limits.outbox_bytes_max.max(write_buffer + 1))
+        .max_message_size(Some(max))
+        .max_frame_size(Some(max));
+    WebSocketStream::from_raw_socket(link, Role::Server, Some(config)).await
+}
+
 /// Begins to serve a WebSocket. What happens once happens here; the task that lives as long as the
 /// connection is a small one of its own.
 pub(crate) async fn open(
     worker: Rc<Worker>,
-    ws: WebSocketStream<TcpStream>,
+    ws: WebSocketStream<Link>,
     style: Style,
     record: Record,
     opening: Opening,
 ) {
-    let connection = Rc::new(Connection {
-        style,
-        ws: RefCell::new(ws),
-        offsets: Cell::new(record.offsets),
-        members: RefCell::default(),
-        dirty: Cell::new(false),
-        stuck: Cell::new(false),
-        ending: Cell::new(None),
-        waker: RefCell::new(Waker::noop().clone()),
-        peer_closed: Cell::new(false),
-        stored: Cell::new(matches!(opening, Opening::Upgraded { .. })),
-        unsaved: Cell::new(false),
-        written_in: Cell::new(worker.head().epoch()),
-        record: RefCell::new(record),
-        worker: worker.clone(),
-    });
-    let place = worker.sockets.borrow_mut().insert(connection.clone());
-    let pending = FuturesUnordered::new();
+    let stored = matches!(opening, Opening::Upgraded { .. });
+    let connection = Connection::seat(&worker, ws, style, record, stored);
     match opening {
-        Opening::Fresh => connection.greet(&pending),
+        Opening::Fresh => {
+            let open = handshake(&worker, &connection.record.borrow(), &[]);
+            connection.send(Packet::text(open));
+        }
         Opening::Upgraded { after, mail } => connection.catch_up(after, mail).await,
     }
     let engine = &worker.settings.engine;
@@ -72,33 +75,77 @@ pub(crate) async fn open(
         .is_unsettled()
         .then_some(worker.settings.socket.connect_timeout);
     let heart = Heart::new(engine.ping_interval, engine.ping_timeout, None, settle_in);
-    let task = Task {
-        heart,
-        blocked: None,
-        pending,
-    };
-    tokio::task::spawn_local(async move {
-        connection.run(task).await;
-        worker.sockets.borrow_mut().try_remove(place);
-    });
+    connection.start(heart, None);
 }
 
 impl Connection {
-    /// The open packet. The record is stored with the first namespace that the client joins, in one
-    /// step; a client that takes its time is stored without.
-    fn greet(self: &Rc<Self>, pending: &FuturesUnordered<LocalBoxFuture<'static, ()>>) {
-        let open = handshake(&self.worker, &self.record.borrow(), &[]);
-        self.send(Packet::text(open));
+    /// A connection with a place among the worker's sockets, not in the hub yet.
+    pub(super) fn seat(
+        worker: &Rc<Worker>,
+        ws: WebSocketStream<Link>,
+        style: Style,
+        record: Record,
+        stored: bool,
+    ) -> Rc<Self> {
+        let connection = Rc::new(Self {
+            style,
+            ws: RefCell::new(ws),
+            offsets: Cell::new(record.offsets),
+            members: RefCell::default(),
+            dirty: Cell::new(false),
+            stuck: Cell::new(false),
+            ending: Cell::new(None),
+            waker: RefCell::new(Waker::noop().clone()),
+            peer_closed: Cell::new(false),
+            stored: Cell::new(stored),
+            unsaved: Cell::new(false),
+            written_in: Cell::new(worker.head().epoch()),
+            stage: Cell::new(Stage::Here),
+            asked: RefCell::default(),
+            place: Cell::new(None),
+            record: RefCell::new(record),
+            worker: worker.clone(),
+        });
+        let place = worker.sockets.borrow_mut().insert(connection.clone());
+        connection.place.set(Some(place));
+        connection
+    }
+
+    /// Starts the task that serves the connection until its end. The record is stored with the first
+    /// namespace that the client joins, in one step; a client that takes its time is stored without.
+    pub(super) fn start(self: Rc<Self>, heart: Heart, claim: Option<LocalBoxFuture<'static, ()>>) {
+        let store_at = (!self.stored.get()).then(|| Box::pin(sleep(STORED_AFTER)));
+        let task = Task {
+            heart,
+            blocked: None,
+            pending: FuturesUnordered::new(),
+            claim,
+            store_at,
+        };
+        tokio::task::spawn_local(async move {
+            self.clone().run(task).await;
+            self.leave_seat();
+        });
+    }
+
+    /// Its place among the worker's sockets is free for another.
+    pub(super) fn leave_seat(&self) {
+        if let Some(place) = self.place.take() {
+            self.worker.sockets.borrow_mut().try_remove(place);
+        }
+    }
+
+    /// Stores a session whose client has joined nothing yet.
+    pub(super) fn create_late(self: &Rc<Self>) -> LocalBoxFuture<'static, ()> {
         let this = self.clone();
-        pending.push(Box::pin(async move {
-            sleep(STORED_AFTER).await;
+        Box::pin(async move {
             if !this.stored.get()
                 && let Err(error) = this.create().await
             {
                 debug!(%error, "session could not be stored");
                 this.end(Ending::StoreUnavailable);
             }
-        }));
+        })
     }
 
     /// Stores a session that is not stored yet.
@@ -143,11 +190,17 @@ impl Connection {
                 return self.end(Ending::StoreUnavailable);
             }
         };
-        // From here to the end without an await: nothing comes twice and nothing is left out.
+        self.go_live(&older, position, mail);
+    }
+
+    /// Sends what the session has not seen of the log, and has it hear what comes: nothing comes twice
+    /// and nothing is left out, since there is no await in between. It has had the log up to
+    /// `position`, `older` being part of that.
+    pub(super) fn go_live(self: &Rc<Self>, older: &[Rc<Logged>], position: Offset, mail: Mail) {
         let ring = self.worker.ring.borrow();
         let newer: Vec<_> = ring.after(position).into_iter().flatten().cloned().collect();
         drop(ring);
-        let mut record = record;
+        let mut record = self.record.borrow().clone();
         let rooms_max = self.worker.settings.socket.rooms_max;
         let obeyed = missed::merge(
             &mut record,
@@ -162,9 +215,11 @@ impl Connection {
             },
         );
         for (nsp, joined) in record.namespaces.iter() {
-            self.enter_hub(nsp, joined);
+            self.enter_hub(nsp, joined, position);
         }
-        self.unsaved.set(obeyed.changed);
+        if obeyed.changed {
+            self.unsaved.set(true);
+        }
         self.record.replace(record);
         if obeyed.closed {
             self.end(Ending::Dismissed);

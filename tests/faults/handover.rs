@@ -1,0 +1,277 @@
+//! Live connections move from worker to worker, and their clients do not notice; whoever dies in the
+//! middle.
+
+use crate::crowd::{Crowd, Seen, local};
+use crate::harness::{Plan, Server, Wire, children, ms, node, pass, signal, until};
+use nix::sys::signal::Signal;
+use serde_json::json;
+use std::time::Duration;
+
+const MEMBERS: usize = 40;
+/// Messages go on for so long after a fault.
+const AFTERWARDS: Duration = ms(300);
+
+async fn reload(server: &Server) {
+    let output = server.cli("reload", &["--wait"]).await;
+    assert!(output.status.success(), "{output:?}");
+}
+
+/// Nobody noticed anything.
+#[track_caller]
+fn assert_unnoticed(all: &[Seen]) {
+    for seen in all {
+        assert_eq!((seen.disconnects, &seen.faults), (0, &vec![]), "{seen:?}");
+        assert!(seen.echoes > 0, "{seen:?}");
+    }
+}
+
+#[tokio::test]
+async fn websockets_stay_through_reloads_under_load() {
+    local(async {
+        let server = Plan::new().start().await;
+        let crowd = Crowd::start(&server, MEMBERS, ms(2)).await;
+        server.holding(MEMBERS as u64 + 1).await;
+        for _ in 0..5 {
+            reload(&server).await;
+            let last = server.status().await.supervisor.last_handover.expect("a handover");
+            // The publisher is one of them.
+            assert_eq!((last.moved, last.stayed.len()), (MEMBERS as u64 + 1, 0), "{last:?}");
+            assert!(last.freeze_max_us > 0 && last.freeze_p50_us <= last.freeze_p99_us);
+        }
+        assert_unnoticed(&crowd.finish().await);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_on_its_way_arrives() {
+    let server = Plan::new().start().await;
+    let mut half = Wire::open(&server).await;
+    half.connect().await;
+    let mut pieces = Wire::open(&server).await;
+    pieces.connect().await;
+    let mut binary = Wire::open(&server).await;
+    binary.connect().await;
+    let mut early = Wire::open(&server).await;
+    // A frame without its end, the first of two frames, the first of two packets, and a namespace to come.
+    let frame = [&[0x81, 0x80 | 17, 0, 0, 0, 0][..], br#"427["echo","abc"#].concat();
+    half.send_raw(&frame).await;
+    pieces
+        .send_raw(&[&[0x01, 0x80 | 8, 0, 0, 0, 0][..], br#"428["echo"#.get(..8).expect("8")].concat())
+        .await;
+    binary.send(r#"451-9["echo",{"_placeholder":true,"num":0}]"#).await;
+    server.holding(4).await;
+    for _ in 0..3 {
+        reload(&server).await;
+    }
+    half.send_raw(b"\"]").await;
+    assert_eq!(half.data().await, r#"437["abc"]"#);
+    pieces
+        .send_raw(&[&[0x80, 0x80 | 6, 0, 0, 0, 0][..], br#"o",12]"#].concat())
+        .await;
+    assert_eq!(pieces.data().await, "438[12]");
+    binary.send_binary(&[1, 2, 3]).await;
+    assert_eq!(binary.data().await, r#"461-9[{"_placeholder":true,"num":0}]"#);
+    early.connect().await;
+    assert_eq!(early.call(1, &json!(["echo", 5])).await, json!([5]));
+    let last = server.status().await.supervisor.last_handover.expect("a handover");
+    assert_eq!((last.moved, last.stayed.len()), (4, 0), "{last:?}");
+}
+
+#[tokio::test]
+async fn heartbeats_go_on_as_promised() {
+    let mut server = Plan::new()
+        .with("engine = { ping_interval_ms = 700, ping_timeout_ms = 900 }")
+        .start()
+        .await;
+    let mut answers = Wire::open(&server).await;
+    answers.connect().await;
+    let mut silent = Wire::open(&server).await;
+    silent.connect().await;
+    // The clients were told the old interval.
+    server.reconfigure("engine = { ping_interval_ms = 60000, ping_timeout_ms = 60000 }");
+    for _ in 0..2 {
+        reload(&server).await;
+        assert_eq!(answers.text().await, "2");
+        answers.send("3").await;
+    }
+    assert_eq!(answers.text().await, "2");
+    assert_eq!(silent.end().await, None, "no pong");
+}
+
+#[tokio::test]
+async fn without_a_common_store_everybody_is_sent_away() {
+    let mut server = Plan::new().start().await;
+    let mut wire = Wire::open(&server).await;
+    wire.connect().await;
+    server.reconfigure("redis = { prefix = 'other' }");
+    let reloading = async {
+        reload(&server).await;
+        server.status().await.supervisor.last_handover.expect("a handover")
+    };
+    let (last, end) = tokio::join!(reloading, wire.end());
+    assert_eq!(end, Some(1012));
+    assert_eq!(last.moved, 0);
+    assert_eq!(
+        last.stayed.get("the other worker has another store"),
+        Some(&1),
+        "{last:?}"
+    );
+}
+
+#[tokio::test]
+async fn stock_clients_see_no_disconnect() {
+    let server = Plan::new().start().await;
+    let url = server.url();
+    let herd = node("herd.mjs")
+        .arg("--url", &url)
+        .arg("--clients", "60")
+        .arg("--transports", "polling,websocket")
+        .arg("--hold-ms", "8000");
+    let reloads = async {
+        server.holding(60).await;
+        for _ in 0..4 {
+            reload(&server).await;
+        }
+    };
+    let ((result, content), ()) = tokio::join!(herd.run(), reloads);
+    assert!(content, "{result}");
+    assert_eq!(result["alive"], 60, "{result}");
+}
+
+#[tokio::test]
+async fn fewer_and_more_slots_move_connections_too() {
+    local(async {
+        let server = Plan::new().with("workers = { count = 2 }").start().await;
+        let crowd = Crowd::start(&server, MEMBERS, ms(5)).await;
+        for count in [6, 1, 3] {
+            let output = server.cli("scale", &[&count.to_string()]).await;
+            assert!(output.status.success(), "{output:?}");
+            server
+                .status_when("so many slots", |status| {
+                    status.ready_pids().len() == count && status.workers.len() == count
+                })
+                .await;
+            server.holding(MEMBERS as u64 + 1).await;
+            let output = server.cli("rebalance", &[]).await;
+            assert!(output.status.success(), "{output:?}");
+            let all = MEMBERS as u64 + 1;
+            let fair = all / count as u64;
+            server
+                .status_when("even slots", |status| {
+                    status.sessions() == all && status.workers.iter().all(|worker| worker.sessions.abs_diff(fair) <= 1)
+                })
+                .await;
+        }
+        assert_unnoticed(&crowd.finish().await);
+    })
+    .await;
+}
+
+/// Where a handover can be hit.
+const PLACES: [&str; 8] = [
+    "give.greeted",
+    "give.frozen",
+    "give.sent",
+    "give.answered",
+    "take.received",
+    "take.rebuilt",
+    "take.owned",
+    "take.live",
+];
+
+/// A server whose `place` is hit by `deed` in a reload, with a crowd.
+async fn hit(place: &str, deed: &str) -> (Server, Crowd) {
+    let mut server = Plan::new()
+        .with("workers = { count = 2 }\nreload = { soak_ms = 0 }")
+        .prepare()
+        .await;
+    let once = server.directory().join("once");
+    server.set_env("TEST_HANDOVER_FAULT", &format!("{place}:{deed}:{}", once.display()));
+    server.run();
+    server.ready().await;
+    let crowd = Crowd::start(&server, 30, ms(3)).await;
+    server.signal(Signal::SIGHUP);
+    server.logged("fault of a test").await;
+    (server, crowd)
+}
+
+/// Nothing was lost, doubled or turned round, and every session went on.
+#[track_caller]
+fn assert_kept(place: &str, all: &[Seen]) {
+    for seen in all {
+        assert_eq!((seen.forgotten, &seen.faults), (0, &vec![]), "{place}: {seen:?}");
+        assert!(seen.echoes > 0, "{place}: {seen:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_worker_killed_in_the_middle_loses_nothing() {
+    for place in PLACES {
+        local(async {
+            let (server, crowd) = hit(place, "kill").await;
+            server
+                .status_when("it serves again", |status| {
+                    status.supervisor.state == "serving" && status.ready_pids().len() == 2
+                })
+                .await;
+            pass(AFTERWARDS).await;
+            let all = crowd.finish().await;
+            assert_kept(place, &all);
+            let cut = all.iter().filter(|seen| seen.disconnects > 0).count();
+            eprintln!("{place}: {cut} of {} noticed", all.len());
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_sleeps_in_the_middle_never_writes_to_what_it_lost() {
+    for place in ["give.sent", "take.received", "take.rebuilt"] {
+        local(async {
+            let (server, crowd) = hit(place, "stop").await;
+            let stopped = stopped_child(&server).await;
+            // The other one has decided by then.
+            pass(ms(1_000)).await;
+            signal(stopped, Signal::SIGCONT);
+            server
+                .status_when("it serves again", |status| {
+                    status.supervisor.state == "serving" && status.ready_pids().len() == 2
+                })
+                .await;
+            pass(AFTERWARDS).await;
+            let all = crowd.finish().await;
+            assert_kept(place, &all);
+            let cut = all.iter().filter(|seen| seen.disconnects > 0).count();
+            eprintln!("{place}: {cut} of {} noticed", all.len());
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_supervisor_killed_in_the_middle_loses_nothing() {
+    for place in PLACES {
+        local(async {
+            let (mut server, crowd) = hit(place, "parent").await;
+            assert!(server.exit_within(ms(5_000)).await.code().is_none(), "killed");
+            server.run();
+            server.ready().await;
+            pass(AFTERWARDS).await;
+            assert_kept(place, &crowd.finish().await);
+        })
+        .await;
+    }
+}
+
+/// The process of the server's that is stopped.
+async fn stopped_child(server: &Server) -> u32 {
+    let is_stopped = |pid: &u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" T"))
+    };
+    until("a stopped worker", async || {
+        children(server.pid()).into_iter().find(is_stopped)
+    })
+    .await
+}

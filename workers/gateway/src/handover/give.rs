@@ -1,0 +1,334 @@
+//! The worker that gives its connections away.
+
+use super::unit::{CONNECTIONS_MAX, LUGGAGE_BYTES_MAX, pack, take_token, token};
+use super::{FromGiver, FromTaker, Hello, fault};
+use crate::channel::Channel;
+use crate::worker::Worker;
+use crate::ws::{Connection, Leaver};
+use boot::Handover;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tracing::{info, warn};
+
+/// The other worker answers a unit, or says hello, within this time; after it, what it does not own stays here.
+/// It is the longest that a client can notice of a worker that hangs in the middle.
+const ANSWER_PATIENCE: Duration = Duration::from_millis(500);
+/// How long the connections of a unit wait for each other to get quiet: at first, and when asked again.
+const QUIET_PATIENCE: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(100)];
+/// Between two rounds.
+const ROUND_PAUSE: Duration = Duration::from_millis(5);
+/// What is not quiet by then stays.
+const GIVE_PATIENCE: Duration = Duration::from_secs(2);
+/// How long the other worker may take to store what it got.
+const STORE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Who gets WebSockets.
+pub(crate) struct Heir {
+    pub(crate) channel: Rc<Channel>,
+    /// So many at most.
+    pub(crate) most: u64,
+}
+
+/// A handover in progress.
+pub(crate) struct Gift {
+    worker: Rc<Worker>,
+    heirs: Vec<Heir>,
+    /// Messages of heirs are read into it.
+    buffer: Vec<u8>,
+    /// Units that are not stored by their heir yet, by heir.
+    unstored: Vec<(Rc<Channel>, usize)>,
+    /// Why nobody takes anything any more.
+    refused: Option<String>,
+    report: Handover,
+    began: Instant,
+}
+
+/// Gives as many as are wanted, and waits until they are stored.
+pub(crate) async fn give(worker: &Rc<Worker>, heirs: Vec<Heir>) -> Handover {
+    let mut gift = Gift::begin(worker, heirs).await;
+    gift.give_all().await;
+    gift.finish().await
+}
+
+impl Gift {
+    /// Asks the heirs whether they understand us.
+    pub(crate) async fn begin(worker: &Rc<Worker>, heirs: Vec<Heir>) -> Self {
+        let mut gift = Self {
+            worker: worker.clone(),
+            heirs: Vec::new(),
+            buffer: vec![0; boot::MESSAGE_BYTES_MAX],
+            unstored: Vec::new(),
+            refused: None,
+            report: Handover::default(),
+            began: Instant::now(),
+        };
+        for heir in heirs {
+            match gift.greet(&heir.channel).await {
+                Ok(()) => gift.heirs.push(heir),
+                Err(why) => gift.refuse(why),
+            }
+        }
+        fault::pass("give.greeted");
+        // Taken from the end: the first comes first.
+        gift.heirs.reverse();
+        gift
+    }
+
+    async fn greet(&mut self, channel: &Channel) -> Result<(), String> {
+        let ours = Hello::of(&self.worker);
+        let said = channel.send(&FromGiver::Hello(ours.clone()), &[]).await;
+        said.map_err(|error| format!("the other worker is gone: {error}"))?;
+        let answer = timeout(ANSWER_PATIENCE, channel.receive(&mut self.buffer)).await;
+        match answer {
+            Ok(Some((FromTaker::Hello(theirs), _))) => ours.refuses(&theirs).map_or(Ok(()), |why| Err(why.to_owned())),
+            Ok(Some(_)) => Err("the other worker talks out of turn".to_owned()),
+            Ok(None) => Err("the other worker is gone".to_owned()),
+            Err(_) => Err("the other worker does not answer".to_owned()),
+        }
+    }
+
+    fn refuse(&mut self, why: String) {
+        warn!(why, "connections cannot be handed over");
+        self.refused = Some(why);
+    }
+
+    /// Whether anybody takes more.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.heirs.is_empty()
+    }
+
+    /// Gives everything that can move, until the heirs have enough.
+    pub(crate) async fn give_all(&mut self) {
+        let deadline = self.began + GIVE_PATIENCE;
+        let mut patience = QUIET_PATIENCE.into_iter();
+        let mut wait = patience.next().unwrap_or_default();
+        loop {
+            let sockets = self.sockets();
+            let before = self.report.moved;
+            self.round(&sockets, wait).await;
+            let moved = self.report.moved - before;
+            if !self.is_open() || moved == sockets.len() as u64 || Instant::now() > deadline {
+                break;
+            }
+            wait = patience.next().unwrap_or(wait);
+            sleep(ROUND_PAUSE).await;
+        }
+        for socket in self.sockets() {
+            let why = match &self.refused {
+                Some(why) if !self.is_open() => why,
+                _ => socket.excuse_why(),
+            };
+            if self.is_open() || self.refused.is_some() {
+                *self.report.stayed.entry(why.to_owned()).or_default() += 1;
+            }
+        }
+        self.report.took_us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let Handover { moved, took_us, .. } = self.report;
+        let stayed = self.report.stayed();
+        info!(moved, stayed, took_us, reasons = ?self.report.stayed, "connections handed over");
+    }
+
+    fn sockets(&self) -> Vec<Rc<Connection>> {
+        let sockets = self.worker.sockets.borrow();
+        let all = sockets.iter().map(|(_, socket)| socket);
+        all.filter(|socket| socket.can_move()).cloned().collect()
+    }
+
+    /// Gives those that are here now and quiet soon.
+    pub(crate) async fn give_some(&mut self) {
+        let [wait, ..] = QUIET_PATIENCE;
+        let sockets = self.sockets();
+        self.round(&sockets, wait).await;
+    }
+
+    /// Gives once what is quiet within `wait`.
+    async fn round(&mut self, mut sockets: &[Rc<Connection>], wait: Duration) {
+        while let (Some(heir), false) = (self.heirs.last(), sockets.is_empty()) {
+            let most = usize::try_from(heir.most).unwrap_or(usize::MAX);
+            let count = CONNECTIONS_MAX.min(most).min(sockets.len());
+            let (unit, rest) = sockets.split_at(count);
+            let channel = heir.channel.clone();
+            match self.unit(&channel, unit, wait).await {
+                Ok(moved) => {
+                    if let Some(heir) = self.heirs.last_mut() {
+                        heir.most = heir.most.saturating_sub(moved);
+                        if heir.most == 0 {
+                            self.heirs.pop();
+                        }
+                    }
+                }
+                Err(why) => {
+                    self.heirs.pop();
+                    self.refuse(why);
+                }
+            }
+            sockets = rest;
+        }
+    }
+
+    /// Gives what is quiet within `wait` of these; how many.
+    async fn unit(&mut self, channel: &Rc<Channel>, asked: &[Rc<Connection>], wait: Duration) -> Result<u64, String> {
+        let began = Instant::now();
+        let leavers = freeze(asked, wait).await;
+        if leavers.is_empty() {
+            return Ok(0);
+        }
+        let unit = Unit::new(leavers)?;
+        fault::pass("give.frozen");
+        let answer = match unit.send(channel).await {
+            Ok(()) => {
+                fault::pass("give.sent");
+                self.answer(channel).await
+            }
+            Err(error) => Err(format!("not sent: {error}")),
+        };
+        fault::pass("give.answered");
+        let moved = match answer {
+            Ok(()) => unit.depart(),
+            Err(_) => unit.settle(),
+        };
+        self.report.moved += moved;
+        if moved > 0 {
+            self.report.freeze.note(began.elapsed(), moved);
+            match self.unstored.iter_mut().find(|(known, _)| Rc::ptr_eq(known, channel)) {
+                Some((_, units)) => *units += 1,
+                None => self.unstored.push((channel.clone(), 1)),
+            }
+        }
+        answer.map(|()| moved)
+    }
+
+    /// What the heir says about the unit that was just sent.
+    async fn answer(&mut self, channel: &Rc<Channel>) -> Result<(), String> {
+        let deadline = Instant::now() + ANSWER_PATIENCE;
+        loop {
+            match timeout_at(deadline, channel.receive(&mut self.buffer)).await {
+                Ok(Some((FromTaker::Owned, _))) => return Ok(()),
+                Ok(Some((FromTaker::Refused { why }, _))) => return Err(why),
+                Ok(Some((FromTaker::Stored, _))) => self.stored(channel),
+                Ok(Some((FromTaker::Hello(_), _))) => {}
+                Ok(None) => return Err("the other worker is gone".to_owned()),
+                Err(_) => return Err("the other worker does not answer".to_owned()),
+            }
+        }
+    }
+
+    fn stored(&mut self, channel: &Rc<Channel>) {
+        if let Some((_, units)) = self.unstored.iter_mut().find(|(known, _)| Rc::ptr_eq(known, channel)) {
+            *units = units.saturating_sub(1);
+        }
+    }
+
+    /// What has moved is stored as the other worker's before this one may be declared dead; the report.
+    pub(crate) async fn finish(&mut self) -> Handover {
+        let deadline = Instant::now() + STORE_PATIENCE;
+        for (channel, mut units) in std::mem::take(&mut self.unstored) {
+            while units > 0 {
+                match timeout_at(deadline, channel.receive::<FromTaker>(&mut self.buffer)).await {
+                    Ok(Some((FromTaker::Stored, _))) => units -= 1,
+                    Ok(Some(_)) => {}
+                    Ok(None) => break,
+                    Err(_) => {
+                        warn!(units, "connections that moved are not stored yet");
+                        break;
+                    }
+                }
+            }
+        }
+        self.report.clone()
+    }
+}
+
+/// Frozen connections. Unless they depart, the token decides whose they are: also if whoever deals with
+/// them is cancelled.
+struct Unit {
+    leavers: Vec<Leaver>,
+    token: OwnedFd,
+}
+
+impl Unit {
+    fn new(leavers: Vec<Leaver>) -> Result<Self, String> {
+        match token() {
+            Ok(token) => Ok(Self { leavers, token }),
+            Err(error) => {
+                thaw(&leavers);
+                Err(format!("no token: {error}"))
+            }
+        }
+    }
+
+    async fn send(&self, channel: &Channel) -> io::Result<()> {
+        let states = pack(&self.leavers)?;
+        let sockets = self.leavers.iter().map(|leaver| leaver.connection.socket());
+        let sockets = sockets.collect::<io::Result<Vec<_>>>()?;
+        let mut descriptors = vec![self.token.as_fd(), states.as_fd()];
+        descriptors.extend(sockets.iter().map(AsFd::as_fd));
+        let message = FromGiver::Unit { sockets: sockets.len() };
+        timeout(ANSWER_PATIENCE, channel.send(&message, &descriptors)).await?
+    }
+
+    /// They are the other worker's; how many.
+    fn depart(mut self) -> u64 {
+        let leavers = std::mem::take(&mut self.leavers);
+        leavers.iter().for_each(|leaver| leaver.connection.depart());
+        leavers.len() as u64
+    }
+
+    /// There was no good answer: back, if they are not the other worker's by now; how many that has.
+    fn settle(mut self) -> u64 {
+        if matches!(take_token(&self.token), Ok(true)) {
+            thaw(&std::mem::take(&mut self.leavers));
+            return 0;
+        }
+        self.depart()
+    }
+}
+
+impl Drop for Unit {
+    fn drop(&mut self) {
+        if self.leavers.is_empty() {
+            return;
+        }
+        if matches!(take_token(&self.token), Ok(true)) {
+            thaw(&self.leavers);
+        } else {
+            self.leavers.iter().for_each(|leaver| leaver.connection.depart());
+        }
+    }
+}
+
+fn thaw(leavers: &[Leaver]) {
+    for leaver in leavers {
+        leaver.connection.thaw(leaver.portrait.position());
+    }
+}
+
+/// Those of the connections that get quiet in time, frozen.
+async fn freeze(asked: &[Rc<Connection>], wait: Duration) -> Vec<Leaver> {
+    let (tell, mut told) = mpsc::channel(asked.len().max(1));
+    for connection in asked {
+        connection.ask(tell.clone());
+    }
+    drop(tell);
+    let deadline = Instant::now() + wait;
+    let (mut leavers, mut bytes) = (Vec::new(), 0);
+    while let Ok(Some(leaver)) = timeout_at(deadline, told.recv()).await {
+        let leaver: Leaver = leaver;
+        bytes += leaver.luggage.unread.len() + leaver.luggage.unsent.len();
+        if bytes > LUGGAGE_BYTES_MAX && !leavers.is_empty() {
+            thaw(&[leaver]);
+            break;
+        }
+        leavers.push(leaver);
+    }
+    asked.iter().for_each(|connection| connection.excuse());
+    told.close();
+    while let Ok(leaver) = told.try_recv() {
+        thaw(&[leaver]);
+    }
+    leavers
+}

@@ -1,0 +1,280 @@
+//! A connection changes workers: it freezes in one, with all that is on its way, and goes on in
+//! another. The session's record and the log are the truth for everything else.
+
+use super::heart::{Heart, Pulse};
+use super::{Connection, Link, Luggage, Speech, Stage, Style, over};
+use crate::channel::Channel;
+use crate::ending::Ending;
+use crate::missed;
+use crate::worker::Worker;
+use futures_util::future::LocalBoxFuture;
+use serde::{Deserialize, Serialize};
+use session::{Offset, Record};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::Context;
+use std::time::Duration;
+use store::{Mail, Saved};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+use tokio_tungstenite::WebSocketStream;
+use tracing::debug;
+
+/// Between two attempts to write our name into the record of a session that came here.
+const CLAIM_RETRY: Duration = Duration::from_millis(100);
+/// So many attempts; after that the next change of the record stores it.
+const CLAIM_TRIES: usize = 100;
+
+/// A connection's state between two workers. A new field needs `#[serde(default)]`; a change of
+/// meaning needs another [`crate::handover::FORMAT`].
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Portrait {
+    record: Record,
+    /// It speaks to the echo endpoint.
+    echo: bool,
+    base64: bool,
+    stored: bool,
+    written_in: u64,
+    /// It has had the log up to here.
+    position: Offset,
+    pulse: Pulse,
+}
+
+/// A frozen connection.
+pub(crate) struct Leaver {
+    pub(crate) connection: Rc<Connection>,
+    pub(crate) portrait: Portrait,
+    pub(crate) luggage: Luggage,
+}
+
+/// A connection that another worker sent, rebuilt without a byte read or written.
+pub(crate) struct Arrival {
+    ws: WebSocketStream<Link>,
+    portrait: Portrait,
+    unsent: bool,
+}
+
+/// Who has to know that a session that came here is stored as ours, and who may have died meanwhile.
+#[derive(Clone)]
+pub(crate) struct Claim {
+    pub(crate) from: Rc<Channel>,
+    /// Dropped when it is done.
+    pub(crate) done: mpsc::Sender<()>,
+}
+
+// === in the worker that gives ===
+
+impl Connection {
+    /// Asks it to freeze as soon as nothing is under way, and to say so to `tell`.
+    pub(crate) fn ask(&self, tell: mpsc::Sender<Leaver>) {
+        if !self.can_move() {
+            return;
+        }
+        self.stage.set(Stage::Asked);
+        self.asked.replace(Some(tell));
+        self.ws.borrow_mut().get_mut().hold();
+        self.waker.borrow().wake_by_ref();
+    }
+
+    /// It did not freeze in time: it goes on, until it is asked again.
+    pub(crate) fn excuse(&self) {
+        if self.stage.get() == Stage::Asked {
+            self.stage.set(Stage::Here);
+            self.asked.take();
+            self.ws.borrow_mut().get_mut().open();
+            self.waker.borrow().wake_by_ref();
+        }
+    }
+
+    /// Why it did not move.
+    pub(crate) fn excuse_why(&self) -> &'static str {
+        if self.ws.borrow().get_ref().luggage().is_none() {
+            "a large message is on its way"
+        } else {
+            "something is under way"
+        }
+    }
+
+    /// Every complete message has been acted on, and nothing is under way: what is left are bytes. The
+    /// library is polled until it wanted to read, so all it keeps is what belongs to no complete message.
+    pub(super) fn freeze(self: &Rc<Self>, cx: &mut Context<'_>, heart: &Heart) {
+        let Some(tell) = self.asked.take() else { return };
+        self.ws.borrow_mut().get_mut().freeze();
+        // Twice: after the first, a pong may still be kept back (the library gives it up when its buffer is full).
+        let flushed = (0..2).all(|_| {
+            let polled = futures_util::Sink::poll_flush(Pin::new(&mut *self.ws.borrow_mut()), cx);
+            matches!(polled, std::task::Poll::Ready(Ok(())))
+        });
+        let luggage = self.ws.borrow().get_ref().luggage().filter(|_| flushed);
+        let Some(luggage) = luggage else {
+            return self.thaw_here();
+        };
+        if luggage.unsent.len() > self.worker.settings.limits.outbox_bytes_max {
+            self.thaw_here();
+            return self.end(Ending::SlowClient);
+        }
+        let leaver = Leaver {
+            connection: self.clone(),
+            portrait: Portrait {
+                record: self.record.borrow().clone(),
+                echo: self.style.speech == Speech::Echo,
+                base64: self.style.base64,
+                stored: self.stored.get(),
+                written_in: self.written_in.get(),
+                position: self.worker.head(),
+                pulse: heart.pulse(),
+            },
+            luggage,
+        };
+        if tell.try_send(leaver).is_ok() {
+            self.stage.set(Stage::Frozen);
+            self.leave_hub();
+        } else {
+            self.thaw_here();
+        }
+    }
+
+    fn thaw_here(&self) {
+        self.stage.set(Stage::Here);
+        self.ws.borrow_mut().get_mut().open();
+        // What was kept goes out with the next flush, which is due.
+        self.stuck.set(true);
+        self.waker.borrow().wake_by_ref();
+    }
+
+    /// It stays: what was kept is sent, and what it missed of the log.
+    pub(crate) fn thaw(self: &Rc<Self>, position: Offset) {
+        if self.stage.get() != Stage::Frozen {
+            return;
+        }
+        self.thaw_here();
+        if self.worker.ring.borrow().after(position).is_none() {
+            return self.end(Ending::LogLost);
+        }
+        self.go_live(&[], position, Mail::default());
+    }
+
+    /// Another worker owns it: from now on nobody here knows it. Its socket is closed, not shut down, when
+    /// the last one here lets go of it.
+    pub(crate) fn depart(&self) {
+        self.stage.set(Stage::Gone);
+        self.leave_seat();
+        self.waker.borrow().wake_by_ref();
+    }
+
+    /// Whether it makes sense to ask it to move.
+    pub(crate) fn can_move(&self) -> bool {
+        self.stage.get() == Stage::Here && !self.peer_closed.get()
+    }
+
+    /// Its socket once more, to be sent.
+    pub(crate) fn socket(&self) -> io::Result<OwnedFd> {
+        self.ws.borrow().get_ref().as_fd().try_clone_to_owned()
+    }
+}
+
+impl Portrait {
+    /// Up to where the connection has had the log.
+    pub(crate) const fn position(&self) -> Offset {
+        self.position
+    }
+}
+
+// === in the worker that takes ===
+
+impl Arrival {
+    /// Rebuilds a connection.
+    pub(crate) async fn new(worker: &Worker, tcp: TcpStream, portrait: Portrait, luggage: Luggage) -> Self {
+        let unsent = !luggage.unsent.is_empty();
+        let ws = over(Link::new(tcp, luggage), worker).await;
+        Self { ws, portrait, unsent }
+    }
+
+    /// The connection is ours: serves it.
+    pub(crate) fn adopt(self, worker: &Rc<Worker>, claim: Claim) {
+        let Portrait {
+            mut record,
+            echo,
+            base64,
+            stored,
+            written_in,
+            position,
+            pulse,
+        } = self.portrait;
+        let former = record.epoch;
+        worker.name().clone_into(&mut record.worker);
+        record.epoch += u64::from(stored);
+        let style = Style {
+            speech: if echo { Speech::Echo } else { Speech::SocketIo },
+            base64,
+        };
+        let connection = Connection::seat(worker, self.ws, style, record, stored);
+        connection.written_in.set(written_in);
+        connection.stuck.set(self.unsent);
+        let heart = Heart::resumed(&pulse);
+        let claim = stored.then(|| connection.claim(former, claim));
+        if worker.ring.borrow().after(position).is_some() {
+            connection.go_live(&[], position, Mail::default());
+            return connection.start(heart, claim);
+        }
+        let worker = worker.clone();
+        tokio::task::spawn_local(async move {
+            match missed::older_than_ring(&worker, position).await {
+                Ok((older, position)) => connection.go_live(&older, position, Mail::default()),
+                Err(error) => {
+                    debug!(%error, "what was missed during a move cannot be told");
+                    connection.end(Ending::LogLost);
+                }
+            }
+            connection.start(heart, claim);
+        });
+    }
+}
+
+impl Connection {
+    /// Writes our name into the record, and raises its epoch.
+    fn claim(self: &Rc<Self>, former: u64, claim: Claim) -> LocalBoxFuture<'static, ()> {
+        let this = self.clone();
+        // The same each time: writing it again is no other change.
+        let record = self.record.borrow().clone();
+        Box::pin(async move {
+            for _ in 0..CLAIM_TRIES {
+                if this.try_claim(&record, former, &claim).await {
+                    break;
+                }
+                sleep(CLAIM_RETRY).await;
+            }
+            drop(claim.done);
+        })
+    }
+
+    /// Whether it is settled.
+    async fn try_claim(&self, record: &Record, former: u64, claim: &Claim) -> bool {
+        let (store, ttl) = (&self.worker.store, self.worker.session_ttl());
+        let saved = match store.save(record, former, ttl).await {
+            // The worker it came from died, and somebody declared its sessions lost; or Redis lost its data.
+            Ok(Saved::Gone) if claim.from.is_closed() || self.log_is_new() => {
+                store.restore(record, ttl).await.map(|_| Saved::Done)
+            }
+            saved => saved,
+        };
+        match saved {
+            Ok(Saved::Done) => {}
+            Ok(Saved::Fenced { .. }) => self.end(Ending::TakenOver),
+            Ok(Saved::Gone) => self.end(Ending::Kicked),
+            Err(error) => {
+                debug!(%error, "a session that moved is not stored yet");
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Redis has lost its data since the record was written.
+    fn log_is_new(&self) -> bool {
+        self.written_in.get() != self.worker.head().epoch()
+    }
+}
