@@ -1,5 +1,6 @@
 # make run    build anyworker and run it: supervisor, four workers and a private Redis on 127.0.0.1:8000
 # make test   run all tests
+# make chaos  break everything for five minutes at a time, under clients; CHAOS_SECONDS and SEED choose
 # make bench  measure it for half a minute with a stock client, on this machine alone
 # make check  what continuous integration runs
 #
@@ -10,7 +11,7 @@ SHELL := bash
 # Where rustup puts cargo, for shells that were open before.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help run build test bench check clean
+.PHONY: help run build test chaos bench check clean
 
 help:
 	@sed -n 's/^# make /make /p' Makefile
@@ -25,6 +26,10 @@ run: build
 test:
 	@scripts/need.sh test
 	@scripts/test.sh
+
+chaos:
+	@scripts/need.sh test
+	@CHAOS_SECONDS=$${CHAOS_SECONDS:-300} scripts/test.sh --test chaos
 
 bench:
 	@scripts/need.sh test

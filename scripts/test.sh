@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs all tests: installs the stock clients into the tree, then has cargo run everything.
-# Arguments go to the test runner.
+# Arguments go to the test runner. The feature is for tests/chaos; without FAULT_POINTS in the environment it does nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH="$PATH:$HOME/.cargo/bin"
@@ -24,8 +24,8 @@ fi
 # The tests hold thousands of connections.
 ulimit -n "$(ulimit -Hn)" 2>/dev/null || true
 if cargo nextest --version >/dev/null 2>&1; then
-    cargo nextest run --workspace "$@"
-    cargo test --workspace --doc --quiet
+    cargo nextest run --workspace --features anyworker/faults "$@"
+    cargo test --workspace --features anyworker/faults --doc --quiet
 else
-    cargo test --workspace "$@"
+    cargo test --workspace --features anyworker/faults "$@"
 fi

@@ -27,7 +27,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The environment variables that a worker gets; all others stay with the supervisor, passwords
 /// in URLs among them.
-const ENVIRONMENT: [&str; 11] = [
+const ENVIRONMENT: &[&str] = &[
+    #[cfg(feature = "faults")]
+    "FAULT_POINTS",
     "GLIBC_TUNABLES",
     "HOME",
     "LANG",

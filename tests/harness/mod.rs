@@ -4,6 +4,7 @@
 mod http;
 mod polling;
 mod programs;
+mod proxy;
 mod redis;
 mod server;
 mod ws;
@@ -11,6 +12,7 @@ mod ws;
 pub(crate) use http::{Link, Reply, Request, ask, ask_again};
 pub(crate) use polling::Poller;
 pub(crate) use programs::{Program, node, python};
+pub(crate) use proxy::{Proxy, Weather};
 pub(crate) use redis::{Redis, Resp};
 pub(crate) use server::{Plan, Server, Status, Worker, children, signal};
 pub(crate) use ws::{Frame, Wire};

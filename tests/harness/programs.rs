@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::process::Command;
 
-/// No client program takes longer.
+/// No client program takes longer, unless it says so.
 const PROGRAM_LIMIT: Duration = Duration::from_secs(150);
 
 /// A client program and its arguments.
@@ -15,6 +15,7 @@ pub(crate) struct Program {
     interpreter: PathBuf,
     script: PathBuf,
     args: Vec<String>,
+    limit: Duration,
 }
 
 /// A Node program; `make test` installs what it imports.
@@ -28,6 +29,7 @@ pub(crate) fn node(script: &str) -> Program {
         interpreter: PathBuf::from("node"),
         script: clients.join(script),
         args: Vec::new(),
+        limit: PROGRAM_LIMIT,
     }
 }
 
@@ -48,6 +50,7 @@ pub(crate) fn python(script: &str) -> Program {
         interpreter,
         script: clients().join(script),
         args: Vec::new(),
+        limit: PROGRAM_LIMIT,
     }
 }
 
@@ -61,6 +64,13 @@ impl Program {
     #[must_use]
     pub(crate) fn flag(mut self, name: &str) -> Self {
         self.args.push(name.to_owned());
+        self
+    }
+
+    /// It may run for so long.
+    #[must_use]
+    pub(crate) fn limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
         self
     }
 
@@ -78,7 +88,7 @@ impl Program {
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .kill_on_drop(true)
             .output();
-        let output = within(PROGRAM_LIMIT, &what, child).await.expect("run a client program");
+        let output = within(self.limit, &what, child).await.expect("run a client program");
         let text = String::from_utf8_lossy(&output.stdout);
         let json = text.lines().last().and_then(|line| serde_json::from_str(line).ok());
         let json = json.unwrap_or_else(|| {

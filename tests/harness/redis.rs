@@ -13,6 +13,8 @@ pub(crate) struct Redis {
     socket: PathBuf,
     directory: PathBuf,
     child: Option<Child>,
+    /// It writes an append-only file, and has its data again when it starts again.
+    durable: bool,
 }
 
 /// An answer of Redis.
@@ -26,12 +28,13 @@ pub(crate) enum Resp {
 }
 
 impl Redis {
-    /// Starts one in `directory` and waits until it answers.
-    pub(crate) async fn start(directory: &Path) -> Self {
+    /// Starts one in `directory` and waits until it answers. A durable one survives [`Redis::kill`].
+    pub(crate) async fn start(directory: &Path, durable: bool) -> Self {
         let mut redis = Self {
             socket: directory.join("redis.sock"),
             directory: directory.to_owned(),
             child: None,
+            durable,
         };
         redis.again().await;
         redis
@@ -43,6 +46,7 @@ impl Redis {
             socket: socket.to_owned(),
             directory: PathBuf::new(),
             child: None,
+            durable: false,
         }
     }
 
@@ -50,12 +54,13 @@ impl Redis {
         format!("unix://{}", self.socket.display())
     }
 
-    /// Starts it, empty, after [`Redis::kill`].
+    /// Starts it after [`Redis::kill`], empty if it is not durable.
     pub(crate) async fn again(&mut self) {
         assert!(self.child.is_none(), "it runs");
         let log = std::fs::File::create(self.directory.join("redis.log")).expect("a log file");
         let child = Command::new("redis-server")
-            .args(["--port", "0", "--save", "", "--appendonly", "no", "--daemonize", "no"])
+            .args(["--port", "0", "--save", "", "--daemonize", "no"])
+            .args(["--appendonly", if self.durable { "yes" } else { "no" }])
             .args(["--unixsocketperm", "700", "--unixsocket"])
             .arg(&self.socket)
             .arg("--dir")
@@ -71,7 +76,7 @@ impl Redis {
         .await;
     }
 
-    /// Ends it with everything it held.
+    /// Ends it at once, with everything it held unless it is durable.
     pub(crate) fn kill(&mut self) {
         let mut child = self.child.take().expect("it runs");
         child.kill().expect("kill redis-server");

@@ -30,6 +30,7 @@ pub(crate) struct Plan {
     env: Vec<(String, String)>,
     args: Vec<String>,
     redis: bool,
+    durable: bool,
     own_group: bool,
 }
 
@@ -46,6 +47,7 @@ impl Plan {
             env: Vec::new(),
             args: Vec::new(),
             redis: true,
+            durable: false,
             own_group: false,
         }
     }
@@ -85,6 +87,13 @@ impl Plan {
         self
     }
 
+    /// Over a Redis whose data survives its end.
+    #[must_use]
+    pub(crate) fn durable_redis(mut self) -> Self {
+        self.durable = true;
+        self
+    }
+
     /// Starts it and waits until it is ready.
     pub(crate) async fn start(self) -> Server {
         let mut server = self.launch().await;
@@ -107,7 +116,7 @@ impl Plan {
             .expect("a temporary directory");
         let addr = free_address();
         let redis = if self.redis {
-            Some(Redis::start(dir.path()).await)
+            Some(Redis::start(dir.path(), self.durable).await)
         } else {
             None
         };
@@ -360,6 +369,18 @@ impl Server {
     /// Signals the supervisor.
     pub(crate) fn signal(&self, name: Signal) {
         signal(self.pid(), name);
+    }
+
+    /// Processes of the workers there are.
+    pub(crate) fn workers(&self) -> Vec<u32> {
+        children(self.pid())
+    }
+
+    /// Ends the supervisor as the kernel would, and starts it again.
+    pub(crate) async fn supervisor_dies_and_comes_back(&mut self) {
+        self.signal(Signal::SIGKILL);
+        self.exit_within(PATIENCE).await;
+        self.run();
     }
 
     /// Signals the supervisor and everything it started, as a terminal does.

@@ -2,6 +2,7 @@
 //! parked polls.
 
 use crate::ending::Ending;
+use crate::fault::{self, Copies};
 use crate::hub::Outlet;
 use crate::missed;
 use crate::orders;
@@ -69,7 +70,13 @@ fn take(worker: &Worker, logged: Rc<Logged>) {
     match logged.entry.kind {
         EntryKind::Emit | EntryKind::Volatile => {
             worker.hub.borrow_mut().deliver(&logged, |outlet, logged| match outlet {
-                Outlet::Socket(connection) => connection.deliver(logged),
+                Outlet::Socket(connection) => match fault::delivery() {
+                    Copies::One => connection.deliver(logged),
+                    #[cfg(feature = "faults")]
+                    Copies::None => {}
+                    #[cfg(feature = "faults")]
+                    Copies::Two => (0..2).for_each(|_| connection.deliver(logged)),
+                },
                 Outlet::Poll(park) => park.hit(),
             });
         }

@@ -1,6 +1,7 @@
 //! The move from polling to WebSocket: probe, noop for the waiting poll, upgrade packet. It may
 //! happen on a worker that has never seen the session.
 
+use crate::fault::{self, Point};
 use crate::worker::Worker;
 use crate::ws::{Link, Opening, Style, open};
 use futures_util::{SinkExt, StreamExt};
@@ -57,7 +58,7 @@ async fn probe(
                 probed = true;
                 ws.send(Message::text("3probe")).await.ok()?;
                 match worker.store.upgrade_probed(sid, request).await {
-                    Ok(UpgradeStep::Done) => {}
+                    Ok(UpgradeStep::Done) => fault::at(Point::Probed),
                     Ok(UpgradeStep::Gone) | Err(_) => return None,
                 }
             }

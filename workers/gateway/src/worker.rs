@@ -1,5 +1,6 @@
 //! What the parts of one worker share.
 
+use crate::fault;
 use crate::handover::Heir;
 use crate::hub::Hub;
 use crate::poll::Park;
@@ -245,5 +246,5 @@ fn random<const N: usize>() -> [u8; N] {
 /// Milliseconds since 1970, for people; nothing is decided by it.
 pub(crate) fn unix_ms() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX) + fault::clock_ahead_ms()
 }

@@ -3,6 +3,7 @@
 use crate::dispatch::{Act, Admitted, Effect, Incoming, Resume, dispatch};
 use crate::emit::Deed;
 use crate::ending::Ending;
+use crate::fault::{self, Point};
 use crate::packet::Packet;
 use crate::resume::{self, Found, Lost};
 use crate::worker::Worker;
@@ -93,6 +94,7 @@ impl<'a> Batch<'a> {
         let mut former = Vec::new();
         for found in &self.resumed {
             found.take_over(self.worker, &self.record.sid, &mut former).await?;
+            fault::at(Point::Resumed);
         }
         Ok(())
     }
@@ -175,6 +177,7 @@ impl<'a> Batch<'a> {
     /// the log; those that were here before have had that part of the log.
     async fn resume(&mut self, nsp: &str, resume: &Resume) -> Result<Joined, Lost> {
         let found = resume::find(self.worker, &self.record.sid, nsp, resume).await?;
+        fault::at(Point::Resuming);
         let joined = found.joined.clone();
         let is_resumed = |name: &str| self.resumed.iter().any(|f| f.is_of(name));
         for (name, present) in self.record.namespaces.iter_mut() {
@@ -232,6 +235,7 @@ impl<'a> Batch<'a> {
                 } => {
                     for append in appends {
                         let result = append.await;
+                        fault::at(Point::Appended);
                         if let Ok(appended) = &result {
                             self.horizon = self.horizon.max(appended.offset);
                         }

@@ -2,13 +2,14 @@
 
 use super::{Abort, Park, Parked, Reply, end, patiently};
 use crate::ending::Ending;
+use crate::fault::{self, Point};
 use crate::missed::{self, Missing, Piece};
 use crate::orders;
 use crate::worker::{Phase, Worker, unix_ms};
 use session::{Offset, Record, Sid, Transport};
 use std::rc::Rc;
 use std::time::Duration;
-use store::{Mail, Poll, PollMode, RequestId, StoreError};
+use store::{Amended, Mail, Poll, PollMode, RequestId, StoreError};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
@@ -18,6 +19,9 @@ use wire::engine::{Payload, Refusal};
 pub(super) const NOOP: &str = "6";
 /// The session is over.
 pub(super) const CLOSE: &str = "1";
+
+/// A client whose time to join a namespace is over, while it is joining one, is looked at again after this.
+const JOIN_RETRY: Duration = Duration::from_millis(100);
 
 /// Serves a GET with a sid.
 pub(crate) async fn get(worker: &Rc<Worker>, sid: &Sid) -> Reply {
@@ -29,6 +33,7 @@ pub(crate) async fn get(worker: &Rc<Worker>, sid: &Sid) -> Reply {
 }
 
 async fn serve(worker: &Rc<Worker>, sid: &Sid, request: RequestId) -> Reply {
+    fault::at(Point::PollAsked);
     let parked = Parked::new(worker, sid);
     let first = patiently(async || {
         worker
@@ -140,8 +145,12 @@ async fn wait(parked: &Parked, request: RequestId, mut waiting: Waiting) -> Repl
                 Something::Spurious => continue,
                 Something::Leave => return release(worker, sid, request).await,
                 Something::Unsettled => {
-                    end(worker, sid, &Ending::ConnectTimeout).await;
-                    return Reply::Packets(CLOSE.to_owned());
+                    if !is_joining(worker, &waiting.record).await {
+                        end(worker, sid, &Ending::ConnectTimeout).await;
+                        return Reply::Packets(CLOSE.to_owned());
+                    }
+                    waiting.settle_by = Instant::now() + JOIN_RETRY;
+                    continue;
                 }
             },
         };
@@ -190,6 +199,21 @@ async fn wait(parked: &Parked, request: RequestId, mut waiting: Waiting) -> Repl
             Ok(Poll::Ended | Poll::Unknown | Poll::Overlap | Poll::LeaseLost) => {
                 return Reply::Packets(CLOSE.to_owned());
             }
+        }
+    }
+}
+
+/// Whether a POST joins a namespace this very moment, or has just done so. If not, none will: it may be
+/// giving the session the memberships of an older one, which must not end with it.
+async fn is_joining(worker: &Worker, record: &Record) -> bool {
+    let mut closing = record.clone();
+    closing.closing = true;
+    match worker.store.amend(record, &closing).await {
+        Ok(Amended::Again) => true,
+        Ok(Amended::Done | Amended::Gone) => false,
+        Err(error) => {
+            debug!(%error, "client without a namespace not closed yet");
+            true
         }
     }
 }
@@ -311,6 +335,7 @@ async fn answer(worker: &Worker, answer: &Answer<'_>, mail: Mail) -> Reply {
     if payload.is_empty() {
         payload.push_text(NOOP);
     }
+    fault::at(Point::PollAnswered);
     Reply::Packets(payload.finish())
 }
 

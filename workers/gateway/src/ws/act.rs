@@ -4,6 +4,7 @@ use super::{Connection, Task};
 use crate::dispatch::{Act, Admitted, Resume};
 use crate::emit::Deed;
 use crate::ending::Ending;
+use crate::fault::{self, Point};
 use crate::hub::{MemberId, Outlet};
 use crate::missed;
 use crate::orders::Order;
@@ -65,6 +66,7 @@ impl Connection {
     async fn resume(self: &Rc<Self>, admitted: &Admitted, resume: &Resume) -> Result<(), Lost> {
         let (sid, nsp) = (self.record.borrow().sid.clone(), &admitted.nsp);
         let found = resume::find(&self.worker, &sid, nsp, resume).await?;
+        fault::at(Point::Resuming);
         {
             let mut record = self.record.borrow_mut();
             (record.offsets, record.settled) = (true, true);
@@ -82,6 +84,7 @@ impl Connection {
             self.record.borrow_mut().namespaces.remove(nsp);
             return Err(lost);
         }
+        fault::at(Point::Resumed);
         // From here to the end without an await: nothing comes twice and nothing is left out.
         let newer: Vec<_> = self
             .worker
@@ -232,6 +235,7 @@ impl Connection {
             }
             for append in appends {
                 failed = failed.or(refusal(append.await));
+                fault::at(Point::Appended);
             }
             if let Some((id, packet)) = ack {
                 this.send(failed.map_or(packet, |why| Packet::error_ack(&nsp, id, &why)));

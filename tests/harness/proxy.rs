@@ -1,0 +1,106 @@
+//! A network between clients and the server that can be cut, frozen and slowed down.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// Bytes that are carried in one go.
+const CHUNK: usize = 4096;
+
+/// What the network is like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Weather {
+    /// Bytes pass.
+    Fair,
+    /// Each chunk takes that long.
+    Slow(Duration),
+    /// Nothing passes, nobody is told.
+    Frozen,
+    /// Every connection is reset, and every new one.
+    Cut,
+}
+
+/// A TCP proxy in front of a server; gone when dropped.
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    pub(crate) addr: SocketAddr,
+    weather: watch::Sender<Weather>,
+    _tasks: JoinSet<()>,
+}
+
+impl Proxy {
+    /// Listens on a free port of the address of `target`.
+    pub(crate) async fn start(target: SocketAddr) -> Self {
+        let listener = TcpListener::bind((target.ip(), 0)).await.expect("a port for the proxy");
+        let addr = listener.local_addr().expect("an address");
+        let (weather, seen) = watch::channel(Weather::Fair);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let mut carried = JoinSet::new();
+            loop {
+                let Ok((client, _)) = listener.accept().await else {
+                    return;
+                };
+                while carried.try_join_next().is_some() {}
+                carried.spawn(carry(client, target, seen.clone()));
+            }
+        });
+        Self {
+            addr,
+            weather,
+            _tasks: tasks,
+        }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    /// Changes the weather at once.
+    pub(crate) fn set(&self, weather: Weather) {
+        self.weather.send_replace(weather);
+    }
+}
+
+async fn carry(client: TcpStream, target: SocketAddr, mut weather: watch::Receiver<Weather>) {
+    // Reset rather than closed: a network that breaks says no goodbye.
+    client.set_zero_linger().ok();
+    if *weather.borrow_and_update() == Weather::Cut {
+        return;
+    }
+    let Ok(server) = TcpStream::connect(target).await else {
+        return;
+    };
+    server.set_zero_linger().ok();
+    for end in [&client, &server] {
+        end.set_nodelay(true).ok();
+    }
+    let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
+    tokio::select! {
+        () = pour(from_client, to_server, weather.clone()) => {}
+        () = pour(from_server, to_client, weather.clone()) => {}
+        _ = weather.wait_for(|weather| *weather == Weather::Cut) => {}
+    }
+}
+
+async fn pour(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut weather: watch::Receiver<Weather>) {
+    let mut chunk = [0; CHUNK];
+    while let Ok(length @ 1..) = from.read(&mut chunk).await {
+        let now = weather.wait_for(|weather| *weather != Weather::Frozen).await;
+        let pause = match now.map(|now| *now) {
+            Ok(Weather::Slow(pause)) => pause,
+            Ok(Weather::Fair) => Duration::ZERO,
+            Ok(Weather::Frozen | Weather::Cut) | Err(_) => return,
+        };
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
+        }
+        if to.write_all(chunk.get(..length).unwrap_or_default()).await.is_err() {
+            return;
+        }
+    }
+}
