@@ -37,7 +37,7 @@ impl Fleet {
         }
     }
 
-    /// Those who serve beside this slot, with an equal share each of what its worker has.
+    /// Those who serve beside this slot, with an equal share each of the connections of its workers.
     pub(super) fn heirs_beside(&self, id: SlotId) -> Vec<(WorkerId, u64)> {
         let target = usize::from(self.target);
         let others = self
@@ -49,14 +49,27 @@ impl Fleet {
             .filter_map(|slot| slot.current())
             .map(|worker| (worker.id, 0))
             .collect();
-        let given = self.slots.iter().find(|slot| slot.id == id).and_then(Slot::current);
-        let all = given.map_or(0, |worker| worker.beat.sockets);
+        let workers = self.slots.iter().filter(|slot| slot.id == id).flat_map(Slot::workers);
+        let all: u64 = workers.map(|worker| worker.beat.sockets).sum();
         let share = all.div_ceil(u64::try_from(heirs.len()).unwrap_or(1).max(1)).max(1);
         heirs.iter_mut().for_each(|(_, most)| *most = share);
         if let Some((_, most)) = heirs.last_mut() {
             *most = u64::MAX;
         }
         heirs
+    }
+
+    /// Those who were giving to a worker of this slot, and have not said that they are done, give to these instead.
+    pub(super) fn bequeath_anew(&mut self, now: Moment, id: SlotId, heirs: &[(WorkerId, u64)]) {
+        let slot = self.slots.iter().find(|slot| slot.id == id);
+        let leaving = slot.into_iter().flat_map(|slot| &slot.leaving);
+        let givers: Vec<_> = leaving
+            .filter(|worker| worker.giving.is_some())
+            .map(|worker| worker.id)
+            .collect();
+        for giver in givers {
+            self.bequeath(now, giver, heirs);
+        }
     }
 
     /// Whether somebody is giving connections away on the way out.

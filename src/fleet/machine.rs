@@ -248,8 +248,11 @@ impl Fleet {
                     if let Phase::Booting { first_ready } = &mut self.phase {
                         first_ready.get_or_insert(now);
                     }
-                    if seat == Seat::Incoming {
-                        self.incoming_ready(now, slot_id);
+                    match seat {
+                        Seat::Incoming => self.incoming_ready(now, slot_id),
+                        // Its forerunner may have died while it was given connections.
+                        Seat::Place => self.bequeath_anew(now, slot_id, &[(id, u64::MAX)]),
+                        Seat::Leaving(_) => {}
                     }
                 }
             }
@@ -310,6 +313,10 @@ impl Fleet {
         });
         if matches!(self.phase, Phase::Stopping(_)) {
             return;
+        }
+        if seat == Seat::Place {
+            let heirs = self.heirs_beside(slot_id);
+            self.bequeath_anew(now, slot_id, &heirs);
         }
         match seat {
             Seat::Leaving(_) => {}

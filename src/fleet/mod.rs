@@ -75,7 +75,7 @@ pub(crate) const KILL_MARGIN: Duration = Duration::from_secs(2);
 pub(crate) const RETIRE_SETTLE: Duration = Duration::from_secs(1);
 /// A worker that gives its connections away says by then what came of it; a reload waits for that, for
 /// the drain of what stayed it does not.
-pub(crate) const GIVE_PATIENCE: Duration = Duration::from_secs(6);
+pub(crate) const GIVE_PATIENCE: Duration = Duration::from_secs(8);
 /// The breaker counts deaths of so long a time.
 pub(crate) const BREAKER_WINDOW: Duration = Duration::from_secs(60);
 /// The breaker opens beyond so many deaths before ready, per slot.

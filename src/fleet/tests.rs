@@ -652,3 +652,123 @@ fn a_large_worker_is_replaced_unless_its_successor_fails() {
     script.step(message(large, ToSupervisor::Beat(size(1_001))));
     assert_eq!(script.spawned.len(), 3, "not at once again");
 }
+
+/// Who gives to whom, and whether before leaving.
+fn gifts(actions: &[Action]) -> Vec<(WorkerId, WorkerId, u64, bool)> {
+    let gift = |action: &Action| {
+        let Action::HandOver {
+            from,
+            to,
+            most,
+            leaving,
+        } = action
+        else {
+            return None;
+        };
+        Some((*from, *to, *most, *leaving))
+    };
+    actions.iter().filter_map(gift).collect()
+}
+
+#[test]
+fn a_reload_waits_for_the_connections_to_move() {
+    let mut script = Script::serving(1);
+    script.prompt = false;
+    let old = script.latest(0);
+    script.step(Event::Reload {
+        tickets: vec![Ticket(1)],
+        policy: policy(1),
+    });
+    let new = script.latest(0);
+    let actions = script.ready(new);
+    assert_eq!(gifts(&actions), [(old, new, u64::MAX, true)]);
+    assert!(drains(&actions, old));
+    assert!(!actions.iter().any(|a| matches!(a, Action::ReloadEnded { .. })));
+    let actions = script.step(message(old, given(7)));
+    assert!(
+        actions
+            .iter()
+            .any(|a| matches!(a, Action::ReloadEnded { outcome: Ok(_), .. }))
+    );
+    assert_eq!(script.fleet.snapshot().handover.unwrap().moved, 7);
+    // One that never says so is not waited for in vain.
+    script.step(Event::Reload {
+        tickets: vec![Ticket(2)],
+        policy: policy(1),
+    });
+    script.exit(old, 0);
+    let newest = script.latest(0);
+    script.ready(newest);
+    let actions = script.pass(GIVE_PATIENCE + SECOND, &[new, newest]);
+    assert!(
+        actions
+            .iter()
+            .any(|a| matches!(a, Action::ReloadEnded { outcome: Ok(_), .. }))
+    );
+}
+
+#[test]
+fn connections_of_a_dead_heir_go_to_others() {
+    let mut script = Script::serving(2);
+    script.prompt = false;
+    let (old, other) = (script.latest(0), script.latest(1));
+    script.step(Event::Reload {
+        tickets: vec![],
+        policy: policy(2),
+    });
+    let heir = script.latest(0);
+    script.ready(heir);
+    let actions = script.exit(heir, 70);
+    assert_eq!(gifts(&actions), [(old, other, u64::MAX, true)]);
+    // The reload turns round: the next worker of the place takes what is left.
+    let next = script.latest(0);
+    let actions = script.ready(next);
+    assert_eq!(gifts(&actions), [(old, next, u64::MAX, true)]);
+    script.step(message(old, given(1)));
+    assert_eq!(script.states(), [(0, "ready"), (0, "draining"), (1, "ready")]);
+}
+
+#[test]
+fn slots_are_evened_out_and_a_retiring_one_gives_to_all() {
+    let mut script = Script::serving(3);
+    script.prompt = false;
+    let workers: Vec<_> = (0..3).map(|slot| script.latest(slot)).collect();
+    for (worker, sockets) in workers.iter().zip([90, 30, 0]) {
+        let beat = Beat { sockets, ..beat() };
+        script.step(message(*worker, ToSupervisor::Beat(beat)));
+    }
+    let rebalance = |number| Event::Rebalance {
+        tickets: vec![Ticket(number)],
+    };
+    let actions = script.step(rebalance(1));
+    assert_eq!(
+        gifts(&actions),
+        [(workers[0], workers[2], 40, false), (workers[0], workers[1], 10, false)]
+    );
+    let refused = |actions: &[Action]| {
+        actions
+            .iter()
+            .any(|a| matches!(a, Action::RebalanceEnded { outcome: Err(_), .. }))
+    };
+    assert!(refused(&script.step(rebalance(2))), "one at a time");
+    let ended = |actions: Vec<Action>| {
+        actions
+            .iter()
+            .any(|a| matches!(a, Action::RebalanceEnded { outcome: Ok(_), .. }))
+    };
+    assert!(!ended(script.step(message(workers[0], given(40)))));
+    assert!(ended(script.step(message(workers[0], given(10)))));
+    assert_eq!(script.fleet.snapshot().handover.unwrap().moved, 50);
+    script.step(Event::Scale(2));
+    let actions = script.pass(RETIRE_SETTLE + SECOND, &workers);
+    // A beat without connections came meanwhile.
+    assert_eq!(
+        gifts(&actions),
+        [
+            (workers[2], workers[0], 1, true),
+            (workers[2], workers[1], u64::MAX, true)
+        ]
+    );
+    assert!(drains(&actions, workers[2]));
+    assert!(refused(&script.step(rebalance(3))), "not while a worker gives");
+}

@@ -111,6 +111,7 @@ pub(crate) async fn obey(worker: Rc<Worker>, control: Rc<Control>) {
     loop {
         let Some((order, descriptors)) = control.0.receive(&mut buffer).await else {
             info!("supervisor is gone, draining");
+            worker.orphan.set(true);
             return drain(&worker, Instant::now() + ORPHAN_GRACE);
         };
         match order {
@@ -123,6 +124,7 @@ pub(crate) async fn obey(worker: Rc<Worker>, control: Rc<Control>) {
                 let heir = Heir { channel, most };
                 if leaving {
                     worker.heirs.borrow_mut().push(heir);
+                    worker.heir_came.notify_one();
                 } else {
                     let (worker, control) = (worker.clone(), control.clone());
                     tokio::task::spawn_local(async move {

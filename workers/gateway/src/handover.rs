@@ -42,6 +42,8 @@ enum FromGiver {
     Unit {
         sockets: usize,
     },
+    /// Nothing more is frozen: there is time to store what came.
+    Done,
 }
 
 /// From the worker that takes.

@@ -16,7 +16,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use store::{Store, StoreError};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tracing::warn;
 
 /// After a refusal to store a session, new ones are sent away for so long; then one tries again.
@@ -76,6 +76,10 @@ pub(crate) struct Worker {
     pub(crate) phase: watch::Sender<Phase>,
     /// Who gets the WebSockets when this worker leaves.
     pub(crate) heirs: RefCell<Vec<Heir>>,
+    /// Another one has come, after the first has died.
+    pub(crate) heir_came: Notify,
+    /// The supervisor is gone.
+    pub(crate) orphan: Cell<bool>,
     /// Told to leave, though perhaps after a notice: not ready any more.
     pub(crate) leaving: Cell<bool>,
     /// When the log's push path last gave a sign of life.
@@ -128,6 +132,8 @@ impl Worker {
             dirty: RefCell::default(),
             phase: watch::Sender::new(Phase::Serving),
             heirs: RefCell::default(),
+            heir_came: Notify::new(),
+            orphan: Cell::new(false),
             leaving: Cell::new(false),
             canary_seen: Cell::new(Instant::now()),
             tail_up: Cell::new(true),

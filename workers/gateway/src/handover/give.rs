@@ -23,6 +23,8 @@ const QUIET_PATIENCE: [Duration; 2] = [Duration::from_millis(10), Duration::from
 const ROUND_PAUSE: Duration = Duration::from_millis(5);
 /// What is not quiet by then stays.
 const GIVE_PATIENCE: Duration = Duration::from_secs(2);
+/// A worker whose heir died waits so long for another.
+const HEIR_PATIENCE: Duration = Duration::from_secs(2);
 /// How long the other worker may take to store what it got.
 const STORE_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -41,6 +43,8 @@ pub(crate) struct Gift {
     buffer: Vec<u8>,
     /// Units that are not stored by their heir yet, by heir.
     unstored: Vec<(Rc<Channel>, usize)>,
+    /// The last heir has died.
+    bereft: bool,
     /// Why nobody takes anything any more.
     refused: Option<String>,
     report: Handover,
@@ -62,20 +66,42 @@ impl Gift {
             heirs: Vec::new(),
             buffer: vec![0; boot::MESSAGE_BYTES_MAX],
             unstored: Vec::new(),
+            bereft: false,
             refused: None,
             report: Handover::default(),
             began: Instant::now(),
         };
+        gift.greet_all(heirs).await;
+        fault::pass("give.greeted");
+        gift
+    }
+
+    async fn greet_all(&mut self, heirs: Vec<Heir>) {
         for heir in heirs {
-            match gift.greet(&heir.channel).await {
-                Ok(()) => gift.heirs.push(heir),
-                Err(why) => gift.refuse(why),
+            match self.greet(&heir.channel).await {
+                Ok(()) => self.heirs.push(heir),
+                Err(why) => self.refuse(why, &heir.channel),
             }
         }
-        fault::pass("give.greeted");
         // Taken from the end: the first comes first.
-        gift.heirs.reverse();
-        gift
+        self.heirs.reverse();
+    }
+
+    /// After the death of all heirs: whether there is another.
+    async fn find_heir(&mut self) -> bool {
+        if !self.bereft || self.worker.orphan.get() {
+            return false;
+        }
+        self.bereft = false;
+        let deadline = Instant::now() + HEIR_PATIENCE;
+        while !self.is_open() {
+            let heirs = self.worker.heirs.take();
+            self.greet_all(heirs).await;
+            if !self.is_open() && timeout_at(deadline, self.worker.heir_came.notified()).await.is_err() {
+                return false;
+            }
+        }
+        true
     }
 
     async fn greet(&mut self, channel: &Channel) -> Result<(), String> {
@@ -91,8 +117,9 @@ impl Gift {
         }
     }
 
-    fn refuse(&mut self, why: String) {
+    fn refuse(&mut self, why: String, channel: &Channel) {
         warn!(why, "connections cannot be handed over");
+        self.bereft = channel.is_closed();
         self.refused = Some(why);
     }
 
@@ -103,7 +130,7 @@ impl Gift {
 
     /// Gives everything that can move, until the heirs have enough.
     pub(crate) async fn give_all(&mut self) {
-        let deadline = self.began + GIVE_PATIENCE;
+        let mut deadline = self.began + GIVE_PATIENCE;
         let mut patience = QUIET_PATIENCE.into_iter();
         let mut wait = patience.next().unwrap_or_default();
         loop {
@@ -111,8 +138,14 @@ impl Gift {
             let before = self.report.moved;
             self.round(&sockets, wait).await;
             let moved = self.report.moved - before;
-            if !self.is_open() || moved == sockets.len() as u64 || Instant::now() > deadline {
+            if moved == sockets.len() as u64 || Instant::now() > deadline {
                 break;
+            }
+            if !self.is_open() {
+                if !self.find_heir().await {
+                    break;
+                }
+                deadline = Instant::now() + GIVE_PATIENCE;
             }
             wait = patience.next().unwrap_or(wait);
             sleep(ROUND_PAUSE).await;
@@ -163,7 +196,7 @@ impl Gift {
                 }
                 Err(why) => {
                     self.heirs.pop();
-                    self.refuse(why);
+                    self.refuse(why, &channel);
                 }
             }
             sockets = rest;
@@ -227,6 +260,9 @@ impl Gift {
     pub(crate) async fn finish(&mut self) -> Handover {
         let deadline = Instant::now() + STORE_PATIENCE;
         for (channel, mut units) in std::mem::take(&mut self.unstored) {
+            if units > 0 && channel.send(&FromGiver::Done, &[]).await.is_err() {
+                continue;
+            }
             while units > 0 {
                 match timeout_at(deadline, channel.receive::<FromTaker>(&mut self.buffer)).await {
                     Ok(Some((FromTaker::Stored, _))) => units -= 1,

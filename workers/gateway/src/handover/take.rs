@@ -9,7 +9,7 @@ use std::net::TcpStream as StdTcpStream;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::yield_now;
 use tracing::{debug, info, warn};
 
@@ -17,10 +17,17 @@ use tracing::{debug, info, warn};
 pub(crate) async fn take(worker: Rc<Worker>, channel: Rc<Channel>) {
     let mut buffer = vec![0; boot::MESSAGE_BYTES_MAX];
     let mut taken = 0;
+    // Storing is work, and meanwhile others would be still: it begins when all have come. Nobody waits for it but who
+    // joins or leaves a room. Dropped when the other side is gone.
+    let (may_store, storing) = watch::channel(false);
     while let Some((message, descriptors)) = channel.receive(&mut buffer).await {
         let answer = match message {
             FromGiver::Hello(_) => FromTaker::Hello(Hello::of(&worker)),
-            FromGiver::Unit { sockets } => match unit(&worker, &channel, sockets, descriptors).await {
+            FromGiver::Done => {
+                may_store.send_replace(true);
+                continue;
+            }
+            FromGiver::Unit { sockets } => match unit(&worker, &channel, &storing, sockets, descriptors).await {
                 Ok(()) => {
                     taken += sockets;
                     FromTaker::Owned
@@ -42,6 +49,7 @@ pub(crate) async fn take(worker: Rc<Worker>, channel: Rc<Channel>) {
 async fn unit(
     worker: &Rc<Worker>,
     channel: &Rc<Channel>,
+    may: &watch::Receiver<bool>,
     sockets: usize,
     descriptors: Vec<OwnedFd>,
 ) -> Result<(), String> {
@@ -70,8 +78,8 @@ async fn unit(
     fault::pass("take.owned");
     let (done, mut stored) = mpsc::channel(1);
     for arrival in arrivals {
-        let (from, done) = (channel.clone(), done.clone());
-        arrival.adopt(worker, Claim { from, done });
+        let (from, may, done) = (channel.clone(), may.clone(), done.clone());
+        arrival.adopt(worker, Claim { from, may, done });
     }
     drop(done);
     // Each has its first turn before we say so.

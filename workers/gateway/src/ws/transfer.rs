@@ -18,11 +18,13 @@ use std::task::Context;
 use std::time::Duration;
 use store::{Mail, Saved};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{sleep, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tracing::debug;
 
+/// The record gets our name after this time, even if the other worker is not done.
+const CLAIM_AFTER: Duration = Duration::from_millis(500);
 /// Between two attempts to write our name into the record of a session that came here.
 const CLAIM_RETRY: Duration = Duration::from_millis(100);
 /// So many attempts; after that the next change of the record stores it.
@@ -61,6 +63,8 @@ pub(crate) struct Arrival {
 #[derive(Clone)]
 pub(crate) struct Claim {
     pub(crate) from: Rc<Channel>,
+    /// True, or closed, as soon as it may be done.
+    pub(crate) may: watch::Receiver<bool>,
     /// Dropped when it is done.
     pub(crate) done: mpsc::Sender<()>,
 }
@@ -236,11 +240,13 @@ impl Arrival {
 
 impl Connection {
     /// Writes our name into the record, and raises its epoch.
-    fn claim(self: &Rc<Self>, former: u64, claim: Claim) -> LocalBoxFuture<'static, ()> {
+    fn claim(self: &Rc<Self>, former: u64, mut claim: Claim) -> LocalBoxFuture<'static, ()> {
         let this = self.clone();
         // The same each time: writing it again is no other change.
         let record = self.record.borrow().clone();
         Box::pin(async move {
+            // An error is the other side's end.
+            timeout(CLAIM_AFTER, claim.may.wait_for(|may| *may)).await.ok();
             for _ in 0..CLAIM_TRIES {
                 if this.try_claim(&record, former, &claim).await {
                     break;
