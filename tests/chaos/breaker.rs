@@ -2,6 +2,7 @@
 
 use crate::harness::{Proxy, Server, Weather, ms, pass, signal};
 use nix::sys::signal::Signal;
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 /// Something that happens to a running fleet.
@@ -48,19 +49,24 @@ impl Fault {
 }
 
 /// Breaks `server`, about once in each `pause`, for `CHAOS_SECONDS`; at the end everything is whole again.
-/// How often.
-pub(crate) async fn rage(server: &mut Server, proxy: &Proxy, faults: &[Fault], pause: Duration, seed: u64) -> u64 {
+/// Counts in `struck`.
+pub(crate) async fn rage(
+    server: &mut Server,
+    proxy: &Proxy,
+    faults: &[Fault],
+    pause: Duration,
+    seed: u64,
+    struck: &Cell<u64>,
+) {
     let mut dice = fastrand::Rng::with_seed(seed);
     let end = Instant::now() + Duration::from_secs(crate::seconds());
-    let mut struck = 0;
     while Instant::now() < end {
         pass(pause.mul_f64(0.5 + dice.f64())).await;
         let Some(fault) = dice.choice(faults) else { break };
         eprintln!("{fault:?}");
         strike(server, proxy, *fault, &mut dice).await;
-        struck += 1;
+        struck.set(struck.get() + 1);
     }
-    struck
 }
 
 async fn strike(server: &mut Server, proxy: &Proxy, fault: Fault, dice: &mut fastrand::Rng) {

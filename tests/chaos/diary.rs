@@ -18,6 +18,8 @@ pub(crate) struct Diary {
     pub(crate) published: Vec<Published>,
     /// How long each client was away, each time.
     pub(crate) resumed_ms: Vec<u64>,
+    /// Who had not heard everything in the end, and how its connection was.
+    pub(crate) deaf: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -199,6 +201,7 @@ fn the_judge_sees_what_is_wrong() {
                 published("careless-1-0", false),
             ],
             resumed_ms: Vec::new(),
+            deaf: Vec::new(),
         }
     };
     let good = ["careful-0-0", "careless-1-0", "careful-0-1", "end"];

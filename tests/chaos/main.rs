@@ -19,6 +19,7 @@ mod diary;
 use breaker::Fault;
 use diary::Diary;
 use harness::{Plan, Program, Proxy, Server, Weather, ms, node, pass};
+use std::cell::Cell;
 use std::time::Duration;
 
 /// How long each test breaks things, unless `CHAOS_SECONDS` says otherwise.
@@ -80,15 +81,13 @@ async fn survives(mut server: Server, faults: &[Fault], pause: Duration) {
     let seed = number("SEED").unwrap_or_else(|| fastrand::u64(..));
     eprintln!("replay with SEED={seed}");
     let proxy = Proxy::start(server.addr).await;
-    let mut struck = 0;
-    let storm = async {
-        struck = breaker::rage(&mut server, &proxy, faults, pause, seed).await;
-    };
+    let struck = Cell::new(0);
+    let storm = breaker::rage(&mut server, &proxy, faults, pause, seed, &struck);
     let diary = written_during(clients(&proxy), storm).await;
     eprintln!("{}", summary(&diary));
     let verdict = diary.verdict();
-    assert!(verdict.is_clean(), "SEED={seed}: {verdict}");
-    assert!(struck > 0, "nothing was broken");
+    assert!(verdict.is_clean(), "SEED={seed}: {verdict}; deaf: {:?}", diary.deaf);
+    assert!(struck.get() > 0, "nothing was broken");
 }
 
 #[tokio::test]
@@ -125,7 +124,7 @@ async fn a_train_ride() {
     let diary = written_during(program, tunnels).await;
     eprintln!("{}", summary(&diary));
     let verdict = diary.verdict();
-    assert!(verdict.is_clean(), "{verdict}");
+    assert!(verdict.is_clean(), "{verdict}; deaf: {:?}", diary.deaf);
     assert!(
         diary.members.iter().all(|member| member.recovered > 0),
         "nothing was felt"

@@ -104,6 +104,11 @@ await Promise.all(work);
 const [socket] = publishers;
 for (const room of rooms) await insist(socket, "publish", room, { room, id: END }, { id: END });
 await until(() => !members.some(({ deaf }) => deaf()), 1000 * opts.patience);
+diary.deaf = members.filter(({ deaf }) => deaf()).map(({ socket, note }) => {
+  const { readyState, transport } = socket.io.engine;
+  return `${note.name} (${note.way}): ${socket.connected}, ${readyState}, ${transport?.name} ${transport?.readyState}`;
+});
 for (const { socket } of members) socket.disconnect();
 for (const socket of publishers) socket.disconnect();
-console.log(JSON.stringify(diary));
+// Not before all of it is written, and then although a request may be open.
+process.stdout.write(`${JSON.stringify(diary)}\n`, () => process.exit(0));
