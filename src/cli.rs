@@ -4,9 +4,9 @@ use crate::config::{self, Config, Faults, Overrides, Sources};
 use crate::control::client::{self, Verdict};
 use crate::control::protocol::Request;
 use crate::reactor::State;
-use crate::run;
 use crate::sys::runtime::control_socket;
 use crate::sys::spawn::{Inherited, inherited};
+use crate::{operator, run};
 use boot::Exit;
 use clap::{Args, Parser, Subcommand};
 use std::io::{self, Write};
@@ -74,6 +74,8 @@ enum Command {
     },
     /// Even live connections out between the workers, without a disconnect
     Rebalance,
+    #[command(flatten)]
+    Operator(ops::Command),
     /// Drain and stop, and wait for the end
     Stop {
         /// Do not drain
@@ -133,6 +135,12 @@ fn execute(cli: Cli, worker: Worker) -> io::Result<ExitCode> {
         Command::Run => return Ok(run::run(sources).into()),
         Command::Check { state } => return check(&sources, state),
         Command::Worker { .. } => return work(worker),
+        Command::Operator(command) => {
+            return match config::load(&sources) {
+                Ok(config) => operator::run(&command, config),
+                Err(faults) => complain(&faults),
+            };
+        }
         Command::Rebalance => (Request::Rebalance, false),
         Command::Reload { wait } => (Request::Reload { wait }, false),
         Command::Scale { slots } => (Request::Scale { workers: slots }, false),

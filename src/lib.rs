@@ -5,6 +5,7 @@ mod cli;
 mod config;
 mod control;
 mod fleet;
+mod operator;
 mod reactor;
 mod run;
 mod sys;

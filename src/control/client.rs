@@ -61,6 +61,12 @@ pub(crate) fn run(socket: &Path, request: Request, json: bool) -> io::Result<Ver
     Ok(if answer.ok { Verdict::Good } else { Verdict::Bad })
 }
 
+/// What `status --json` prints, or why no supervisor answers.
+pub(crate) fn status(socket: &Path) -> Result<String, String> {
+    let answer = ask(socket, Request::Status).map_err(|error| unreachable(socket, &error))?;
+    serde_json::to_string(&answer.status).map_err(|error| error.to_string())
+}
+
 fn ask(socket: &Path, request: Request) -> io::Result<Answer> {
     let mut stream = UnixStream::connect(socket)?;
     let patient = matches!(

@@ -26,5 +26,7 @@ pub use answer::{
 pub use doors::{Channels, DoorNames, Doors, Item, Streams};
 pub use error::{AppendError, StoreError};
 pub use options::{Backend, Endpoint, Options, RedisOptions};
+pub use remote::Inspector;
+pub use session::{Joined, Offset, Record, Sid, Transport};
 pub use store::Store;
 pub use tail::{ResetReason, Tail, TailEvent};

@@ -3,6 +3,7 @@
 mod doors;
 mod ends;
 mod inbox;
+mod inspect;
 mod keys;
 mod link;
 mod pace;
@@ -16,6 +17,7 @@ mod tailer;
 mod writer;
 
 pub(crate) use doors::{RemoteChannels, RemoteDoors, RemoteStreams};
+pub use inspect::Inspector;
 pub(crate) use tailer::RemoteTail;
 
 use crate::answer::Appended;

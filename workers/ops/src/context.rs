@@ -1,0 +1,76 @@
+//! What every command is given: the checked configuration, and the way to the supervisor.
+
+use crate::fleet::Fleet;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use store::{Inspector, RedisOptions, StoreError};
+
+/// Configuration and surroundings of a command.
+pub struct Context {
+    /// Addresses that the fleet listens on.
+    pub listen: Vec<SocketAddr>,
+    /// Workers that are to run.
+    pub workers: u16,
+    /// The Redis of the fleet; none if it is disabled: then sessions are in the memory of one worker.
+    pub redis: Option<Redis>,
+    /// Where control socket and managed Redis are.
+    pub runtime_directory: PathBuf,
+    /// Asks the supervisor for what `status --json` prints; blocks for a moment.
+    pub status: Box<dyn Fn() -> Result<String, StatusError>>,
+}
+
+/// How the fleet reaches its Redis.
+#[derive(Clone, Debug)]
+pub struct Redis {
+    /// The way there.
+    pub options: RedisOptions,
+    /// Whether the supervisor runs it.
+    pub managed: bool,
+    /// First part of every key.
+    pub prefix: String,
+    /// The URL without its password, for messages.
+    pub url: String,
+}
+
+/// No supervisor answers; why, and what to do about it.
+#[derive(Debug)]
+pub struct StatusError(pub String);
+
+impl fmt::Display for StatusError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Redis {
+    /// A connection for an operator; made when it is first used.
+    ///
+    /// # Errors
+    /// When the address makes no sense.
+    pub(crate) fn inspector(&self) -> Result<Inspector, StoreError> {
+        Inspector::new(self.options.clone(), &self.prefix)
+    }
+}
+
+impl Context {
+    /// What the supervisor of this machine says.
+    ///
+    /// # Errors
+    /// When none answers, or it speaks another version's language.
+    pub(crate) fn fleet(&self) -> Result<Fleet, StatusError> {
+        let text = (self.status)()?;
+        serde_json::from_str(&text).map_err(|error| StatusError(format!("status of the supervisor: {error}")))
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("listen", &self.listen)
+            .field("workers", &self.workers)
+            .field("redis", &self.redis)
+            .field("runtime_directory", &self.runtime_directory)
+            .finish_non_exhaustive()
+    }
+}

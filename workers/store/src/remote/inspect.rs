@@ -1,0 +1,86 @@
+//! What operators ask. Over one connection, and never with `KEYS` or `CONFIG`.
+
+use super::keys::Keys;
+use super::link::{Lane, Link};
+use super::reply::{self, Reply};
+use crate::error::StoreError;
+use crate::options::RedisOptions;
+use redis::Value;
+use session::Record;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Sessions of one step of [`Inspector::sessions`], about: what Redis looks through before it serves somebody else.
+const STEP_KEYS: usize = 256;
+
+/// The view of an operator on the Redis of a fleet.
+///
+/// It is no worker: it takes no lease, sends no canary and begins no epoch.
+#[derive(Debug)]
+pub struct Inspector {
+    keys: Keys,
+    link: Link,
+}
+
+impl Inspector {
+    /// Prepares; connects to nothing yet. `prefix` is the first part of every key.
+    ///
+    /// # Errors
+    /// When the address makes no sense.
+    pub fn new(redis: RedisOptions, prefix: &str) -> Result<Self, StoreError> {
+        let keys = Keys::new(prefix, redis.db);
+        // One connection: lanes share it, and an operator counts as one client.
+        let link = Link::new(RedisOptions { pool_size: 1, ..redis })?;
+        Ok(Self { keys, link })
+    }
+
+    /// Asks for a sign of life; answers with the time it took.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn ping(&self) -> Result<Duration, StoreError> {
+        let start = Instant::now();
+        self.run("ping", &redis::cmd("PING")).await?;
+        Ok(start.elapsed())
+    }
+
+    /// A step over the records of all sessions: pass 0 first, then what came with the latest answer,
+    /// until that is 0. One may come twice, and one that begins or ends meanwhile may be missing.
+    ///
+    /// # Errors
+    /// [`StoreError`]; a record that cannot be read is left out.
+    pub async fn sessions(&self, cursor: u64) -> Result<(u64, Vec<Record>), StoreError> {
+        let op = "scan";
+        let mut cmd = redis::cmd("SCAN");
+        cmd.arg(cursor)
+            .arg("MATCH")
+            .arg(self.keys.session_pattern())
+            .arg("COUNT")
+            .arg(STEP_KEYS);
+        let mut answer = Reply::new(op, self.run(op, &cmd).await?)?;
+        let next = answer.number()?;
+        let mut list = Reply::new(op, answer.value()?)?;
+        let mut found = Vec::new();
+        while !list.is_empty() {
+            let key = list.text()?;
+            if self.keys.sid_of(&key).is_some() {
+                found.push(key);
+            }
+        }
+        if found.is_empty() {
+            return Ok((next, Vec::new()));
+        }
+        let mut cmd = redis::cmd("MGET");
+        cmd.arg(&found);
+        let Value::Array(values) = self.run("records", &cmd).await? else {
+            return Ok((next, Vec::new()));
+        };
+        let records = values.into_iter().filter_map(|value| reply::record(op, value).ok()?);
+        Ok((next, records.collect()))
+    }
+
+    /// Runs a command that may be run twice.
+    async fn run(&self, op: &'static str, cmd: &redis::Cmd) -> Result<Value, StoreError> {
+        self.link.run(Lane::Requests, op, cmd).await
+    }
+}
