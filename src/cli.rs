@@ -3,6 +3,7 @@
 use crate::config::{self, Config, Faults, Overrides, Sources};
 use crate::control::client::{self, Verdict};
 use crate::control::protocol::Request;
+use crate::control::watch;
 use crate::reactor::State;
 use crate::sys::runtime::control_socket;
 use crate::sys::spawn::{Inherited, inherited};
@@ -12,6 +13,7 @@ use clap::{Args, Parser, Subcommand};
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// A pre-forking, multi-process Socket.IO server that needs no sticky sessions.
 #[derive(Debug, Parser)]
@@ -59,6 +61,12 @@ enum Command {
         /// Print JSON
         #[arg(long)]
         json: bool,
+        /// Again and again: a live view on a terminal, otherwise lines
+        #[arg(long)]
+        watch: bool,
+        /// Seconds from one look to the next
+        #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds, requires = "watch")]
+        every: Duration,
     },
     /// Replace the workers one by one, with the configuration and binary that are on disk now
     Reload {
@@ -145,12 +153,33 @@ fn execute(cli: Cli, worker: Worker) -> io::Result<ExitCode> {
         Command::Reload { wait } => (Request::Reload { wait }, false),
         Command::Scale { slots } => (Request::Scale { workers: slots }, false),
         Command::Upgrade { wait } => (Request::Upgrade { wait }, false),
-        Command::Status { json } => (Request::Status, json),
+        Command::Status {
+            json,
+            watch: true,
+            every,
+            ..
+        } => {
+            return match runtime_directory(&sources) {
+                Ok(directory) => Ok(watch::watch(&control_socket(&directory), json, every)?.into()),
+                Err(faults) => complain(&faults),
+            };
+        }
+        Command::Status { json, .. } => (Request::Status, json),
         Command::Stop { fast } => (Request::Stop { fast }, false),
     };
     match runtime_directory(&sources) {
         Ok(directory) => Ok(client::run(&control_socket(&directory), request, json)?.into()),
         Err(faults) => complain(&faults),
+    }
+}
+
+/// A pause between two looks.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if (0.1..=3_600.0).contains(&seconds) {
+        Ok(Duration::from_secs_f64(seconds))
+    } else {
+        Err("not within 0.1 to 3600".to_owned())
     }
 }
 

@@ -1,7 +1,7 @@
 //! The commands' side of the control socket.
 
 use super::protocol::{ANSWER_BYTES_MAX, Answer, Request, Status};
-use std::fmt::Write as _;
+use super::view;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -23,6 +23,12 @@ pub(crate) enum Verdict {
     Unavailable = 69,
 }
 
+impl Verdict {
+    pub(super) fn of(status: &Status) -> Self {
+        if status.is_healthy() { Self::Good } else { Self::Bad }
+    }
+}
+
 impl From<Verdict> for ExitCode {
     fn from(verdict: Verdict) -> Self {
         Self::from(verdict as u8)
@@ -42,14 +48,10 @@ pub(crate) fn run(socket: &Path, request: Request, json: bool) -> io::Result<Ver
         let text = if json {
             serde_json::to_string(status).map_err(io::Error::from)? + "\n"
         } else {
-            table(status)
+            view::text(status)
         };
         io::stdout().write_all(text.as_bytes())?;
-        return Ok(if status.is_healthy() {
-            Verdict::Good
-        } else {
-            Verdict::Bad
-        });
+        return Ok(Verdict::of(status));
     }
     for line in &answer.lines {
         if answer.ok {
@@ -67,7 +69,8 @@ pub(crate) fn status(socket: &Path) -> Result<String, String> {
     serde_json::to_string(&answer.status).map_err(|error| error.to_string())
 }
 
-fn ask(socket: &Path, request: Request) -> io::Result<Answer> {
+/// One request, one answer.
+pub(super) fn ask(socket: &Path, request: Request) -> io::Result<Answer> {
     let mut stream = UnixStream::connect(socket)?;
     let patient = matches!(
         request,
@@ -93,7 +96,8 @@ fn ask(socket: &Path, request: Request) -> io::Result<Answer> {
     Ok(answer)
 }
 
-fn unreachable(socket: &Path, error: &io::Error) -> String {
+/// For the operator.
+pub(super) fn unreachable(socket: &Path, error: &io::Error) -> String {
     let remedy = if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) {
         "start it with `anyworker run`, or name its configuration with --config"
     } else if error.kind() == ErrorKind::PermissionDenied {
@@ -102,40 +106,4 @@ fn unreachable(socket: &Path, error: &io::Error) -> String {
         "see the log of the supervisor"
     };
     format!("no supervisor answers at {}: {error}; {remedy}", socket.display())
-}
-
-fn table(status: &Status) -> String {
-    let supervisor = &status.supervisor;
-    let mut text = format!(
-        "anyworker {} pid {} generation {} {} for {} s\n\n{:>4} {:>8} {:>4} {:<9} {:>11} {:>8} {:>8}  {}\n",
-        supervisor.version,
-        supervisor.pid,
-        supervisor.generation,
-        supervisor.state,
-        supervisor.uptime_s,
-        "slot",
-        "pid",
-        "gen",
-        "state",
-        "connections",
-        "sessions",
-        "restarts",
-        "last exit"
-    );
-    for worker in &status.workers {
-        let pid = worker.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string());
-        let last_exit = worker.last_exit.as_deref().unwrap_or("-");
-        let row = writeln!(
-            text,
-            "{:>4} {pid:>8} {:>4} {:<9} {:>11} {:>8} {:>8}  {last_exit}",
-            worker.slot, worker.generation, worker.state, worker.connections, worker.sessions, worker.restarts,
-        );
-        if row.is_err() {
-            break;
-        }
-    }
-    if let Some(last) = &supervisor.last_reload {
-        text.extend(["\nlast reload: ", last, "\n"]);
-    }
-    text
 }

@@ -7,3 +7,5 @@
 pub(crate) mod client;
 pub(crate) mod protocol;
 pub(crate) mod server;
+mod view;
+pub(crate) mod watch;

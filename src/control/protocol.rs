@@ -1,6 +1,7 @@
 //! Request and answer.
 
-use crate::fleet::{Row, Snapshot};
+use crate::fleet::{Progress, Row, Snapshot};
+use crate::sys::usage::Usage;
 use boot::Handover;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -42,7 +43,7 @@ pub(crate) enum Request {
 }
 
 /// What is answered.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Answer {
     /// Whether the request was fulfilled, or accepted where that is all there is.
     pub(crate) ok: bool,
@@ -73,7 +74,7 @@ impl Answer {
 }
 
 /// The shape of `status --json`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Status {
     /// The supervisor.
     pub(crate) supervisor: SupervisorStatus,
@@ -98,6 +99,34 @@ pub(crate) struct SupervisorStatus {
     pub(crate) last_reload: Option<String>,
     /// The live connections that were to move in the latest reload or rebalance; null before the first.
     pub(crate) last_handover: Option<HandoverStatus>,
+    /// How far the reload is that runs; null without one.
+    #[serde(default)]
+    pub(crate) reload: Option<ReloadStatus>,
+}
+
+/// `reload`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ReloadStatus {
+    /// The generation that every slot is to run.
+    pub(crate) to: u64,
+    /// `canary`: the first new worker proves itself; `replacing`; `back`: it failed, and what ran before comes back.
+    pub(crate) stage: String,
+    /// Slots that run it.
+    pub(crate) done: u16,
+    /// Slots that are to.
+    pub(crate) slots: u16,
+}
+
+impl From<Progress> for ReloadStatus {
+    fn from(progress: Progress) -> Self {
+        let Progress { to, stage, done, slots } = progress;
+        Self {
+            to,
+            stage: stage.to_owned(),
+            done,
+            slots,
+        }
+    }
 }
 
 /// `last_handover`
@@ -129,7 +158,7 @@ impl From<Handover> for HandoverStatus {
 }
 
 /// An entry of `workers`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct WorkerStatus {
     /// Number of the slot.
     pub(crate) slot: u16,
@@ -150,11 +179,28 @@ pub(crate) struct WorkerStatus {
     pub(crate) restarts: u64,
     /// How the slot's last worker ended.
     pub(crate) last_exit: Option<String>,
+    /// CPU in the last second or two, in hundredths of one CPU; null without a process, and in its first second.
+    #[serde(default)]
+    pub(crate) cpu_percent: Option<f64>,
+    /// Resident memory; null without a process.
+    #[serde(default)]
+    pub(crate) rss_bytes: Option<u64>,
+    /// How late its event loop ran its last heartbeat (microseconds); null without a process.
+    #[serde(default)]
+    pub(crate) lag_us: Option<u64>,
+    /// It gives its live connections to another worker.
+    #[serde(default)]
+    pub(crate) handing_over: bool,
 }
 
 impl Status {
     /// Of a fleet, with what only the shell knows.
-    pub(crate) fn new(snapshot: Snapshot, uptime: Duration, last_reload: Option<String>) -> Self {
+    pub(crate) fn new(
+        snapshot: Snapshot,
+        usages: &BTreeMap<i32, Usage>,
+        uptime: Duration,
+        last_reload: Option<String>,
+    ) -> Self {
         let supervisor = SupervisorStatus {
             pid: std::process::id(),
             version: boot::VERSION.to_owned(),
@@ -163,10 +209,18 @@ impl Status {
             uptime_s: uptime.as_secs(),
             last_reload,
             last_handover: snapshot.handover.map(HandoverStatus::from),
+            reload: snapshot.reload.map(ReloadStatus::from),
         };
         Self {
             supervisor,
-            workers: snapshot.rows.into_iter().map(WorkerStatus::from).collect(),
+            workers: snapshot
+                .rows
+                .into_iter()
+                .map(|row| {
+                    let usage = row.pid.and_then(|pid| usages.get(&pid)).copied();
+                    WorkerStatus::new(row, usage.unwrap_or_default())
+                })
+                .collect(),
         }
     }
 
@@ -184,8 +238,8 @@ impl Status {
     }
 }
 
-impl From<Row> for WorkerStatus {
-    fn from(row: Row) -> Self {
+impl WorkerStatus {
+    fn new(row: Row, usage: Usage) -> Self {
         let Row {
             slot,
             pid,
@@ -196,6 +250,8 @@ impl From<Row> for WorkerStatus {
             sessions,
             restarts,
             last_exit,
+            lag_us,
+            handing_over,
         } = row;
         Self {
             slot,
@@ -207,6 +263,10 @@ impl From<Row> for WorkerStatus {
             sessions,
             restarts,
             last_exit,
+            cpu_percent: usage.cpu_permille.map(|permille| f64::from(permille) / 10.0),
+            rss_bytes: usage.rss_bytes,
+            lag_us,
+            handing_over,
         }
     }
 }
@@ -219,7 +279,7 @@ mod tests {
     fn the_shape_of_status_is_fixed() {
         let row = Row {
             slot: 0,
-            pid: None,
+            pid: Some(7),
             generation: 2,
             version: None,
             state: "backoff",
@@ -227,17 +287,24 @@ mod tests {
             sessions: 0,
             restarts: 3,
             last_exit: Some("signal 9 (SIGKILL)".to_owned()),
+            lag_us: Some(80),
+            handing_over: false,
         };
         let snapshot = Snapshot {
             generation: 2,
             state: "serving",
             handover: None,
+            reload: None,
             rows: vec![row],
         };
-        let status = Status::new(snapshot, Duration::from_secs(5), None);
+        let usage = Usage {
+            cpu_permille: Some(125),
+            rss_bytes: Some(4_096),
+        };
+        let status = Status::new(snapshot, &BTreeMap::from([(7, usage)]), Duration::from_secs(5), None);
         assert!(!status.is_healthy());
         let expected = format!(
-            r#"{{"supervisor":{{"pid":{},"version":"{}","generation":2,"state":"serving","uptime_s":5,"last_reload":null,"last_handover":null}},"workers":[{{"slot":0,"pid":null,"generation":2,"version":null,"state":"backoff","connections":0,"sessions":0,"restarts":3,"last_exit":"signal 9 (SIGKILL)"}}]}}"#,
+            r#"{{"supervisor":{{"pid":{},"version":"{}","generation":2,"state":"serving","uptime_s":5,"last_reload":null,"last_handover":null,"reload":null}},"workers":[{{"slot":0,"pid":7,"generation":2,"version":null,"state":"backoff","connections":0,"sessions":0,"restarts":3,"last_exit":"signal 9 (SIGKILL)","cpu_percent":12.5,"rss_bytes":4096,"lag_us":80,"handing_over":false}}]}}"#,
             std::process::id(),
             boot::VERSION,
         );

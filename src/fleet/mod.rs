@@ -21,7 +21,7 @@ mod sim;
 mod tests;
 
 pub(crate) use machine::Fleet;
-pub(crate) use snapshot::{Row, Snapshot};
+pub(crate) use snapshot::{Progress, Row, Snapshot};
 
 use boot::{Exit, Handover, ToSupervisor, ToWorker};
 use serde::{Deserialize, Serialize};

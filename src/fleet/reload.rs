@@ -3,6 +3,7 @@
 use super::breaker::{Cause, backoff, jitter};
 use super::machine::Fleet;
 use super::slot::{Place, Slot, State};
+use super::snapshot::Progress;
 use super::{Action, Generation, Moment, Policy, SOAK_RETRY, SlotId, Ticket};
 use tracing::{error, info, warn};
 
@@ -95,6 +96,26 @@ impl Reload {
 }
 
 impl Fleet {
+    /// How far the reload is that runs.
+    pub(super) fn reload_progress(&self) -> Option<Progress> {
+        let roll = self.reload.roll.as_ref()?;
+        let stage = match roll.direction {
+            Direction::Forward { soak: Soak::Done } => "replacing",
+            // Without a time to soak nobody is a canary.
+            Direction::Forward { .. } if roll.policy.soak.is_zero() => "replacing",
+            Direction::Forward { .. } => "canary",
+            Direction::Back { .. } => "back",
+        };
+        let slots = self.slots.iter().take(usize::from(self.target));
+        let done = slots.filter(|slot| slot.generation == roll.to).count();
+        Some(Progress {
+            to: roll.to.number(),
+            stage,
+            done: u16::try_from(done).unwrap_or(u16::MAX),
+            slots: self.target,
+        })
+    }
+
     /// A checked configuration is there.
     pub(super) fn request_reload(&mut self, now: Moment, tickets: Vec<Ticket>, policy: Policy) {
         if self.is_stopping() {

@@ -13,8 +13,23 @@ pub(crate) struct Snapshot {
     pub(crate) state: &'static str,
     /// What came of the connections that were to move, since the latest reload or rebalance began.
     pub(crate) handover: Option<Handover>,
+    /// How far the reload is that runs.
+    pub(crate) reload: Option<Progress>,
     /// One for each process, and one for each slot without any.
     pub(crate) rows: Vec<Row>,
+}
+
+/// How far a reload is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// What every slot is to run.
+    pub(crate) to: u64,
+    /// `canary` (the first new worker proves itself), `replacing`, or `back` to what ran before.
+    pub(crate) stage: &'static str,
+    /// Slots that run it.
+    pub(crate) done: u16,
+    /// Slots that are to.
+    pub(crate) slots: u16,
 }
 
 /// One process, or a slot without one.
@@ -38,6 +53,10 @@ pub(crate) struct Row {
     pub(crate) restarts: u64,
     /// How the slot's last worker ended.
     pub(crate) last_exit: Option<String>,
+    /// How late its event loop ran its last beat (microseconds); `None` without a process.
+    pub(crate) lag_us: Option<u64>,
+    /// It gives its live connections to another worker.
+    pub(crate) handing_over: bool,
 }
 
 impl Fleet {
@@ -61,6 +80,7 @@ impl Fleet {
             generation: self.generation.number(),
             state: self.state(),
             handover: self.handover.clone(),
+            reload: self.reload_progress(),
             rows,
         }
     }
@@ -84,6 +104,8 @@ fn rows(slot: &Slot) -> Vec<Row> {
             sessions: 0,
             restarts: slot.restarts,
             last_exit: slot.last_exit.clone(),
+            lag_us: None,
+            handing_over: false,
         });
     }
     rows
@@ -100,5 +122,7 @@ fn row(slot: &Slot, worker: &Worker) -> Row {
         sessions: worker.beat.sessions,
         restarts: slot.restarts,
         last_exit: slot.last_exit.clone(),
+        lag_us: Some(worker.beat.lag_us),
+        handing_over: worker.giving.is_some(),
     }
 }

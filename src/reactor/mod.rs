@@ -174,6 +174,7 @@ impl Reactor {
         self.server.expire(now);
         self.supervise_trial(now);
         self.try_later();
+        self.processes.measure(now);
         let accepts = match &mut self.redis {
             Some(redis) => redis.turn(now) == Turn::Accepts,
             None => !self.begun,
@@ -410,13 +411,23 @@ impl Reactor {
     }
 
     fn status(&self) -> Status {
-        Status::new(self.fleet.snapshot(), self.now(), self.rollout.last.clone())
+        Status::new(
+            self.fleet.snapshot(),
+            &self.processes.usages(),
+            self.now(),
+            self.rollout.last.clone(),
+        )
     }
 
     // === requests ===
 
     fn obey(&mut self, client: u64, request: Request) {
-        info!(?request, "control request");
+        if request == Request::Status {
+            // A view that is watched asks every second.
+            tracing::debug!(?request, "control request");
+        } else {
+            info!(?request, "control request");
+        }
         let now = self.now();
         match request {
             Request::Rebalance => self.feed(Event::Rebalance {

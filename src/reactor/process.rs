@@ -1,6 +1,7 @@
 //! The processes of the workers, and the wires to them.
 
 use crate::fleet::{SlotId, WorkerId};
+use crate::sys::usage::{Meter, Usage};
 use boot::{Incarnation, MESSAGE_BYTES_MAX, ToSupervisor, ToWorker};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::time::Duration;
 use tracing::{error, warn};
 
 /// Messages that wait for one worker; a worker that lets so many pile up counts as hung up.
@@ -28,6 +30,7 @@ pub(crate) struct Process {
     pub(crate) slot: SlotId,
     pub(crate) incarnation: Incarnation,
     control: OwnedFd,
+    meter: Meter,
     outbox: VecDeque<Parcel>,
     /// It cannot be written to, or does not read.
     deaf: bool,
@@ -66,6 +69,7 @@ impl Process {
             slot,
             incarnation,
             control,
+            meter: Meter::new(),
             outbox: VecDeque::new(),
             deaf: false,
             closed: false,
@@ -149,6 +153,7 @@ impl Processes {
         for one in legacy {
             let process = Process {
                 control: take(one.control)?,
+                meter: Meter::new(),
                 pid: one.pid,
                 slot: one.slot,
                 incarnation: one.incarnation,
@@ -186,6 +191,19 @@ impl Processes {
             .iter()
             .find(|(_, process)| process.pid == pid)
             .map(|(worker, _)| *worker)
+    }
+
+    /// Measures what they use, now and then.
+    pub(crate) fn measure(&mut self, now: Duration) {
+        for process in self.0.values_mut() {
+            process.meter.look(process.pid, now);
+        }
+    }
+
+    /// What each process uses.
+    pub(crate) fn usages(&self) -> BTreeMap<i32, Usage> {
+        let usages = self.0.values().map(|process| (process.pid, process.meter.usage()));
+        usages.collect()
     }
 
     pub(crate) fn get(&self, worker: WorkerId) -> Option<&Process> {

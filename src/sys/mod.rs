@@ -10,4 +10,5 @@ pub(crate) mod reexec;
 pub(crate) mod runtime;
 pub(crate) mod signals;
 pub(crate) mod spawn;
+pub(crate) mod usage;
 pub(crate) mod user;

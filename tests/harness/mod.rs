@@ -7,6 +7,7 @@ mod programs;
 mod proxy;
 mod redis;
 mod server;
+mod terminal;
 mod ws;
 
 pub(crate) use http::{Link, Reply, Request, ask, ask_again};
@@ -15,6 +16,7 @@ pub(crate) use programs::{Program, node, python};
 pub(crate) use proxy::{Proxy, Weather};
 pub(crate) use redis::{Redis, Resp};
 pub(crate) use server::{Plan, Server, Status, Worker, children, signal};
+pub(crate) use terminal::Terminal;
 pub(crate) use ws::{Frame, Wire};
 
 use std::future::Future;

@@ -302,7 +302,8 @@ impl Server {
         soon(command, child.output()).await.expect("run anyworker")
     }
 
-    fn command(&self, name: &str) -> Command {
+    /// The program with this server's configuration.
+    pub(crate) fn command(&self, name: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_anyworker"));
         command.arg(name).arg("--config").arg(self.config_file());
         command.env_clear().current_dir(self.dir.path()).stdin(Stdio::null());

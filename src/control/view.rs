@@ -1,0 +1,225 @@
+//! How `status` looks.
+
+use super::protocol::{HandoverStatus, ReloadStatus, Status, WorkerStatus};
+use ops::screen::{Line, Picture, Style};
+use std::time::Duration;
+
+/// A worker whose event loop is later than this is worth a look (microseconds).
+const LAG_WARN_US: u64 = 50_000;
+/// A worker that uses more of its one CPU is worth a look (hundredths).
+const CPU_WARN_PERCENT: f64 = 90.0;
+
+/// For files and pipes, and for `status` without `--watch`.
+pub(super) fn text(status: &Status) -> String {
+    picture(status)
+        .lines()
+        .map(|line| line.text().trim_end().to_owned() + "\n")
+        .collect()
+}
+
+/// For a terminal.
+pub(super) fn picture(status: &Status) -> Picture {
+    let supervisor = &status.supervisor;
+    let uptime = age(Duration::from_secs(supervisor.uptime_s));
+    let state = Line::new(Style::Title, format!("anyworker {}", supervisor.version))
+        .and(
+            Style::Plain,
+            format!("  pid {}  generation {}  ", supervisor.pid, supervisor.generation),
+        )
+        .and(fleet_style(&supervisor.state), supervisor.state.clone())
+        .and(Style::Plain, format!("  for {uptime}"));
+    let heading = columns([
+        "slot",
+        "pid",
+        "gen",
+        "state",
+        "connections",
+        "sessions",
+        "cpu %",
+        "rss MiB",
+        "lag ms",
+        "restarts",
+    ]);
+    let mut foot = vec![Line::default()];
+    foot.extend(supervisor.reload.as_ref().map(reload));
+    foot.extend(supervisor.last_handover.as_ref().map(handover));
+    let last = supervisor.last_reload.as_ref();
+    foot.extend(last.map(|last| Line::new(Style::Plain, format!("last reload: {last}"))));
+    if foot.len() == 1 {
+        foot.clear();
+    }
+    Picture {
+        head: vec![
+            state,
+            Line::default(),
+            Line::new(Style::Title, format!("{heading}  last exit")),
+        ],
+        body: status
+            .workers
+            .iter()
+            .map(worker)
+            .chain(total(&status.workers))
+            .collect(),
+        foot,
+    }
+}
+
+fn worker(worker: &WorkerStatus) -> Line {
+    let pid = worker.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string());
+    let state = if worker.handing_over {
+        "handover"
+    } else {
+        worker.state.as_str()
+    };
+    let row = columns([
+        &worker.slot.to_string(),
+        &pid,
+        &worker.generation.to_string(),
+        state,
+        &worker.connections.to_string(),
+        &worker.sessions.to_string(),
+        &or_dash(worker.cpu_percent),
+        &or_dash(worker.rss_bytes.map(mebibytes)),
+        &or_dash(worker.lag_us.map(millis)),
+        &worker.restarts.to_string(),
+    ]);
+    let last_exit = worker.last_exit.as_deref().unwrap_or("-");
+    Line::new(worker_style(worker), row).and(Style::Plain, format!("  {last_exit}"))
+}
+
+/// Of several workers.
+fn total(workers: &[WorkerStatus]) -> Option<Line> {
+    (workers.len() > 1).then(|| {
+        let sum = |of: fn(&WorkerStatus) -> u64| workers.iter().map(of).sum::<u64>();
+        let cpu: f64 = workers.iter().filter_map(|worker| worker.cpu_percent).sum();
+        let row = columns([
+            "all",
+            "",
+            "",
+            "",
+            &sum(|worker| worker.connections).to_string(),
+            &sum(|worker| worker.sessions).to_string(),
+            &format!("{cpu:.1}"),
+            &or_dash(Some(mebibytes(sum(|worker| worker.rss_bytes.unwrap_or_default())))),
+            &or_dash(workers.iter().filter_map(|worker| worker.lag_us).max().map(millis)),
+            "",
+        ]);
+        Line::new(Style::Dim, row)
+    })
+}
+
+fn columns(cells: [&str; 10]) -> String {
+    let [
+        slot,
+        pid,
+        generation,
+        state,
+        connections,
+        sessions,
+        cpu,
+        rss,
+        lag,
+        restarts,
+    ] = cells;
+    format!(
+        "{slot:>4} {pid:>8} {generation:>4} {state:<9} {connections:>11} {sessions:>8} {cpu:>6} {rss:>8} {lag:>7} \
+         {restarts:>8}"
+    )
+}
+
+fn reload(reload: &ReloadStatus) -> Line {
+    let ReloadStatus { to, stage, done, slots } = reload;
+    let (style, stage) = match stage.as_str() {
+        "canary" => (Style::Warn, "the first new worker proves itself"),
+        "back" => (Style::Bad, "it failed: what ran before comes back"),
+        _ => (Style::Warn, "replacing"),
+    };
+    Line::new(
+        style,
+        format!("reload to generation {to}: {done} of {slots} slots; {stage}"),
+    )
+}
+
+fn handover(handover: &HandoverStatus) -> Line {
+    let stayed: u64 = handover.stayed.values().sum();
+    let mut reasons: Vec<String> = handover
+        .stayed
+        .iter()
+        .map(|(reason, count)| format!("{reason} {count}"))
+        .collect();
+    let reasons = match reasons.len() {
+        0 => String::new(),
+        _ => format!(" ({})", std::mem::take(&mut reasons).join(", ")),
+    };
+    let style = if stayed == 0 { Style::Plain } else { Style::Warn };
+    Line::new(
+        style,
+        format!(
+            "last handover: {} moved, {stayed} stayed{reasons}; still for {:.1} ms (median), {:.1} ms (longest)",
+            handover.moved,
+            millis(handover.freeze_p50_us),
+            millis(handover.freeze_max_us),
+        ),
+    )
+}
+
+fn fleet_style(state: &str) -> Style {
+    match state {
+        "serving" => Style::Good,
+        "degraded" => Style::Bad,
+        _ => Style::Warn,
+    }
+}
+
+fn worker_style(worker: &WorkerStatus) -> Style {
+    let busy = worker.cpu_percent.is_some_and(|cpu| cpu >= CPU_WARN_PERCENT)
+        || worker.lag_us.is_some_and(|lag| lag >= LAG_WARN_US);
+    match worker.state.as_str() {
+        "ready" if busy => Style::Warn,
+        "ready" => Style::Good,
+        "booting" | "draining" | "stopping" => Style::Warn,
+        _ => Style::Bad,
+    }
+}
+
+fn or_dash(value: Option<f64>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1}"))
+}
+
+fn millis(us: u64) -> f64 {
+    Duration::from_micros(us).as_secs_f64() * 1_000.0
+}
+
+/// Exact up to 2^52 bytes; it is for people.
+#[expect(clippy::cast_precision_loss, reason = "shown with one digit after the point")]
+fn mebibytes(bytes: u64) -> f64 {
+    bytes as f64 / 1_048_576.0
+}
+
+/// `12 s`, `5 min 3 s`, `3 h 12 min`, `4 d 2 h`.
+fn age(age: Duration) -> String {
+    let (s, min, h) = (age.as_secs(), age.as_secs() / 60, age.as_secs() / 3_600);
+    match s {
+        0..60 => format!("{s} s"),
+        60..3_600 => format!("{min} min {} s", s % 60),
+        3_600..86_400 => format!("{h} h {} min", min % 60),
+        _ => format!("{} d {} h", h / 24, h % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_are_short() {
+        for (s, expect) in [
+            (5, "5 s"),
+            (65, "1 min 5 s"),
+            (7_300, "2 h 1 min"),
+            (180_000, "2 d 2 h"),
+        ] {
+            assert_eq!(age(Duration::from_secs(s)), expect);
+        }
+    }
+}

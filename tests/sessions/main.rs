@@ -1,0 +1,15 @@
+//! What an operator sees of a whole fleet and its sessions: `status --watch`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test fails by panicking"
+)]
+
+#[allow(dead_code, unused_imports, reason = "each test program uses its part of the harness")]
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod watch;
