@@ -211,8 +211,7 @@ async fn redis_may_come_later() {
     server.logged("redis.sock").await;
     assert!(!server.log().contains("sEcreT"), "{}", server.log());
     assert_eq!(server.exited(), None);
-    let redis = Redis::start(dir.path(), false).await;
-    redis.command(&["CONFIG", "SET", "requirepass", "sEcreT"]).await;
+    let _redis = Redis::locked(dir.path(), "sEcreT").await;
     ask_ready(&server).await;
     let poller = Poller::open(&server).await;
     poller.connect().await;

@@ -15,6 +15,8 @@ pub(crate) struct Redis {
     child: Option<Child>,
     /// It writes an append-only file, and has its data again when it starts again.
     durable: bool,
+    /// It wants this password.
+    password: Option<&'static str>,
 }
 
 /// An answer of Redis.
@@ -30,12 +32,18 @@ pub(crate) enum Resp {
 impl Redis {
     /// Starts one in `directory` and waits until it answers. A durable one survives [`Redis::kill`].
     pub(crate) async fn start(directory: &Path, durable: bool) -> Self {
-        let mut redis = Self {
-            socket: directory.join("redis.sock"),
-            directory: directory.to_owned(),
-            child: None,
-            durable,
-        };
+        let mut redis = Self::at(&directory.join("redis.sock"));
+        redis.durable = durable;
+        redis.directory = directory.to_owned();
+        redis.again().await;
+        redis
+    }
+
+    /// Starts one that wants a password, from the first moment on.
+    pub(crate) async fn locked(directory: &Path, password: &'static str) -> Self {
+        let mut redis = Self::at(&directory.join("redis.sock"));
+        redis.password = Some(password);
+        redis.directory = directory.to_owned();
         redis.again().await;
         redis
     }
@@ -47,6 +55,7 @@ impl Redis {
             directory: PathBuf::new(),
             child: None,
             durable: false,
+            password: None,
         }
     }
 
@@ -65,13 +74,17 @@ impl Redis {
             .arg(&self.socket)
             .arg("--dir")
             .arg(&self.directory)
+            .args(self.password.iter().flat_map(|password| ["--requirepass", password]))
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(Stdio::null())
             .spawn();
         self.child = Some(child.expect("redis-server: `make test` installs what is missing"));
         until("redis-server answers", async || {
-            (self.try_command(&["PING"]).await.ok()? == Resp::Text("PONG".to_owned())).then_some(())
+            let answer = self.try_command(&["PING"]).await.ok()?;
+            let locked = matches!(&answer, Resp::Fault(error) if error.starts_with("NOAUTH"));
+            let ready = locked || answer == Resp::Text("PONG".to_owned());
+            ready.then_some(())
         })
         .await;
     }

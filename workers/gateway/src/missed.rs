@@ -5,6 +5,7 @@ use crate::packet::Packet;
 use crate::ring::Logged;
 use crate::worker::Worker;
 use session::{Entry, EntryKind, Joined, Offset, Record};
+use std::borrow::Cow;
 use std::rc::Rc;
 use store::{Mail, Range, StoreError};
 use tracing::warn;
@@ -62,7 +63,7 @@ pub(crate) fn read(offset: Offset, bytes: &bytes::Bytes) -> Option<Rc<Logged>> {
 ///
 /// Orders among the entries are carried out on the record.
 pub(crate) fn merge<'a>(
-    record: &mut Record,
+    record: &mut Cow<'_, Record>,
     entries: impl Iterator<Item = &'a Rc<Logged>>,
     mail: Mail,
     rooms_max: usize,
@@ -79,7 +80,7 @@ pub(crate) fn merge<'a>(
             emit(Piece::Mail(bytes));
         }
         if ordered {
-            if let Some(packet) = orders::apply(record, logged, rooms_max, &mut obeyed) {
+            if let Some(packet) = orders::apply(record.to_mut(), logged, rooms_max, &mut obeyed) {
                 emit(Piece::Packet(packet));
             }
             continue;

@@ -4,9 +4,11 @@
 mod batch;
 mod get;
 mod post;
+mod recent;
 
 pub(crate) use get::get;
 pub(crate) use post::{BodyError, post};
+pub(crate) use recent::{Recent, remember};
 
 use crate::ending::Ending;
 use crate::hub::{MemberId, Outlet};
@@ -167,23 +169,40 @@ impl Drop for Abort {
 
 /// Ends a polling session.
 async fn end(worker: &Worker, sid: &Sid, ending: &Ending) {
-    let connections = worker.settings.logging.connections;
-    if connections {
+    note_end(worker, ending);
+    if worker.settings.recovery.enabled && ending.recoverable() {
+        match worker.store.load(sid).await {
+            Ok(Some(record)) => end_in_store(worker, sid, Some(&record)).await,
+            Ok(None) => {}
+            Err(error) => debug!(%error, "session could not be ended in the store"),
+        }
+    } else {
+        end_in_store(worker, sid, None).await;
+    }
+}
+
+/// The same, for somebody who has the record as it is to be kept, and the lease of a POST.
+async fn end_with(worker: &Worker, record: &Record, ending: &Ending) {
+    note_end(worker, ending);
+    let kept = worker.settings.recovery.enabled && ending.recoverable();
+    end_in_store(worker, &record.sid, kept.then_some(record)).await;
+}
+
+/// Ends it, keeping a record that can be resumed.
+async fn end_in_store(worker: &Worker, sid: &Sid, record: Option<&Record>) {
+    recent::forget(worker, sid);
+    let epoch = record.map(|record| record.epoch);
+    let kept = record.and_then(|record| worker.kept(record));
+    if let Err(error) = worker.store.end(sid, epoch, kept).await {
+        debug!(%error, "session could not be ended in the store");
+    }
+}
+
+fn note_end(worker: &Worker, ending: &Ending) {
+    if worker.settings.logging.connections {
         info!(reason = %ending, transport = "polling", "client disconnected");
     } else {
         debug!(reason = %ending, transport = "polling", "client disconnected");
-    }
-    let ended = if worker.settings.recovery.enabled && ending.recoverable() {
-        match worker.store.load(sid).await {
-            Ok(Some(record)) => worker.store.end(sid, Some(record.epoch), worker.kept(&record)).await,
-            Ok(None) => Ok(()),
-            Err(error) => Err(error),
-        }
-    } else {
-        worker.store.end(sid, None, None).await
-    };
-    if let Err(error) = ended {
-        debug!(%error, "session could not be ended in the store");
     }
 }
 

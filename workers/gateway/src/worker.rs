@@ -3,7 +3,7 @@
 use crate::fault;
 use crate::handover::Heir;
 use crate::hub::Hub;
-use crate::poll::Park;
+use crate::poll::{Park, Recent};
 use crate::ring::Ring;
 use crate::ws::Connection;
 use app::{App, Relay};
@@ -69,6 +69,8 @@ pub(crate) struct Worker {
     pub(crate) ring: RefCell<Ring>,
     /// Polls that wait here.
     pub(crate) parks: RefCell<FxHashMap<Sid, Vec<Rc<Park>>>>,
+    /// What it knows of polling sessions.
+    pub(crate) recent: RefCell<Recent>,
     /// WebSockets of this worker.
     pub(crate) sockets: RefCell<Slab<Rc<Connection>>>,
     /// WebSockets that have something to flush once the present batch is through.
@@ -128,6 +130,7 @@ impl Worker {
             hub: RefCell::default(),
             ring: RefCell::new(Ring::new(position, settings.log.ring_bytes_max)),
             parks: RefCell::default(),
+            recent: RefCell::default(),
             sockets: RefCell::default(),
             dirty: RefCell::default(),
             phase: watch::Sender::new(Phase::Serving),

@@ -3,11 +3,11 @@
 -- ARGV: 1 me and request, 2 mode (begin|wake|answer), 3 head, 4 known revision or '',
 --       5 dead key prefix, 6 wake channel, 7 sid, 8 whether the holder was given time (0|1)
 local ttl = redis.call('PTTL', KEYS[1])
-if ttl == -2 then return {'unknown'} end
+if ttl == -2 then return 'unknown' end
 local p = redis.call('HMGET', KEYS[2], 'cur', 'sent', 'n', 'ping', 'get', 'getd', 'up', 'upd', 'probed', 'ar', 'rev',
   'bytes', 'sentbytes')
 local cur, sent, n, ping, get, getd = p[1], p[2], tonumber(p[3]), p[4], p[5], p[6]
-if not cur then return {'moved', redis.call('GET', KEYS[1])} end
+if not cur then return pack('moved', redis.call('GET', KEYS[1])) end
 -- The session lives as long as its poll state; its record may be kept for longer, to be resumed.
 ttl = redis.call('PTTL', KEYS[2])
 if ttl < 0 then ttl = 3600000 end -- an operator's PERSIST
@@ -25,14 +25,14 @@ local answered, pinged = string.match(p[10] or '', '^(%S+ %S+) (%d)$')
 local again = answered == mine
 
 if ARGV[2] ~= 'begin' then
-  if get ~= mine and not again then return {'lost'} end
+  if get ~= mine and not again then return 'lost' end
 elseif get ~= mine then
   if held(get, getd, now, ARGV[5]) then
     -- Another worker's lease: it may have died this very moment, and nobody has said so yet.
-    if ARGV[8] == '0' and incarnation(get) ~= incarnation(mine) then return {'held'} end
+    if ARGV[8] == '0' and incarnation(get) ~= incarnation(mine) then return 'held' end
     redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])
     wake(ARGV[6], get, ARGV[7])
-    return {'overlap'}
+    return 'overlap'
   end
   if not again then
     if sent ~= cur then
@@ -68,7 +68,8 @@ if ARGV[2] == 'answer' or again or waiting > 0 or due or noop then
   redis.call('HSET', KEYS[2], unpack(changed))
   local mail = {}
   if waiting > 0 then mail = redis.call('LRANGE', KEYS[3], 0, -1) end
-  return {'answer', json, p[11], cur, upto, due and 1 or 0, noop and 1 or 0, mail}
+  local words = 'answer ' .. p[11] .. ' ' .. cur .. ' ' .. upto .. (due and ' 1' or ' 0') .. (noop and ' 1' or ' 0')
+  return pack(words, json, mail)
 end
 
 set('get', mine)
@@ -76,4 +77,4 @@ set('getd', int(now + ttl))
 redis.call('HSET', KEYS[2], unpack(changed))
 local ping_in = -1
 if ping ~= '' then ping_in = tonumber(ping) - now end
-return {'parked', json, p[11], cur, ping_in, ttl}
+return pack('parked ' .. p[11] .. ' ' .. cur .. ' ' .. int(ping_in) .. ' ' .. int(ttl), json)

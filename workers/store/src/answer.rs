@@ -23,6 +23,9 @@ impl RequestId {
     }
 }
 
+/// Revision of the record of a polling session that was just created; every change of it is one more.
+pub const CREATED_REVISION: u64 = 1;
+
 /// Packets for one polling session alone, each with the log offset that it was made at: it comes
 /// after the entries up to there and before those that follow.
 pub type Mail = Vec<(Offset, Bytes)>;
@@ -157,8 +160,14 @@ pub struct PostEffects<'a> {
 /// What became of a POST's effects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PostDone {
+    /// The caller of [`crate::Store::post_at_once`] is behind: the record has another revision by now, a POST
+    /// is under way, or the session does not poll. Nothing was stored; [`crate::Store::post_begin`] says which.
+    Behind,
     /// Stored.
-    Done,
+    Done {
+        /// Revision of the record.
+        revision: u64,
+    },
     /// Someone took the session over meanwhile: nothing was stored.
     Fenced {
         /// The epoch that the stored record has.

@@ -301,6 +301,22 @@ impl Store {
         ask!(self.post_finish(sid, request, &effects))
     }
 
+    /// Both in one step, for a whole POST of a session whose record of this `revision` the caller has. Only what
+    /// needs nothing but the record may be handled like this: while anything else is under way, the lease of
+    /// [`Self::post_begin`] keeps other POSTs out.
+    ///
+    /// # Errors
+    /// [`StoreError`]; may be repeated with the same `request`.
+    pub async fn post_at_once(
+        &self,
+        sid: &Sid,
+        request: RequestId,
+        revision: u64,
+        effects: PostEffects<'_>,
+    ) -> Result<PostDone, StoreError> {
+        ask!(self.post_at_once(sid, request, revision, &effects))
+    }
+
     /// A WebSocket wants to take over from polling. It has `timeout` to finish.
     ///
     /// # Errors

@@ -26,6 +26,8 @@ contract!(
     a_released_poll_sent_nothing,
     overlapping_posts_end_the_session,
     a_post_is_finished_once,
+    who_knows_the_record_posts_at_once,
+    who_is_behind_posts_nothing,
     a_post_is_fenced_by_the_epoch,
     mail_is_bounded,
     pings_come_when_due_and_pongs_prolong,
@@ -51,6 +53,11 @@ fn at(seq: u64) -> Offset {
 fn mail(seq: u64, text: &'static str) -> (Offset, Bytes) {
     (at(seq), Bytes::from_static(text.as_bytes()))
 }
+
+/// Done, and the record did not change.
+const DONE: PostDone = PostDone::Done {
+    revision: CREATED_REVISION,
+};
 
 async fn post(store: &Store, sid: &Sid, effects: PostEffects<'_>) -> PostDone {
     let request = store.request();
@@ -90,7 +97,7 @@ async fn a_poll_parks_and_is_woken_by_mail(world: World) {
             }
         )
         .await,
-        PostDone::Done
+        DONE
     );
     woken(&mut tail, &sid(1)).await;
     match a.poll(&sid(1), request, PollMode::Wake, at(8), None).await.unwrap() {
@@ -279,7 +286,8 @@ async fn a_post_is_finished_once(world: World) {
             mail: &one,
             ..Default::default()
         };
-        assert_eq!(a.post_finish(&sid(1), request, effects).await.unwrap(), PostDone::Done);
+        let done = a.post_finish(&sid(1), request, effects).await.unwrap();
+        assert_eq!(done, DONE);
     }
     let (_, poll) = begin(&a, at(2)).await;
     assert!(
@@ -291,6 +299,61 @@ async fn a_post_is_finished_once(world: World) {
         .await
         .unwrap();
     assert_eq!(never, PostDone::Gone);
+}
+
+async fn who_knows_the_record_posts_at_once(world: World) {
+    let (a, mut tail) = world.worker("a").await;
+    let (b, _) = world.worker("b").await;
+    let mut record = polling(&a, at(1)).await;
+    let poll = parked(&a, at(1)).await;
+    record.settled = true;
+    let one = [mail(2, "one")];
+    let effects = || PostEffects {
+        record: Some(&record),
+        mail: &one,
+        ..Default::default()
+    };
+    let request = b.request();
+    for _ in 0..2 {
+        let done = b.post_at_once(&sid(1), request, CREATED_REVISION, effects()).await;
+        assert_eq!(
+            done.unwrap(),
+            PostDone::Done {
+                revision: CREATED_REVISION + 1
+            }
+        );
+    }
+    woken(&mut tail, &sid(1)).await;
+    assert!(same(&b.load(&sid(1)).await.unwrap().unwrap(), &record));
+    let poll = a.poll(&sid(1), poll, PollMode::Wake, at(2), None).await.unwrap();
+    assert!(
+        matches!(poll, Poll::Answer { ref mail, .. } if mail[..] == one),
+        "once: {poll:?}"
+    );
+}
+
+async fn who_is_behind_posts_nothing(world: World) {
+    let (a, _) = world.worker("a").await;
+    let (b, _) = world.worker("b").await;
+    let record = polling(&a, at(1)).await;
+    let one = [mail(2, "one")];
+    let effects = || PostEffects {
+        mail: &one,
+        ..Default::default()
+    };
+    let behind = async |revision| b.post_at_once(&sid(1), b.request(), revision, effects()).await.unwrap();
+    assert_eq!(behind(CREATED_REVISION + 1).await, PostDone::Behind, "another revision");
+    let request = a.request();
+    a.post_begin(&sid(1), request, None).await.unwrap();
+    assert_eq!(behind(CREATED_REVISION).await, PostDone::Behind, "a POST is under way");
+    let done = a.post_finish(&sid(1), request, PostEffects::default()).await;
+    assert_eq!(done.unwrap(), DONE, "and was not disturbed");
+    assert!(
+        matches!(begin(&a, at(2)).await.1, Poll::Parked { .. }),
+        "there is no mail"
+    );
+    a.end(&sid(1), Some(record.epoch), None).await.unwrap();
+    assert_eq!(behind(CREATED_REVISION).await, PostDone::Behind, "no session");
 }
 
 async fn a_post_is_fenced_by_the_epoch(world: World) {
@@ -314,7 +377,9 @@ async fn a_post_is_fenced_by_the_epoch(world: World) {
     parked(&a, at(1)).await;
     assert_eq!(
         post(&a, &sid(1), PostEffects::default()).await,
-        PostDone::Done,
+        PostDone::Done {
+            revision: CREATED_REVISION + 1
+        },
         "the lease is free"
     );
 }
@@ -328,7 +393,7 @@ async fn mail_is_bounded(world: World) {
         ..Default::default()
     };
     for _ in 0..2 {
-        assert_eq!(post(&a, &sid(1), effects()).await, PostDone::Done);
+        assert_eq!(post(&a, &sid(1), effects()).await, DONE);
         let (_, poll) = begin(&a, at(2)).await;
         assert!(matches!(poll, Poll::Answer { .. }), "{poll:?}");
         parked(&a, at(2)).await;
@@ -339,7 +404,7 @@ async fn mail_is_bounded(world: World) {
         woken(&mut tail, &sid(1)).await;
     }
     for _ in 0..2 {
-        assert_eq!(post(&a, &sid(1), effects()).await, PostDone::Done);
+        assert_eq!(post(&a, &sid(1), effects()).await, DONE);
     }
     assert_eq!(post(&a, &sid(1), effects()).await, PostDone::Full);
     assert!(a.load(&sid(1)).await.unwrap().is_none());
@@ -380,7 +445,7 @@ async fn pings_come_when_due_and_pongs_prolong(world: World) {
                 }
             )
             .await,
-            PostDone::Done
+            DONE
         );
         woken(&mut tail, &sid(1)).await;
         let poll = a.poll(&sid(1), request, PollMode::Wake, at(1), None).await.unwrap();
@@ -417,7 +482,9 @@ async fn a_session_without_a_pong_ends(world: World) {
             }
         )
         .await,
-        PostDone::Done
+        PostDone::Done {
+            revision: CREATED_REVISION + 2
+        }
     );
     eventually("it expires", async || a.load(&sid(1)).await.unwrap().is_none()).await;
     let poll = a.poll(&sid(1), request, PollMode::Wake, at(1), None).await.unwrap();

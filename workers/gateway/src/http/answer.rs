@@ -50,10 +50,10 @@ pub(crate) fn unavailable() -> Answer {
 }
 
 /// The answer to a polling request.
-pub(crate) fn reply(worker: &Worker, request: &HeaderMap, reply: Reply) -> Answer {
+pub(crate) fn reply(worker: &Worker, gzip: bool, reply: Reply) -> Answer {
     match reply {
         Reply::Broken => body(StatusCode::BAD_REQUEST, "text/plain; charset=UTF-8", ""),
-        Reply::Packets(payload) => packets(worker, request, payload),
+        Reply::Packets(payload) => packets(worker, gzip, payload),
         Reply::Refused(refusal) => refused(refusal),
         Reply::Taken => body(StatusCode::OK, "text/html", "ok"),
         Reply::TooLarge => body(StatusCode::PAYLOAD_TOO_LARGE, "text/plain; charset=UTF-8", ""),
@@ -63,10 +63,10 @@ pub(crate) fn reply(worker: &Worker, request: &HeaderMap, reply: Reply) -> Answe
 }
 
 /// The packets of a poll, compressed if they are large and the client wants it.
-pub(crate) fn packets(worker: &Worker, request: &HeaderMap, payload: String) -> Answer {
+pub(crate) fn packets(worker: &Worker, gzip: bool, payload: String) -> Answer {
     let http = &worker.settings.http;
     const KIND: &str = "text/plain; charset=UTF-8";
-    if !http.compression || payload.len() < http.compression_bytes_min || !accepts_gzip(request) {
+    if !http.compression || payload.len() < http.compression_bytes_min || !gzip {
         return body(StatusCode::OK, KIND, payload);
     }
     let mut encoder = GzEncoder::new(Vec::with_capacity(payload.len() / 2), Compression::fast());
@@ -86,7 +86,7 @@ pub(crate) fn packets(worker: &Worker, request: &HeaderMap, payload: String) -> 
 }
 
 /// RFC 9110, 12.5.3, as far as browsers use it: `gzip` listed and not with `q=0`.
-fn accepts_gzip(request: &HeaderMap) -> bool {
+pub(crate) fn accepts_gzip(request: &HeaderMap) -> bool {
     let values = request.get_all(ACCEPT_ENCODING).iter().filter_map(|v| v.to_str().ok());
     values.flat_map(|v| v.split(',')).any(|item| {
         let mut parts = item.split(';').map(str::trim);

@@ -22,7 +22,7 @@ use hyper_util::rt::TokioIo;
 use session::{Record, Sid, Transport};
 use std::net::SocketAddr;
 use std::rc::Rc;
-use store::{RequestId, UpgradeBegin};
+use store::{CREATED_REVISION, RequestId, UpgradeBegin};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tracing::debug;
@@ -98,14 +98,14 @@ async fn polling(worker: &Rc<Worker>, request: Request<Incoming>, peer: SocketAd
             Err(_) => answer::unavailable(),
         };
     }
-    let headers = request.headers().clone();
+    let gzip = answer::accepts_gzip(request.headers());
     let reply = match *request.method() {
         // Boxed: they are large, and would be moved with every request of the connection.
         Method::GET => Box::pin(poll::get(worker, &sid)).await,
         Method::POST => Box::pin(poll::post(worker, &sid, speech, Box::pin(body::read(worker, request)))).await,
         _ => poll::Reply::Refused(Refusal::BadMethod),
     };
-    answer::reply(worker, &headers, reply)
+    answer::reply(worker, gzip, reply)
 }
 
 /// The handshake of a polling session.
@@ -130,7 +130,8 @@ async fn begin(
         &[]
     };
     let open = ws::handshake(worker, &record, upgrades);
-    let mut answer = answer::packets(worker, request.headers(), open);
+    poll::remember(worker, CREATED_REVISION, &Rc::new(record.clone()));
+    let mut answer = answer::packets(worker, answer::accepts_gzip(request.headers()), open);
     set_cookie(worker, &record.sid, answer.headers_mut());
     answer
 }

@@ -1,5 +1,7 @@
 //! The packets of one POST: decided one after the other, their outcome stored in one step.
 
+use super::recent::remember;
+use super::{end_with, patiently};
 use crate::dispatch::{Act, Admitted, Effect, Incoming, Resume, dispatch};
 use crate::emit::Deed;
 use crate::ending::Ending;
@@ -8,11 +10,12 @@ use crate::packet::Packet;
 use crate::resume::{self, Found, Lost};
 use crate::worker::Worker;
 use crate::ws::{Speech, note_join, refusal};
+use app::Action;
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use session::{Joined, Names, Offset, Pid, Record};
 use std::rc::Rc;
-use store::{AppendError, Appended, PostEffects};
+use store::{AppendError, Appended, PostBegin, PostDone, PostEffects, RequestId, StoreError};
 use tracing::info;
 use wire::engine;
 
@@ -34,10 +37,43 @@ enum Out {
     },
 }
 
+/// How a POST stands with the store.
+#[derive(Clone, Copy)]
+pub(super) enum Standing {
+    /// It has begun, and keeps others out.
+    Begun {
+        /// Whether a poll of the session is waiting somewhere.
+        parked: bool,
+    },
+    /// The store knows nothing of it: it goes by a record that was of this revision when it was last seen.
+    Guess {
+        /// See [`store::PostBegin::Go`].
+        revision: u64,
+    },
+}
+
+/// Why the decisions stop.
+pub(super) enum Stop {
+    /// The guess was wrong, and nothing has come of it yet: this is what beginning properly said.
+    Outrun(Box<PostBegin>),
+    /// The session must end.
+    Ending(Ending),
+    /// The store did not answer.
+    Unavailable(StoreError),
+}
+
+impl From<Ending> for Stop {
+    fn from(ending: Ending) -> Self {
+        Self::Ending(ending)
+    }
+}
+
 /// The packets of one POST and what they lead to.
 pub(super) struct Batch<'a> {
     worker: &'a Rc<Worker>,
+    request: RequestId,
     speech: Speech,
+    standing: Standing,
     record: Record,
     changed: bool,
     pong: bool,
@@ -51,10 +87,19 @@ pub(super) struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    pub(super) fn new(worker: &'a Rc<Worker>, speech: Speech, record: Record, sent: Offset) -> Self {
+    pub(super) fn new(
+        worker: &'a Rc<Worker>,
+        request: RequestId,
+        speech: Speech,
+        standing: Standing,
+        record: Record,
+        sent: Offset,
+    ) -> Self {
         Self {
             worker,
+            request,
             speech,
+            standing,
             record,
             changed: false,
             pong: false,
@@ -65,14 +110,57 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// What is to be stored.
-    pub(super) fn effects<'b>(&'b self, mail: &'b [(Offset, Bytes)]) -> PostEffects<'b> {
-        PostEffects {
+    /// Whether a poll of the session is waiting somewhere, as far as is known.
+    pub(super) fn parked(&self) -> bool {
+        matches!(self.standing, Standing::Begun { parked: true })
+    }
+
+    /// Before anything that reaches beyond the record: the log, another session, the end of this one.
+    async fn begin(&mut self) -> Result<(), Stop> {
+        let Standing::Guess { revision } = self.standing else {
+            return Ok(());
+        };
+        let (store, sid) = (&self.worker.store, &self.record.sid);
+        match patiently(async || store.post_begin(sid, self.request, Some(revision)).await).await {
+            Ok(PostBegin::Go {
+                record: None,
+                sent,
+                parked,
+                ..
+            }) => {
+                self.sent = sent;
+                self.standing = Standing::Begun { parked };
+                Ok(())
+            }
+            Ok(other) => Err(Stop::Outrun(Box::new(other))),
+            Err(error) => Err(Stop::Unavailable(error)),
+        }
+    }
+
+    /// Stores what it led to. The record, if that was stored, is remembered.
+    pub(super) async fn finish(&self, mail: &[(Offset, Bytes)]) -> Result<PostDone, StoreError> {
+        let effects = PostEffects {
             record: self.changed.then_some(&self.record),
             mail,
             pong: self.pong,
             rewind: self.resumed.iter().map(|found| found.joined.since).min(),
+        };
+        let (store, sid, request) = (&self.worker.store, &self.record.sid, self.request);
+        let done = match self.standing {
+            Standing::Begun { .. } => patiently(async || store.post_finish(sid, request, effects.clone()).await).await,
+            Standing::Guess { revision } => {
+                patiently(async || store.post_at_once(sid, request, revision, effects.clone()).await).await
+            }
+        };
+        if let (Ok(PostDone::Done { revision }), true) = (&done, self.changed) {
+            remember(self.worker, *revision, &Rc::new(self.record.clone()));
         }
+        done
+    }
+
+    /// Ends the session instead of storing anything for it.
+    pub(super) async fn end(&self, ending: &Ending) {
+        end_with(self.worker, &self.record, ending).await;
     }
 
     /// The session is over: the next poll carries this, and ends it. With `forgets`, its client cannot
@@ -99,11 +187,21 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    /// Decides about all packets; why the session must end, if it must.
-    pub(super) async fn take(&mut self, text: &str) -> Option<Ending> {
+    /// Decides about all packets, up to what ends the session.
+    pub(super) async fn take(&mut self, text: &str) -> Result<(), Stop> {
+        match self.take_all(text).await {
+            Err(Stop::Ending(ending)) => {
+                self.begin().await?;
+                Err(Stop::Ending(ending))
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn take_all(&mut self, text: &str) -> Result<(), Stop> {
         for packet in engine::decode_payload(text, PACKETS_MAX) {
             let Ok(packet) = packet else {
-                return Some(Ending::EngineProtocol("not an Engine.IO payload"));
+                return Err(Ending::EngineProtocol("not an Engine.IO payload").into());
             };
             let incoming = match packet {
                 engine::Packet::Message(text) => Incoming::Text(text),
@@ -112,18 +210,16 @@ impl<'a> Batch<'a> {
                     self.pong = true;
                     continue;
                 }
-                engine::Packet::Close => return Some(Ending::ClientLeft),
-                engine::Packet::Ping(_) => return Some(Ending::EngineProtocol("ping from a client")),
+                engine::Packet::Close => return Err(Ending::ClientLeft.into()),
+                engine::Packet::Ping(_) => return Err(Ending::EngineProtocol("ping from a client").into()),
                 engine::Packet::Open(_) | engine::Packet::Upgrade | engine::Packet::Noop => continue,
             };
-            if let Err(ending) = self.message(incoming).await {
-                return Some(ending);
-            }
+            self.message(incoming).await?;
         }
-        None
+        Ok(())
     }
 
-    async fn message(&mut self, incoming: Incoming<'_>) -> Result<(), Ending> {
+    async fn message(&mut self, incoming: Incoming<'_>) -> Result<(), Stop> {
         if self.speech == Speech::Echo {
             self.out.push(Out::Now(echo(incoming)));
             return Ok(());
@@ -134,14 +230,14 @@ impl<'a> Batch<'a> {
         match effect.map_err(Ending::Protocol)? {
             Effect::Nothing => {}
             Effect::Send(packet) => self.out.push(Out::Now(packet)),
-            Effect::Admit(admitted) => self.admit(admitted).await,
-            Effect::Act(act) => self.act(act),
+            Effect::Admit(admitted) => self.admit(admitted).await?,
+            Effect::Act(act) => self.act(act).await?,
             Effect::Left { .. } => self.changed = true,
         }
         Ok(())
     }
 
-    async fn admit(&mut self, admitted: Admitted) {
+    async fn admit(&mut self, admitted: Admitted) -> Result<(), Stop> {
         let resume = admitted
             .resume
             .as_ref()
@@ -151,13 +247,16 @@ impl<'a> Batch<'a> {
         }
         let joined = match resume {
             None => None,
-            Some(resume) => match self.resume(&admitted.nsp, resume).await {
-                Ok(joined) => Some(joined),
-                Err(lost) => {
-                    resume::report(self.worker, &admitted.nsp, &lost);
-                    None
+            Some(resume) => {
+                self.begin().await?;
+                match self.resume(&admitted.nsp, resume).await {
+                    Ok(joined) => Some(joined),
+                    Err(lost) => {
+                        resume::report(self.worker, &admitted.nsp, &lost);
+                        None
+                    }
                 }
-            },
+            }
         };
         let Admitted { nsp, who, data, .. } = admitted;
         let joined = joined.unwrap_or_else(|| self.worker.new_membership(&self.record, data));
@@ -171,6 +270,7 @@ impl<'a> Batch<'a> {
             info!(nsp, who, address, transport = "polling", "client connected");
         }
         self.record.namespaces.insert(&nsp, joined);
+        Ok(())
     }
 
     /// A membership of an older session goes on here. What it missed comes with the next poll, from
@@ -190,7 +290,10 @@ impl<'a> Batch<'a> {
         Ok(joined)
     }
 
-    fn act(&mut self, act: Act) {
+    async fn act(&mut self, act: Act) -> Result<(), Stop> {
+        if act.actions.iter().any(|action| matches!(action, Action::Emit { .. })) {
+            self.begin().await?;
+        }
         let mut appends: Vec<Append> = Vec::new();
         let mut refused = None;
         for action in act.actions {
@@ -218,6 +321,7 @@ impl<'a> Batch<'a> {
             nsp: act.nsp,
             ack: act.ack,
         });
+        Ok(())
     }
 
     /// Waits for the log, and turns everything for the client into mail. Mail comes after what this

@@ -1,5 +1,6 @@
 //! The poll: answered at once if there is anything, otherwise it waits here.
 
+use super::recent::{known, learn};
 use super::{Abort, Park, Parked, Reply, end, patiently};
 use crate::ending::Ending;
 use crate::fault::{self, Point};
@@ -7,6 +8,7 @@ use crate::missed::{self, Missing, Piece};
 use crate::orders;
 use crate::worker::{Phase, Worker, unix_ms};
 use session::{Offset, Record, Sid, Transport};
+use std::borrow::Cow;
 use std::rc::Rc;
 use std::time::Duration;
 use store::{Amended, Mail, Poll, PollMode, RequestId, StoreError};
@@ -35,13 +37,16 @@ pub(crate) async fn get(worker: &Rc<Worker>, sid: &Sid) -> Reply {
 async fn serve(worker: &Rc<Worker>, sid: &Sid, request: RequestId) -> Reply {
     fault::at(Point::PollAsked);
     let parked = Parked::new(worker, sid);
+    let known = known(worker, sid);
+    let revision = known.as_ref().map(|known| known.revision);
     let first = patiently(async || {
         worker
             .store
-            .poll(sid, request, PollMode::Begin, worker.head(), None)
+            .poll(sid, request, PollMode::Begin, worker.head(), revision)
             .await
     })
     .await;
+    let known = known.map(|known| known.record);
     match first {
         Err(error) => unavailable(&error),
         Ok(Poll::Unknown | Poll::Ended | Poll::LeaseLost) => Reply::Refused(Refusal::SessionUnknown),
@@ -49,13 +54,14 @@ async fn serve(worker: &Rc<Worker>, sid: &Sid, request: RequestId) -> Reply {
         Ok(Poll::Overlap) => Reply::Broken,
         Ok(Poll::Answer {
             record,
+            revision,
             after,
             upto,
             mail,
             ping,
             ..
         }) => {
-            let Some(record) = record else {
+            let Some(record) = learn(worker, known, record, revision) else {
                 return Reply::Refused(Refusal::SessionUnknown);
             };
             answer(
@@ -77,7 +83,7 @@ async fn serve(worker: &Rc<Worker>, sid: &Sid, request: RequestId) -> Reply {
             ping_in,
             expires_in,
         }) => {
-            let Some(record) = record else {
+            let Some(record) = learn(worker, known, record, revision) else {
                 return Reply::Refused(Refusal::SessionUnknown);
             };
             let now = Instant::now();
@@ -112,7 +118,7 @@ pub(super) fn settles_in(worker: &Worker, record: &Record) -> Duration {
 
 /// What a waiting poll knows.
 struct Waiting {
-    record: Record,
+    record: Rc<Record>,
     revision: u64,
     after: Offset,
     ping_at: Option<Instant>,
@@ -165,7 +171,7 @@ async fn wait(parked: &Parked, request: RequestId, mut waiting: Waiting) -> Repl
                 ping,
                 ..
             }) => {
-                let record = record.unwrap_or(waiting.record);
+                let record = record.map_or(waiting.record, Rc::new);
                 return answer(
                     worker,
                     &Answer {
@@ -189,7 +195,7 @@ async fn wait(parked: &Parked, request: RequestId, mut waiting: Waiting) -> Repl
                 (waiting.revision, waiting.after) = (revision, after);
                 waiting.ping_at = ping_in.map(|d| now + d);
                 waiting.expires_at = now + expires_in;
-                if let Some(record) = record {
+                if let Some(record) = learn(worker, None, record, revision) {
                     waiting.record = record;
                     parked.enter_hub(&waiting.record);
                     mode = look_back(worker, &waiting).then_some(PollMode::Answer);
@@ -280,7 +286,7 @@ fn look_back(worker: &Worker, waiting: &Waiting) -> bool {
 
 /// What is known when a poll ends.
 struct Answer<'a> {
-    record: &'a Record,
+    record: &'a Rc<Record>,
     after: Offset,
     upto: Offset,
     ping: bool,
@@ -309,7 +315,7 @@ async fn answer(worker: &Worker, answer: &Answer<'_>, mail: Mail) -> Reply {
             .iter()
             .chain(newer())
             .take_while(|logged| logged.offset <= answer.upto);
-        let mut record = answer.record.clone();
+        let mut record = Cow::Borrowed(answer.record.as_ref());
         let obeyed = missed::merge(&mut record, entries, mail, rooms_max, |piece| match piece {
             Piece::Packet(packet) => packet.push_to(&mut payload),
             Piece::Mail(mail) => payload.push_text(std::str::from_utf8(&mail).unwrap_or_default()),

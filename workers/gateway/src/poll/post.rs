@@ -1,13 +1,15 @@
 //! The POST: packets from the client, decided one after the other, their outcome stored in one step.
 
-use super::batch::Batch;
+use super::batch::{Batch, Standing, Stop};
 use super::get::{CLOSE, NOOP, moved, settles_in, unavailable};
+use super::recent::{known, remember};
 use super::{Abort, Reply, end, patiently};
 use crate::ending::Ending;
 use crate::worker::Worker;
 use crate::ws::Speech;
+use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
-use session::Sid;
+use session::{Offset, Record, Sid};
 use std::rc::Rc;
 use store::{PostBegin, PostDone, PostEffects, RequestId};
 use tracing::debug;
@@ -40,8 +42,30 @@ pub(crate) async fn post(worker: &Rc<Worker>, sid: &Sid, speech: Speech, body: B
     reply
 }
 
-async fn serve(worker: &Rc<Worker>, sid: &Sid, speech: Speech, request: RequestId, body: Body<'_>) -> Reply {
-    let (record, sent, parked) = match patiently(async || worker.store.post_begin(sid, request, None).await).await {
+async fn serve(worker: &Rc<Worker>, sid: &Sid, speech: Speech, request: RequestId, mut body: Body<'_>) -> Reply {
+    let known = known(worker, sid);
+    // A body that came with the head, of a session that was here lately, usually needs one step of the store
+    // instead of two.
+    let come = known.is_some().then(|| (&mut body).now_or_never()).flatten();
+    let mut begun = None;
+    if let (Some(known), Some(Ok(text))) = (&known, &come)
+        && may_go_on(worker, &known.record)
+    {
+        let standing = Standing::Guess {
+            revision: known.revision,
+        };
+        let record = Record::clone(&known.record);
+        let batch = Batch::new(worker, request, speech, standing, record, Offset::default());
+        match handle(batch, text).await {
+            Ok(reply) => return reply,
+            Err(outrun) => begun = outrun,
+        }
+    }
+    let begun = match begun {
+        Some(begun) => Ok(*begun),
+        None => patiently(async || worker.store.post_begin(sid, request, None).await).await,
+    };
+    let (record, revision, sent, parked) = match begun {
         Err(error) => return unavailable(&error),
         Ok(PostBegin::Unknown) => return Reply::Refused(Refusal::SessionUnknown),
         Ok(PostBegin::Moved(record)) => return moved(&record),
@@ -49,24 +73,29 @@ async fn serve(worker: &Rc<Worker>, sid: &Sid, speech: Speech, request: RequestI
         Ok(PostBegin::Go { record: None, .. }) => return Reply::Refused(Refusal::SessionUnknown),
         Ok(PostBegin::Go {
             record: Some(record),
+            revision,
             sent,
             parked,
-            ..
-        }) => (record, sent, parked),
+        }) => (record, revision, sent, parked),
     };
     if record.closing {
         return Reply::Refused(Refusal::SessionUnknown);
     }
-    if !record.settled && settles_in(worker, &record).is_zero() {
+    if !may_go_on(worker, &record) {
         end(worker, sid, &Ending::ConnectTimeout).await;
         return Reply::Broken;
     }
-    let text = match body.await {
+    let text = match come {
+        Some(come) => come,
+        None => body.await,
+    };
+    let text = match text {
         Ok(text) => text,
         Err(BodyError::TooLarge) => {
-            return match finish(worker, sid, request, PostEffects::default()).await {
+            let nothing = PostEffects::default();
+            return match patiently(async || worker.store.post_finish(sid, request, nothing.clone()).await).await {
                 Ok(_) => Reply::TooLarge,
-                Err(reply) => reply,
+                Err(error) => unavailable(&error),
             };
         }
         Err(error) => {
@@ -78,38 +107,56 @@ async fn serve(worker: &Rc<Worker>, sid: &Sid, speech: Speech, request: RequestI
             };
         }
     };
-    let mut batch = Batch::new(worker, speech, record, sent);
-    let mut ending = batch.take(&text).await;
-    if let Some(last) = ending.as_ref().and_then(|ending| farewell(ending, parked)) {
+    remember(worker, revision, &Rc::new(record.clone()));
+    let batch = Batch::new(worker, request, speech, Standing::Begun { parked }, record, sent);
+    // What has begun is not outrun.
+    handle(batch, &text).await.unwrap_or(Reply::Unavailable)
+}
+
+/// Whether the session is not over: it is not being closed, and its time to join a namespace has not run out.
+fn may_go_on(worker: &Worker, record: &Record) -> bool {
+    !record.closing && (record.settled || !settles_in(worker, record).is_zero())
+}
+
+/// Decides about the packets and stores what comes of it. If the record that was guessed is not the present one,
+/// nothing has happened, and the answer of beginning properly is given, if there is one.
+async fn handle(mut batch: Batch<'_>, text: &str) -> Result<Reply, Option<Box<PostBegin>>> {
+    let mut ending = match batch.take(text).await {
+        Ok(()) => None,
+        Err(Stop::Ending(ending)) => Some(ending),
+        Err(Stop::Outrun(begun)) => return Err(Some(begun)),
+        Err(Stop::Unavailable(error)) => return Ok(unavailable(&error)),
+    };
+    if let Some(last) = ending.as_ref().and_then(|ending| farewell(ending, batch.parked())) {
         let forgets = !ending.as_ref().is_some_and(Ending::recoverable);
         batch.say_goodbye(last, forgets);
         ending = None;
     }
     let mail = batch.settle_mail().await;
-    let done = finish(worker, sid, request, batch.effects(&mail)).await;
     if let Some(ending) = ending {
-        end(worker, sid, &ending).await;
+        batch.end(&ending).await;
         let left = matches!(ending, Ending::ClientLeft);
-        return if left { Reply::Taken } else { Reply::Broken };
+        return Ok(if left { Reply::Taken } else { Reply::Broken });
     }
-    match done {
-        Ok(PostDone::Done) => match batch.take_over().await {
+    Ok(match batch.finish(&mail).await {
+        Ok(PostDone::Done { .. }) => match batch.take_over().await {
             Ok(()) => Reply::Taken,
             // Somebody else has it now; this client starts anew.
             Err(lost) => {
                 debug!(reason = %lost, "resumed session not taken over");
-                end(worker, sid, &Ending::TakenOver).await;
+                batch.end(&Ending::TakenOver).await;
                 Reply::Broken
             }
         },
+        Ok(PostDone::Behind) => return Err(None),
         // A client that posts and never polls: its answers have nowhere to go.
         Ok(PostDone::Full) => {
-            end(worker, sid, &Ending::SlowClient).await;
+            batch.end(&Ending::SlowClient).await;
             Reply::Broken
         }
         Ok(PostDone::Gone | PostDone::Fenced { .. }) => Reply::Refused(Refusal::SessionUnknown),
-        Err(reply) => reply,
-    }
+        Err(error) => unavailable(&error),
+    })
 }
 
 /// What the client's poll is told about the end of the session, if it is told anything: as in the
@@ -136,10 +183,4 @@ fn farewell(ending: &Ending, parked: bool) -> Option<&'static str> {
         | Ending::TransportClosed
         | Ending::TransportError(_) => None,
     }
-}
-
-async fn finish(worker: &Worker, sid: &Sid, request: RequestId, effects: PostEffects<'_>) -> Result<PostDone, Reply> {
-    patiently(async || worker.store.post_finish(sid, request, effects.clone()).await)
-        .await
-        .map_err(|error| unavailable(&error))
 }

@@ -10,6 +10,7 @@ use crate::worker::Worker;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 use session::{Offset, Record, Transport};
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::Waker;
@@ -200,7 +201,7 @@ impl Connection {
         let ring = self.worker.ring.borrow();
         let newer: Vec<_> = ring.after(position).into_iter().flatten().cloned().collect();
         drop(ring);
-        let mut record = self.record.borrow().clone();
+        let mut record = Cow::Owned(self.record.borrow().clone());
         let rooms_max = self.worker.settings.socket.rooms_max;
         let obeyed = missed::merge(
             &mut record,
@@ -220,7 +221,7 @@ impl Connection {
         if obeyed.changed {
             self.unsaved.set(true);
         }
-        self.record.replace(record);
+        self.record.replace(record.into_owned());
         if obeyed.closed {
             self.end(Ending::Dismissed);
         }

@@ -106,7 +106,12 @@ impl Memory {
         };
         if poll.post.as_ref().is_none_or(|l| l.holder != mine) {
             let repeated = poll.finished.as_ref() == Some(&mine);
-            return if repeated { PostDone::Done } else { PostDone::Gone };
+            let revision = poll.revision;
+            return if repeated {
+                PostDone::Done { revision }
+            } else {
+                PostDone::Gone
+            };
         }
         poll.post = None;
         if let Some(record) = effects.record
@@ -140,10 +145,39 @@ impl Memory {
             poll.sent = poll.sent.min(position);
         }
         poll.finished = Some(mine);
+        let revision = poll.revision;
         let anything = effects.rewind.is_some() || effects.pong || effects.record.is_some() || !effects.mail.is_empty();
         let holder = poll.get.as_ref().filter(|_| anything).map(|l| l.holder.clone());
         space.wake(holder.as_ref(), sid);
-        PostDone::Done
+        PostDone::Done { revision }
+    }
+
+    pub(crate) fn post_at_once(
+        &self,
+        sid: &Sid,
+        request: RequestId,
+        revision: u64,
+        effects: &PostEffects<'_>,
+    ) -> PostDone {
+        let now = Instant::now();
+        let mine = self.holder(request);
+        {
+            let mut space = self.space.borrow_mut();
+            let held = space.is_post_held(sid, now);
+            let Some(poll) = space.session(sid, now).and_then(|s| s.poll.as_mut()) else {
+                return PostDone::Behind;
+            };
+            if poll.finished.as_ref() != Some(&mine) {
+                if held || poll.revision != revision {
+                    return PostDone::Behind;
+                }
+                poll.post = Some(Lease {
+                    holder: mine,
+                    deadline: now + POST_LEASE,
+                });
+            }
+        }
+        self.post_finish(sid, request, effects)
     }
 
     pub(crate) fn upgrade_begin(&self, sid: &Sid, request: RequestId, timeout: Duration) -> UpgradeBegin {

@@ -1,7 +1,7 @@
 //! Sessions that poll: polls, posts, the upgrade. All of the logic is in the scripts.
 
 use super::link::Lane;
-use super::reply::Reply;
+use super::reply::{Packed, Reply};
 use super::script::Script;
 use super::{Remote, millis};
 use crate::answer::{
@@ -45,23 +45,23 @@ impl Remote {
                 .arg(sid.as_str());
             cmd
         };
-        let (verdict, mut answer) = self.unless_held(script, call).await?;
-        Ok(match verdict.as_str() {
+        let mut answer = self.unless_held(script, call).await?;
+        Ok(match answer.word()? {
             "answer" => Poll::Answer {
-                record: answer.record()?,
                 revision: answer.number()?,
                 after: answer.offset()?,
                 upto: answer.offset()?,
                 ping: answer.flag()?,
                 noop: answer.flag()?,
+                record: answer.record()?,
                 mail: answer.mail()?,
             },
             "parked" => Poll::Parked {
-                record: answer.record()?,
                 revision: answer.number()?,
                 after: answer.offset()?,
                 ping_in: answer.millis()?,
                 expires_in: answer.millis()?.unwrap_or_default(),
+                record: answer.record()?,
             },
             "moved" => Poll::Moved(answer.present_record()?),
             "overlap" => Poll::Overlap,
@@ -74,17 +74,16 @@ impl Remote {
     /// Runs a script that may meet another worker's lease: its holder is given a moment to be declared
     /// dead before the overlap counts. `call` makes the command but for the last argument, which says
     /// whether that moment is over.
-    async fn unless_held(&self, script: &Script, call: impl Fn() -> Cmd) -> Result<(String, Reply), StoreError> {
+    async fn unless_held(&self, script: &Script, call: impl Fn() -> Cmd) -> Result<Packed, StoreError> {
         let deadline = Instant::now() + HOLDER_GRACE;
         loop {
             let insist = Instant::now() >= deadline;
             let mut cmd = call();
             cmd.arg(u8::from(insist));
             let value = self.shared.link.script(Lane::Requests, script, &cmd).await?;
-            let mut answer = Reply::new(script.op, value)?;
-            let verdict = answer.text()?;
-            if verdict != "held" || insist {
-                return Ok((verdict, answer));
+            let answer = Packed::new(script.op, value)?;
+            if !answer.is("held") || insist {
+                return Ok(answer);
             }
             sleep(HOLDER_LOOK).await;
         }
@@ -115,13 +114,13 @@ impl Remote {
                 .arg(sid.as_str());
             cmd
         };
-        let (verdict, mut answer) = self.unless_held(script, call).await?;
-        Ok(match verdict.as_str() {
+        let mut answer = self.unless_held(script, call).await?;
+        Ok(match answer.word()? {
             "go" => PostBegin::Go {
-                record: answer.record()?,
                 revision: answer.number()?,
                 sent: answer.offset()?,
                 parked: answer.flag()?,
+                record: answer.record()?,
             },
             "moved" => PostBegin::Moved(answer.present_record()?),
             "overlap" => PostBegin::Overlap,
@@ -133,6 +132,26 @@ impl Remote {
         &self,
         sid: &Sid,
         request: RequestId,
+        effects: &PostEffects<'_>,
+    ) -> Result<PostDone, StoreError> {
+        self.post(sid, request, None, effects).await
+    }
+
+    pub(crate) async fn post_at_once(
+        &self,
+        sid: &Sid,
+        request: RequestId,
+        revision: u64,
+        effects: &PostEffects<'_>,
+    ) -> Result<PostDone, StoreError> {
+        self.post(sid, request, Some(revision), effects).await
+    }
+
+    async fn post(
+        &self,
+        sid: &Sid,
+        request: RequestId,
+        known: Option<u64>,
         effects: &PostEffects<'_>,
     ) -> Result<PostDone, StoreError> {
         let (keys, script) = (&self.shared.keys, &self.shared.scripts.post_finish);
@@ -149,16 +168,21 @@ impl Remote {
             .arg(keys.wake_prefix())
             .arg(sid.as_str())
             .arg(millis(self.shared.options.record_ttl()))
-            .arg(effects.rewind.map(|offset| offset.to_string()).unwrap_or_default());
+            .arg(effects.rewind.map(|offset| offset.to_string()).unwrap_or_default())
+            .arg(known.map(|n| n.to_string()).unwrap_or_default())
+            .arg(keys.dead_prefix());
         for (tag, packet) in effects.mail {
             let mut item = format!("{tag} ").into_bytes();
             item.extend_from_slice(packet);
             cmd.arg(item);
         }
         let value = self.shared.link.script(Lane::Requests, script, &cmd).await?;
-        let mut answer = Reply::new(script.op, value)?;
-        Ok(match answer.text()?.as_str() {
-            "done" => PostDone::Done,
+        let mut answer = Packed::new(script.op, value)?;
+        Ok(match answer.word()? {
+            "behind" => PostDone::Behind,
+            "done" => PostDone::Done {
+                revision: answer.number()?,
+            },
             "fenced" => PostDone::Fenced {
                 current: answer.number()?,
             },

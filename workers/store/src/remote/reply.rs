@@ -50,18 +50,6 @@ impl Reply {
         number(self.op, value)
     }
 
-    /// Milliseconds; `None` if negative.
-    pub(super) fn millis(&mut self) -> Result<Option<Duration>, StoreError> {
-        match self.value()? {
-            Value::Int(n) => Ok(u64::try_from(n).ok().map(Duration::from_millis)),
-            other => Err(corrupt(self.op, &other)),
-        }
-    }
-
-    pub(super) fn flag(&mut self) -> Result<bool, StoreError> {
-        Ok(self.number()? != 0)
-    }
-
     pub(super) fn offset(&mut self) -> Result<Offset, StoreError> {
         let text = self.text()?;
         offset(self.op, &text)
@@ -81,25 +69,160 @@ impl Reply {
         self.record()?.map(Box::new).ok_or(missing)
     }
 
-    /// Mail: each item is its offset, a space, and the packet.
+    /// A list of mail.
     pub(super) fn mail(&mut self) -> Result<Vec<(Offset, Bytes)>, StoreError> {
         let op = self.op;
         let mut items = Self::new(op, self.value()?)?;
         let mut mail = Vec::with_capacity(items.fields.len());
         while !items.is_empty() {
-            let item = bytes(op, items.value()?)?;
-            let no_tag = || StoreError::Corrupt {
-                what: op,
-                reason: "mail without an offset".to_owned(),
-            };
-            let end = item.iter().position(|b| *b == b' ').ok_or_else(no_tag)?;
-            let tag = item
-                .get(..end)
-                .and_then(|tag| std::str::from_utf8(tag).ok())
-                .ok_or_else(no_tag)?;
-            mail.push((offset(op, tag)?, item.slice(end + 1..)));
+            mail.push(piece(op, &bytes(op, items.value()?)?)?);
         }
         Ok(mail)
+    }
+}
+
+/// An answer that is one string: words, the last of which may be the lengths of what follows the line's end,
+/// a record first, then mail. See `pack` in `scripts/common.lua`.
+pub(super) struct Packed {
+    op: &'static str,
+    bytes: Bytes,
+    /// Where the next word begins, and where the line ends.
+    word: usize,
+    line: usize,
+    /// Where the next of what follows begins.
+    data: usize,
+    lengths: std::vec::IntoIter<usize>,
+}
+
+impl Packed {
+    pub(super) fn new(op: &'static str, value: Value) -> Result<Self, StoreError> {
+        let bytes = bytes(op, value)?;
+        let mut packed = Self {
+            op,
+            word: 0,
+            line: bytes.len(),
+            data: bytes.len(),
+            lengths: Vec::new().into_iter(),
+            bytes,
+        };
+        if let Some(line) = memchr::memchr(b'\n', &packed.bytes) {
+            let head = packed.bytes.get(..line).unwrap_or_default();
+            let last = memchr::memrchr(b' ', head).map_or(0, |space| space + 1);
+            let text = std::str::from_utf8(head.get(last..).unwrap_or_default());
+            let lengths = text
+                .ok()
+                .and_then(|text| text.split(',').map(|n| n.parse().ok()).collect());
+            let lengths: Vec<usize> = lengths.ok_or_else(|| packed.corrupt("lengths"))?;
+            packed.lengths = lengths.into_iter();
+            packed.line = last.saturating_sub(1);
+            packed.data = line + 1;
+        }
+        Ok(packed)
+    }
+
+    fn corrupt(&self, what: &str) -> StoreError {
+        StoreError::Corrupt {
+            what: self.op,
+            reason: format!("no {what} in the answer"),
+        }
+    }
+
+    /// Whether the first word is this one.
+    pub(super) fn is(&self, word: &str) -> bool {
+        let rest = self.bytes.strip_prefix(word.as_bytes());
+        rest.is_some_and(|rest| rest.first().is_none_or(|byte| *byte == b' '))
+    }
+
+    pub(super) fn word(&mut self) -> Result<&str, StoreError> {
+        let rest = self.bytes.get(self.word..self.line).unwrap_or_default();
+        let length = memchr::memchr(b' ', rest).unwrap_or(rest.len());
+        let begin = self.word;
+        self.word += length + 1;
+        let word = self.bytes.get(begin..begin + length).filter(|word| !word.is_empty());
+        word.and_then(|word| std::str::from_utf8(word).ok())
+            .ok_or_else(|| self.corrupt("word"))
+    }
+
+    fn parsed<T: std::str::FromStr>(&mut self) -> Result<T, StoreError> {
+        let parsed = self.word()?.parse();
+        parsed.map_err(|_| self.corrupt("number"))
+    }
+
+    pub(super) fn number(&mut self) -> Result<u64, StoreError> {
+        self.parsed()
+    }
+
+    pub(super) fn flag(&mut self) -> Result<bool, StoreError> {
+        Ok(self.number()? != 0)
+    }
+
+    pub(super) fn offset(&mut self) -> Result<Offset, StoreError> {
+        self.parsed()
+    }
+
+    /// Milliseconds; `None` if negative.
+    pub(super) fn millis(&mut self) -> Result<Option<Duration>, StoreError> {
+        let millis: i64 = self.parsed()?;
+        Ok(u64::try_from(millis).ok().map(Duration::from_millis))
+    }
+
+    fn blob(&mut self) -> Result<Option<Bytes>, StoreError> {
+        let Some(length) = self.lengths.next() else {
+            return Ok(None);
+        };
+        let end = self.data.saturating_add(length);
+        if end > self.bytes.len() {
+            return Err(self.corrupt("rest"));
+        }
+        let blob = self.bytes.slice(self.data..end);
+        self.data = end;
+        Ok(Some(blob))
+    }
+
+    /// A record; `None` if empty.
+    pub(super) fn record(&mut self) -> Result<Option<Record>, StoreError> {
+        let json = self.blob()?.unwrap_or_default();
+        if json.is_empty() {
+            return Ok(None);
+        }
+        let json = std::str::from_utf8(&json).map_err(|_| self.corrupt("text"))?;
+        Record::from_json(json)
+            .map(Some)
+            .map_err(|error| unreadable(self.op, &error))
+    }
+
+    pub(super) fn present_record(&mut self) -> Result<Box<Record>, StoreError> {
+        self.record()?.map(Box::new).ok_or_else(|| self.corrupt("record"))
+    }
+
+    /// Mail: all that is left.
+    pub(super) fn mail(&mut self) -> Result<Vec<(Offset, Bytes)>, StoreError> {
+        let mut mail = Vec::with_capacity(self.lengths.len());
+        while let Some(item) = self.blob()? {
+            mail.push(piece(self.op, &item)?);
+        }
+        Ok(mail)
+    }
+}
+
+/// An item of mail: its offset, a space, and the packet.
+fn piece(op: &'static str, item: &Bytes) -> Result<(Offset, Bytes), StoreError> {
+    let no_tag = || StoreError::Corrupt {
+        what: op,
+        reason: "mail without an offset".to_owned(),
+    };
+    let end = memchr::memchr(b' ', item).ok_or_else(no_tag)?;
+    let tag = item
+        .get(..end)
+        .and_then(|tag| std::str::from_utf8(tag).ok())
+        .ok_or_else(no_tag)?;
+    Ok((offset(op, tag)?, item.slice(end + 1..)))
+}
+
+fn unreadable(op: &'static str, error: &session::RecordError) -> StoreError {
+    StoreError::Corrupt {
+        what: op,
+        reason: error.to_string(),
     }
 }
 
@@ -166,9 +289,7 @@ pub(super) fn record(op: &'static str, value: Value) -> Result<Option<Record>, S
     if json.is_empty() {
         return Ok(None);
     }
-    let unreadable = |e: session::RecordError| StoreError::Corrupt {
-        what: op,
-        reason: e.to_string(),
-    };
-    Record::from_json(&json).map(Some).map_err(unreadable)
+    Record::from_json(&json)
+        .map(Some)
+        .map_err(|error| unreadable(op, &error))
 }
