@@ -65,7 +65,7 @@ enum Command {
         #[arg(long)]
         watch: bool,
         /// Seconds from one look to the next
-        #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds, requires = "watch")]
+        #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = ops::seconds, requires = "watch")]
         every: Duration,
     },
     /// Replace the workers one by one, with the configuration and binary that are on disk now
@@ -170,16 +170,6 @@ fn execute(cli: Cli, worker: Worker) -> io::Result<ExitCode> {
     match runtime_directory(&sources) {
         Ok(directory) => Ok(client::run(&control_socket(&directory), request, json)?.into()),
         Err(faults) => complain(&faults),
-    }
-}
-
-/// A pause between two looks.
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
-    if (0.1..=3_600.0).contains(&seconds) {
-        Ok(Duration::from_secs_f64(seconds))
-    } else {
-        Err("not within 0.1 to 3600".to_owned())
     }
 }
 

@@ -3,8 +3,8 @@
 use crate::config::Config;
 use crate::control::client;
 use crate::sys::runtime::control_socket;
-use boot::RedisEndpoint;
-use ops::{Command, Context, Endpoint, Redis, RedisOptions, StatusError};
+use boot::{Namespaces, RedisEndpoint, Settings};
+use ops::{Command, Context, Endpoint, Engine, Limits, Redis, RedisOptions, SecurityCheck, StatusError};
 use std::io;
 use std::process::ExitCode;
 
@@ -15,17 +15,65 @@ pub(crate) fn run(command: &Command, config: Config) -> io::Result<ExitCode> {
 
 fn context(config: Config) -> Context {
     let socket = control_socket(&config.runtime_directory);
+    let settings = &config.settings;
+    let redis = settings.redis.as_ref();
+    let (engine, log) = (&settings.engine, &settings.log);
+    let liveness = engine.ping_interval + engine.ping_timeout;
+    let window = Some(settings.recovery.window).filter(|_| settings.recovery.enabled);
     Context {
-        redis: config
-            .settings
-            .redis
-            .as_ref()
-            .map(|redis| reached(redis, config.managed_redis)),
+        redis: redis.map(|redis| reached(redis, config.managed_redis)),
+        engine: talk(settings),
+        limits: Limits {
+            connections_max: settings.limits.connections_max,
+            log_entries_max: log.entries_max,
+            entry_bytes_max: log.entry_bytes_max,
+            canary_overdue: log.canary_overdue,
+            session_ttl: liveness.max(window.unwrap_or_default()),
+        },
+        emit_secret: settings.emit.secret.as_ref().map(|secret| secret.expose().to_owned()),
+        security: security(&config),
         listen: config.listen,
         workers: config.workers.count,
+        grace: config.workers.grace,
         runtime_directory: config.runtime_directory,
         status: Box::new(move || client::status(&socket).map_err(StatusError)),
     }
+}
+
+fn talk(settings: &Settings) -> Engine {
+    let engine = &settings.engine;
+    let main = "/".to_owned();
+    let namespace = match &settings.socket.namespaces {
+        Namespaces::Only(names) if !names.contains(&main) => names.first().cloned().unwrap_or(main),
+        Namespaces::Only(_) | Namespaces::All => main,
+    };
+    let events = &settings.app.events;
+    Engine {
+        path: engine.path.clone(),
+        ping_interval: engine.ping_interval,
+        polling: engine.polling,
+        websocket: engine.websocket,
+        namespace,
+        join: events.join.clone(),
+        publish: events.publish.clone(),
+        message: events.message.clone(),
+    }
+}
+
+/// The checks of the configuration, with the reasons that the log gives.
+fn security(config: &Config) -> Vec<SecurityCheck> {
+    let checks = config.settings.security.checks.iter();
+    let reason = |name: &str| {
+        let head = format!("security: {name} is false: ");
+        let mut notices = config.notices.iter();
+        notices.find_map(|notice| notice.strip_prefix(&head).map(str::to_owned))
+    };
+    let check = |(name, passed): (&String, &bool)| SecurityCheck {
+        name: name.clone(),
+        passed: *passed,
+        reason: reason(name).unwrap_or_default(),
+    };
+    checks.map(check).collect()
 }
 
 fn reached(redis: &boot::Redis, managed: bool) -> Redis {

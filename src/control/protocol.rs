@@ -188,6 +188,9 @@ pub(crate) struct WorkerStatus {
     /// How late its event loop ran its last heartbeat (microseconds); null without a process.
     #[serde(default)]
     pub(crate) lag_us: Option<u64>,
+    /// The latest entry of the log that it has heard; null before its first heartbeat.
+    #[serde(default)]
+    pub(crate) log_position: Option<String>,
     /// It gives its live connections to another worker.
     #[serde(default)]
     pub(crate) handing_over: bool,
@@ -251,6 +254,7 @@ impl WorkerStatus {
             restarts,
             last_exit,
             lag_us,
+            log_position,
             handing_over,
         } = row;
         Self {
@@ -266,6 +270,7 @@ impl WorkerStatus {
             cpu_percent: usage.cpu_permille.map(|permille| f64::from(permille) / 10.0),
             rss_bytes: usage.rss_bytes,
             lag_us,
+            log_position: log_position.map(|(epoch, seq)| format!("{epoch}-{seq}")),
             handing_over,
         }
     }
@@ -288,6 +293,7 @@ mod tests {
             restarts: 3,
             last_exit: Some("signal 9 (SIGKILL)".to_owned()),
             lag_us: Some(80),
+            log_position: Some((1_764_000_000_000, 5)),
             handing_over: false,
         };
         let snapshot = Snapshot {
@@ -304,7 +310,7 @@ mod tests {
         let status = Status::new(snapshot, &BTreeMap::from([(7, usage)]), Duration::from_secs(5), None);
         assert!(!status.is_healthy());
         let expected = format!(
-            r#"{{"supervisor":{{"pid":{},"version":"{}","generation":2,"state":"serving","uptime_s":5,"last_reload":null,"last_handover":null,"reload":null}},"workers":[{{"slot":0,"pid":7,"generation":2,"version":null,"state":"backoff","connections":0,"sessions":0,"restarts":3,"last_exit":"signal 9 (SIGKILL)","cpu_percent":12.5,"rss_bytes":4096,"lag_us":80,"handing_over":false}}]}}"#,
+            r#"{{"supervisor":{{"pid":{},"version":"{}","generation":2,"state":"serving","uptime_s":5,"last_reload":null,"last_handover":null,"reload":null}},"workers":[{{"slot":0,"pid":7,"generation":2,"version":null,"state":"backoff","connections":0,"sessions":0,"restarts":3,"last_exit":"signal 9 (SIGKILL)","cpu_percent":12.5,"rss_bytes":4096,"lag_us":80,"log_position":"1764000000000-5","handing_over":false}}]}}"#,
             std::process::id(),
             boot::VERSION,
         );

@@ -208,7 +208,7 @@ impl Fleet {
         let Some(worker) = self.worker_mut(id) else { return };
         worker.beat_at = now;
         match message {
-            ToSupervisor::Beat(beat) => worker.beat = beat,
+            ToSupervisor::Beat(beat) => *worker.beat = beat,
             ToSupervisor::Waiting => {
                 // Killing it would not bring Redis back. A reload is not held up by that, it fails.
                 if let State::Booting { deadline } = &mut worker.state

@@ -49,7 +49,7 @@ pub(super) struct Worker {
     pub(super) born: Moment,
     pub(super) state: State,
     /// Its latest words about itself.
-    pub(super) beat: Beat,
+    pub(super) beat: Box<Beat>,
     /// When it was last heard.
     pub(super) beat_at: Moment,
     /// Its share of the configured age.
@@ -128,7 +128,7 @@ impl Worker {
             state: State::Booting {
                 deadline: now + boot_timeout,
             },
-            beat: Beat::default(),
+            beat: Box::default(),
             beat_at: now,
             jitter: 1.0,
             quiet: false,

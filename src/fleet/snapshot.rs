@@ -55,6 +55,8 @@ pub(crate) struct Row {
     pub(crate) last_exit: Option<String>,
     /// How late its event loop ran its last beat (microseconds); `None` without a process.
     pub(crate) lag_us: Option<u64>,
+    /// Epoch and number of the latest entry of the log that it has heard; `None` before its first beat.
+    pub(crate) log_position: Option<(u64, u64)>,
     /// It gives its live connections to another worker.
     pub(crate) handing_over: bool,
 }
@@ -105,6 +107,7 @@ fn rows(slot: &Slot) -> Vec<Row> {
             restarts: slot.restarts,
             last_exit: slot.last_exit.clone(),
             lag_us: None,
+            log_position: None,
             handing_over: false,
         });
     }
@@ -123,6 +126,7 @@ fn row(slot: &Slot, worker: &Worker) -> Row {
         restarts: slot.restarts,
         last_exit: slot.last_exit.clone(),
         lag_us: Some(worker.beat.lag_us),
+        log_position: Some((worker.beat.log_epoch, worker.beat.log_seq)).filter(|(epoch, _)| *epoch > 0),
         handing_over: worker.giving.is_some(),
     }
 }

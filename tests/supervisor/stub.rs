@@ -105,11 +105,8 @@ impl Stub {
                 beat_at = Instant::now() + Duration::from_millis(Beat::EVERY_MS);
                 self.say(&ToSupervisor::Beat(Beat {
                     connections: self.accepted,
-                    sessions: 0,
-                    lag_us: 0,
-                    sockets: 0,
                     ready: true,
-                    rss_bytes: 0,
+                    ..Beat::default()
                 }));
             }
             let mut fds = vec![PollFd::new(self.control.as_fd(), PollFlags::POLLIN)];

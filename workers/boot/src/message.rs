@@ -159,6 +159,12 @@ pub struct Beat {
     /// Resident memory.
     #[serde(default)]
     pub rss_bytes: u64,
+    /// Epoch and number of the latest entry of the log that this worker has heard.
+    #[serde(default)]
+    pub log_epoch: u64,
+    /// See `log_epoch`.
+    #[serde(default)]
+    pub log_seq: u64,
 }
 
 impl Beat {
@@ -218,6 +224,8 @@ mod tests {
             sockets: 5,
             ready: true,
             rss_bytes: 4,
+            log_epoch: 6,
+            log_seq: 7,
         });
         assert_eq!(decode::<ToSupervisor>(&encode(&beat).unwrap()).unwrap(), beat);
     }

@@ -98,6 +98,8 @@ pub(crate) async fn beat(worker: Rc<Worker>, control: Rc<Control>) {
             sockets,
             ready: ready::is_ready(&worker),
             rss_bytes,
+            log_epoch: worker.head().epoch(),
+            log_seq: worker.head().seq(),
         };
         control.send(&ToSupervisor::Beat(beat)).await;
         last = Instant::now();

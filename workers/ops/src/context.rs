@@ -4,6 +4,7 @@ use crate::fleet::Fleet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 use store::{Inspector, RedisOptions, StoreError};
 
 /// Configuration and surroundings of a command.
@@ -12,8 +13,18 @@ pub struct Context {
     pub listen: Vec<SocketAddr>,
     /// Workers that are to run.
     pub workers: u16,
+    /// `workers.grace_ms`: how long a worker may drain.
+    pub grace: Duration,
     /// The Redis of the fleet; none if it is disabled: then sessions are in the memory of one worker.
     pub redis: Option<Redis>,
+    /// How clients talk.
+    pub engine: Engine,
+    /// What is bounded.
+    pub limits: Limits,
+    /// `emit.secret`.
+    pub emit_secret: Option<String>,
+    /// What the configuration says about its own security, as in `/api/ready`.
+    pub security: Vec<SecurityCheck>,
     /// Where control socket and managed Redis are.
     pub runtime_directory: PathBuf,
     /// Asks the supervisor for what `status --json` prints; blocks for a moment.
@@ -31,6 +42,53 @@ pub struct Redis {
     pub prefix: String,
     /// The URL without its password, for messages.
     pub url: String,
+}
+
+/// How clients talk to the fleet.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    /// Where they connect; begins and ends with `/`.
+    pub path: String,
+    /// `engine.ping_interval_ms`.
+    pub ping_interval: Duration,
+    /// Whether polling is allowed.
+    pub polling: bool,
+    /// Whether WebSockets are.
+    pub websocket: bool,
+    /// A namespace that exists.
+    pub namespace: String,
+    /// Event that joins a room.
+    pub join: String,
+    /// Event that publishes to a room.
+    pub publish: String,
+    /// Event that members receive.
+    pub message: String,
+}
+
+/// Limits that commands measure against.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// `limits.connections_max`: TCP connections per worker.
+    pub connections_max: usize,
+    /// `log.entries_max`.
+    pub log_entries_max: u64,
+    /// `log.entry_bytes_max`.
+    pub entry_bytes_max: usize,
+    /// `log.canary_overdue_ms`.
+    pub canary_overdue: Duration,
+    /// How long the record of a silent session is kept.
+    pub session_ttl: Duration,
+}
+
+/// A check of `security_checks` in `/api/ready`.
+#[derive(Clone, Debug)]
+pub struct SecurityCheck {
+    /// Its name.
+    pub name: String,
+    /// Whether it passes.
+    pub passed: bool,
+    /// Why it does not, and the remedy.
+    pub reason: String,
 }
 
 /// No supervisor answers; why, and what to do about it.

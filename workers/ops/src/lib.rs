@@ -1,33 +1,69 @@
-//! Operator commands: health, selftest, doctor, sessions; and what live views are drawn with. Commands only look, unless their name says otherwise, ask
-//! Redis directly, and work without a supervisor as far as that goes.
+//! Operator commands: health, selftest, doctor; and what live views are drawn with. Commands only look, unless their
+//! name says otherwise, ask Redis directly, and work without a supervisor as far as that goes.
 //!
 //! A command is an entry of [`Command`] and a function `run(&Context, …) -> io::Result<u8>` that prints to standard
 //! output and returns the exit code.
 
 mod context;
+mod doctor;
 mod fleet;
 mod health;
+mod output;
 pub mod screen;
+mod selftest;
+mod web;
 
-pub use context::{Context, Redis, StatusError};
+pub use context::{Context, Engine, Limits, Redis, SecurityCheck, StatusError};
 pub use store::{Endpoint, RedisOptions};
 
 use clap::Subcommand;
 use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
 use tokio::runtime::{Builder, LocalOptions};
-
-/// No supervisor, or no Redis, where one is needed (`EX_UNAVAILABLE`).
-pub(crate) const UNAVAILABLE: u8 = 69;
 
 /// The commands.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
-    /// Show how Redis, log, workers and sessions are; exits 0 healthy, 1 degraded, 2 unhealthy
+    /// Show how Redis, log, sessions and workers are; exits 0 healthy, 1 degraded, 2 unhealthy
     Health {
-        /// Print JSON
+        /// Again and again: a live view on a terminal, otherwise one report after the other
+        #[arg(long)]
+        watch: bool,
+        /// Seconds from one report to the next
+        #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds, requires = "watch")]
+        every: Duration,
+        /// Print JSON, a report a line
         #[arg(long)]
         json: bool,
     },
+    /// Look for what will go wrong: Redis, kernel, systemd, secrets, proxy; exits 0 nothing found, 1 warnings, 2 faults
+    Doctor {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        /// URL that clients connect to, to look through the proxy as well
+        #[arg(long, value_name = "URL")]
+        url: Option<String>,
+        /// Looks for /proc, /sys and /etc there
+        #[arg(long, value_name = "DIRECTORY", default_value = "/", hide = true)]
+        root: PathBuf,
+    },
+    /// Try Redis out, then use one session on every worker; exits 0 if all is well, 1 if not
+    Selftest,
+}
+
+/// The time from one look to the next, as it stands on the command line.
+///
+/// # Errors
+/// When it is no number, or not within 0.1 to 3600 seconds.
+pub fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if (0.1..=3_600.0).contains(&seconds) {
+        Ok(Duration::from_secs_f64(seconds))
+    } else {
+        Err("not within 0.1 to 3600".to_owned())
+    }
 }
 
 /// Runs a command; answers with the exit code of the process.
@@ -40,7 +76,23 @@ pub fn run(command: &Command, context: &Context) -> io::Result<u8> {
         .build_local(LocalOptions::default())?;
     runtime.block_on(async {
         match command {
-            Command::Health { json } => health::run(context, *json).await,
+            Command::Health { watch, every, json } => {
+                let options = health::Options {
+                    json: *json,
+                    watch: *watch,
+                    every: *every,
+                };
+                health::run(context, options).await
+            }
+            Command::Doctor { json, url, root } => {
+                let options = doctor::Options {
+                    json: *json,
+                    url: url.clone(),
+                    root: root.clone(),
+                };
+                doctor::run(context, options).await
+            }
+            Command::Selftest => selftest::run(context).await,
         }
     })
 }

@@ -26,7 +26,7 @@ pub use answer::{
 pub use doors::{Channels, DoorNames, Doors, Item, Streams};
 pub use error::{AppendError, StoreError};
 pub use options::{Backend, Endpoint, Options, RedisOptions};
-pub use remote::Inspector;
+pub use remote::{Greeting, Info, Inspector, Latency, LogState, Missing, Rights, Served, Spread, Trial};
 pub use session::{Joined, Offset, Record, Sid, Transport};
 pub use store::Store;
 pub use tail::{ResetReason, Tail, TailEvent};

@@ -88,6 +88,11 @@ impl Keys {
         Sid::parse(tag.strip_prefix('{')?.strip_suffix('}')?).ok()
     }
 
+    /// Of an operator's trial; nothing that a worker looks at.
+    pub(super) fn trial(&self, name: &str) -> String {
+        self.under("trial", name)
+    }
+
     /// Stream of the log.
     pub(super) fn log(&self) -> String {
         format!("{}:log", self.prefix)

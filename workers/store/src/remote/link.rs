@@ -124,6 +124,36 @@ impl Link {
         }
     }
 
+    /// Runs commands on one connection, with nothing of others in between; each has its own outcome, in Redis' words.
+    pub(super) async fn pipeline(
+        &self,
+        op: &'static str,
+        commands: &redis::Pipeline,
+    ) -> Result<Vec<Result<Value, String>>, StoreError> {
+        let slot = self.slot(Lane::Requests, op).map_err(|failure| failure.error)?;
+        let mut connection = match slot.connection() {
+            Some((_, connection)) => connection,
+            None => {
+                Box::pin(self.connection(slot, op))
+                    .await
+                    .map_err(|failure| failure.error)?
+                    .1
+            }
+        };
+        let answers: Vec<Value> = commands
+            .query_async(&mut connection)
+            .await
+            .map_err(|error| self.error(op, &error))?;
+        let outcome = |answer| {
+            if let Value::ServerError(error) = answer {
+                Err(RedisError::from(error).to_string())
+            } else {
+                Ok(answer)
+            }
+        };
+        Ok(answers.into_iter().map(outcome).collect())
+    }
+
     /// Runs a script that may be run twice.
     pub(super) async fn script(&self, lane: Lane, script: &Script, cmd: &Cmd) -> Result<Value, StoreError> {
         match self.script_once(lane, script, cmd).await {

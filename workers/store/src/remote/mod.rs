@@ -17,7 +17,7 @@ mod tailer;
 mod writer;
 
 pub(crate) use doors::{RemoteChannels, RemoteDoors, RemoteStreams};
-pub use inspect::Inspector;
+pub use inspect::{Greeting, Info, Inspector, Latency, LogState, Missing, Rights, Served, Spread, Trial};
 pub(crate) use tailer::RemoteTail;
 
 use crate::answer::Appended;
@@ -121,3 +121,8 @@ fn millis(duration: Duration) -> u64 {
 
 /// A longer time makes Redis refuse the expiry; nobody means it.
 const MILLIS_MAX: u64 = 1 << 50;
+
+/// A name that nobody else has.
+fn random_name() -> String {
+    format!("{:016x}", fastrand::u64(..))
+}

@@ -260,6 +260,14 @@ pub(super) fn text(op: &'static str, value: Value) -> Result<String, StoreError>
     }
 }
 
+/// A text, or nothing.
+pub(super) fn optional_text(op: &'static str, value: Value) -> Result<Option<String>, StoreError> {
+    match value {
+        Value::Nil => Ok(None),
+        other => text(op, other).map(Some),
+    }
+}
+
 pub(super) fn number(op: &'static str, value: Value) -> Result<u64, StoreError> {
     match value {
         Value::Int(n) => u64::try_from(n).map_err(|e| StoreError::Corrupt {

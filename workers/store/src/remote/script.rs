@@ -67,6 +67,7 @@ scripts! {
     end = ["lease", "end"],
     head = ["common", "log", "head"],
     lead = ["lead"],
+    look = ["common", "look"],
     poll = ["common", "lease", "poll"],
     poll_release = ["poll_release"],
     post_begin = ["common", "lease", "post_begin"],
@@ -75,5 +76,6 @@ scripts! {
     resolve = ["resolve"],
     save = ["lease", "save"],
     takeover = ["lease", "takeover"],
+    trial = ["trial"],
     upgrade = ["common", "lease", "upgrade"],
 }

@@ -1,12 +1,24 @@
 //! What operators ask. Over one connection, and never with `KEYS` or `CONFIG`.
 
+mod ask;
+mod log;
+mod rights;
+mod trial;
+
+pub use ask::{Greeting, Info};
+pub use log::LogState;
+pub use rights::{Missing, Rights};
+pub use trial::{Latency, Served, Spread, Trial};
+
 use super::keys::Keys;
 use super::link::{Lane, Link};
 use super::reply::{self, Reply};
+use super::script::Scripts;
 use crate::error::StoreError;
 use crate::options::RedisOptions;
 use redis::Value;
 use session::Record;
+use std::fmt;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -16,10 +28,11 @@ const STEP_KEYS: usize = 256;
 /// The view of an operator on the Redis of a fleet.
 ///
 /// It is no worker: it takes no lease, sends no canary and begins no epoch.
-#[derive(Debug)]
 pub struct Inspector {
     keys: Keys,
     link: Link,
+    redis: RedisOptions,
+    scripts: Scripts,
 }
 
 impl Inspector {
@@ -30,8 +43,14 @@ impl Inspector {
     pub fn new(redis: RedisOptions, prefix: &str) -> Result<Self, StoreError> {
         let keys = Keys::new(prefix, redis.db);
         // One connection: lanes share it, and an operator counts as one client.
-        let link = Link::new(RedisOptions { pool_size: 1, ..redis })?;
-        Ok(Self { keys, link })
+        let redis = RedisOptions { pool_size: 1, ..redis };
+        let link = Link::new(redis.clone())?;
+        Ok(Self {
+            keys,
+            link,
+            redis,
+            scripts: Scripts::new(),
+        })
     }
 
     /// Asks for a sign of life; answers with the time it took.
@@ -82,5 +101,22 @@ impl Inspector {
     /// Runs a command that may be run twice.
     async fn run(&self, op: &'static str, cmd: &redis::Cmd) -> Result<Value, StoreError> {
         self.link.run(Lane::Requests, op, cmd).await
+    }
+}
+
+/// Milliseconds; `None` if negative, or no number.
+fn millis_of(value: Value) -> Option<Duration> {
+    if let Value::Int(millis) = value {
+        u64::try_from(millis).ok().map(Duration::from_millis)
+    } else {
+        None
+    }
+}
+
+impl fmt::Debug for Inspector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inspector")
+            .field("redis", &self.redis)
+            .finish_non_exhaustive()
     }
 }

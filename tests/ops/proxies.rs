@@ -1,0 +1,102 @@
+//! Proxies as they are found in the wild: each does one thing wrong.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+/// What it does.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Manner {
+    /// Passes everything on.
+    Good,
+    /// Forgets what asks for a WebSocket.
+    NoUpgrade,
+    /// Closes what was silent for so long.
+    Impatient(Duration),
+    /// Keeps what the server says for so long.
+    Buffering(Duration),
+    /// Knows nothing of the path.
+    Lost,
+}
+
+/// A proxy in front of a server.
+pub(crate) struct Middle {
+    addr: SocketAddr,
+    _tasks: JoinSet<()>,
+}
+
+impl Middle {
+    pub(crate) async fn start(target: SocketAddr, manner: Manner) -> Self {
+        let listener = TcpListener::bind((target.ip(), 0)).await.expect("a port for the proxy");
+        let addr = listener.local_addr().expect("an address");
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let mut carried = JoinSet::new();
+            while let Ok((client, _)) = listener.accept().await {
+                while carried.try_join_next().is_some() {}
+                carried.spawn(carry(client, target, manner));
+            }
+        });
+        Self { addr, _tasks: tasks }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+}
+
+/// Carries a connection until either side closes it, or it is closed as the manner is.
+async fn carry(mut client: TcpStream, target: SocketAddr, manner: Manner) {
+    let mut head = vec![0; 8_192];
+    let Ok(length) = client.read(&mut head).await else {
+        return;
+    };
+    let mut head = String::from_utf8_lossy(&head[..length]).into_owned();
+    if matches!(manner, Manner::Lost) {
+        let answer = "HTTP/1.1 404 Not Found\r\nContent-Length: 9\r\nConnection: close\r\n\r\nnot found";
+        // The client may have had enough.
+        drop(client.write_all(answer.as_bytes()).await);
+        return;
+    }
+    if matches!(manner, Manner::NoUpgrade) {
+        head = head
+            .replace("Connection: Upgrade\r\n", "Connection: close\r\n")
+            .replace("Upgrade: websocket\r\n", "");
+    }
+    let Ok(mut server) = TcpStream::connect(target).await else {
+        return;
+    };
+    if server.write_all(head.as_bytes()).await.is_err() {
+        return;
+    }
+    let (mut from_client, mut to_client) = client.split();
+    let (mut from_server, mut to_server) = server.split();
+    let up = async {
+        // Whoever closes first ends it.
+        drop(tokio::io::copy(&mut from_client, &mut to_server).await);
+    };
+    let down = async {
+        let mut bytes = vec![0; 8_192];
+        loop {
+            let read = from_server.read(&mut bytes);
+            let count = match manner {
+                Manner::Impatient(patience) => timeout(patience, read).await.unwrap_or(Ok(0)),
+                Manner::Good | Manner::NoUpgrade | Manner::Buffering(_) | Manner::Lost => read.await,
+            };
+            let Ok(count @ 1..) = count else { return };
+            if let Manner::Buffering(span) = manner {
+                sleep(span).await;
+            }
+            if to_client.write_all(&bytes[..count]).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = up => {}
+        () = down => {}
+    }
+}

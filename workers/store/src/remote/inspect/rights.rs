@@ -1,0 +1,168 @@
+//! What the user of the workers may do in Redis. Nothing is done to find out: a command that is queued in a
+//! transaction is checked by Redis (is it there, is it allowed, with this key and channel), and `DISCARD` forgets it.
+
+use super::super::keys::Keys;
+use super::Inspector;
+use crate::error::StoreError;
+use crate::options::RedisOptions;
+use redis::Cmd;
+
+/// Commands that can ruin everything, in a form that means no harm even if it were carried out.
+const DANGEROUS: [&[&str]; 4] = [&["FLUSHALL"], &["FLUSHDB"], &["CONFIG", "REWRITE"], &["DEBUG", "JMAP"]];
+
+/// What was found out.
+#[derive(Clone, Debug, Default)]
+pub struct Rights {
+    /// Dangerous commands that the workers' user may use.
+    pub dangerous: Vec<&'static str>,
+    /// What workers need and this user may not use.
+    pub missing: Vec<Missing>,
+}
+
+/// A command that workers need and their user may not use.
+#[derive(Clone, Debug)]
+pub struct Missing {
+    /// Its name.
+    pub command: &'static str,
+    /// Redis' words.
+    pub reason: String,
+}
+
+impl Inspector {
+    /// What the workers' user may do.
+    ///
+    /// # Errors
+    /// When transactions are not allowed either, or there is no Redis.
+    pub async fn rights(&self) -> Result<Rights, StoreError> {
+        let mut rights = Rights::default();
+        for words in DANGEROUS {
+            let (name, mut cmd) = (words.first().copied().unwrap_or_default(), Cmd::new());
+            cmd.arg(words);
+            if self.refusal(&cmd).await?.is_none() {
+                rights.dangerous.push(name);
+            }
+        }
+        for (command, cmd) in needed(&self.keys) {
+            if let Some(reason) = self.refusal(&cmd).await? {
+                rights.missing.push(Missing { command, reason });
+            }
+        }
+        let channel = [self.keys.log_channel()];
+        if let Err(error) = self.link.subscribe(&channel).await {
+            rights.missing.push(Missing {
+                command: "SUBSCRIBE",
+                reason: error.to_string(),
+            });
+        }
+        Ok(rights)
+    }
+
+    /// Whether Redis lets anybody in who gives no password.
+    ///
+    /// # Errors
+    /// When there is no Redis.
+    pub async fn is_open(&self) -> Result<bool, StoreError> {
+        let nobody = RedisOptions {
+            username: None,
+            password: None,
+            // Changing the database needs the right to.
+            db: 0,
+            ..self.redis.clone()
+        };
+        match Self::new(nobody, "")?.ping().await {
+            Ok(_) => Ok(true),
+            Err(StoreError::Refused { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Why Redis would not run a command, in its words; it is not run.
+    async fn refusal(&self, cmd: &Cmd) -> Result<Option<String>, StoreError> {
+        let mut trial = redis::pipe();
+        trial
+            .cmd("MULTI")
+            .add_command(cmd.clone())
+            .cmd("DISCARD")
+            .ignore_errors();
+        let mut answers = self.link.pipeline("rights", &trial).await?.into_iter();
+        match (answers.next(), answers.next()) {
+            (Some(Ok(_)), Some(Ok(_))) => Ok(None),
+            (Some(Ok(_)), Some(Err(error))) => Ok(Some(error)),
+            (Some(Err(reason)), _) => Err(StoreError::Refused { op: "rights", reason }),
+            (None, _) | (_, None) => Err(StoreError::Corrupt {
+                what: "rights",
+                reason: "the answer is too short".to_owned(),
+            }),
+        }
+    }
+}
+
+/// What workers use, with keys and channels as they use them.
+fn needed(keys: &Keys) -> Vec<(&'static str, Cmd)> {
+    let sid = session::Sid::from_random([0; 15]);
+    let (session, poll, mail, log) = (keys.session(&sid), keys.poll(&sid), keys.mail(&sid), keys.log());
+    let cmd = |name: &'static str, arguments: &[&str]| {
+        let mut cmd = redis::cmd(name);
+        cmd.arg(arguments);
+        (name, cmd)
+    };
+    vec![
+        cmd("PING", &[]),
+        cmd("TIME", &[]),
+        cmd("SCRIPT", &["LOAD", "return 1"]),
+        cmd("EVALSHA", &["0000000000000000000000000000000000000000", "1", &session]),
+        cmd("SCAN", &["0"]),
+        cmd("GET", &[&session]),
+        cmd("MGET", &[&session]),
+        cmd("SET", &[&session, "x"]),
+        cmd("DEL", &[&session]),
+        cmd("EXISTS", &[&session]),
+        cmd("PTTL", &[&session]),
+        cmd("PEXPIRE", &[&session, "1"]),
+        cmd("RENAME", &[&poll, &keys.moved(&sid)]),
+        cmd("HSET", &[&poll, "x", "x"]),
+        cmd("HSETNX", &[&poll, "x", "x"]),
+        cmd("HGET", &[&poll, "x"]),
+        cmd("HMGET", &[&poll, "x"]),
+        cmd("HGETALL", &[&poll]),
+        cmd("HINCRBY", &[&poll, "x", "1"]),
+        cmd("HDEL", &[&poll, "x"]),
+        cmd("RPUSH", &[&mail, "x"]),
+        cmd("LPOP", &[&mail]),
+        cmd("LTRIM", &[&mail, "0", "1"]),
+        cmd("LLEN", &[&mail]),
+        cmd("LINDEX", &[&mail, "0"]),
+        cmd("LRANGE", &[&mail, "0", "1"]),
+        cmd("XADD", &[&log, "*", "x", "x"]),
+        cmd("XLEN", &[&log]),
+        cmd("XREAD", &["STREAMS", &log, "0"]),
+        cmd("XRANGE", &[&log, "-", "+"]),
+        cmd("XREVRANGE", &[&log, "+", "-"]),
+        cmd("XTRIM", &[&log, "MAXLEN", "1"]),
+        cmd("XDEL", &[&log, "0-1"]),
+        cmd("PUBLISH", &[&keys.log_channel(), "x"]),
+        cmd("PUBLISH", &[&keys.wake("x"), "x"]),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn what_scripts_call_is_needed() {
+        let needed: BTreeSet<&str> = needed(&Keys::new("x", 0)).into_iter().map(|(name, _)| name).collect();
+        let scripts = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts");
+        let mut called = BTreeSet::new();
+        for entry in std::fs::read_dir(scripts).unwrap() {
+            let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+            let calls = text.split("call('").skip(1);
+            called.extend(calls.map(|call| call.split('\'').next().unwrap().to_owned()));
+        }
+        assert!(called.len() > 20, "{called:?}");
+        for name in &called {
+            assert!(needed.contains(name.as_str()), "{name} is called and not needed");
+        }
+    }
+}
