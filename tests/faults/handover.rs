@@ -168,6 +168,29 @@ async fn fewer_and_more_slots_move_connections_too() {
     .await;
 }
 
+/// `anyworker reload --wait && anyworker rebalance`, and a look at the result.
+#[tokio::test]
+async fn what_has_just_moved_is_counted_where_it_is() {
+    local(async {
+        let server = Plan::new()
+            .with("workers = { count = 4 }\nreload = { soak_ms = 0 }")
+            .start()
+            .await;
+        let crowd = Crowd::start(&server, MEMBERS, ms(5)).await;
+        let fair = (MEMBERS as u64 + 1) / 4;
+        for _ in 0..3 {
+            reload(&server).await;
+            let output = server.cli("rebalance", &[]).await;
+            assert!(output.status.success(), "{output:?}");
+            let status = server.status().await;
+            let mut ready = status.workers.iter().filter(|worker| worker.state == "ready");
+            assert!(ready.all(|worker| worker.sessions.abs_diff(fair) <= 1), "{status:?}");
+        }
+        assert_unnoticed(&crowd.finish().await);
+    })
+    .await;
+}
+
 /// Where a handover can be hit.
 const PLACES: [&str; 8] = [
     "give.greeted",

@@ -84,7 +84,10 @@ pub(crate) async fn beat(worker: Rc<Worker>, control: Rc<Control>) {
     let mut last = Instant::now();
     let (mut nth, mut rss_bytes) = (0_u64, 0);
     loop {
-        ticks.tick().await;
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = worker.moved.notified() => {}
+        }
         if nth.is_multiple_of(RSS_EVERY) {
             rss_bytes = resident_bytes().unwrap_or_default();
         }
@@ -131,6 +134,9 @@ pub(crate) async fn obey(worker: Rc<Worker>, control: Rc<Control>) {
                     let (worker, control) = (worker.clone(), control.clone());
                     tokio::task::spawn_local(async move {
                         let report = handover::give(&worker, vec![heir]).await;
+                        worker.moved.notify_one();
+                        // The beat goes first.
+                        tokio::task::yield_now().await;
                         control.send(&ToSupervisor::Given(report)).await;
                     });
                 }

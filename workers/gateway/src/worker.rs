@@ -80,6 +80,9 @@ pub(crate) struct Worker {
     pub(crate) heirs: RefCell<Vec<Heir>>,
     /// Another one has come, after the first has died.
     pub(crate) heir_came: Notify,
+    /// Connections have come from another worker or gone to one: the supervisor hears of it at once, or it
+    /// would even out by what was.
+    pub(crate) moved: Notify,
     /// The supervisor is gone.
     pub(crate) orphan: Cell<bool>,
     /// Told to leave, though perhaps after a notice: not ready any more.
@@ -136,6 +139,7 @@ impl Worker {
             phase: watch::Sender::new(Phase::Serving),
             heirs: RefCell::default(),
             heir_came: Notify::new(),
+            moved: Notify::new(),
             orphan: Cell::new(false),
             leaving: Cell::new(false),
             canary_seen: Cell::new(Instant::now()),

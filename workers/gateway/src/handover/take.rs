@@ -85,10 +85,12 @@ async fn unit(
     // Each has its first turn before we say so.
     yield_now().await;
     fault::pass("take.live");
-    let channel = channel.clone();
+    let (worker, channel) = (worker.clone(), channel.clone());
     tokio::task::spawn_local(async move {
         // Nobody sends: it ends when the last claim is done.
         while stored.recv().await.is_some() {}
+        worker.moved.notify_one();
+        yield_now().await;
         if let Err(error) = channel.send(&FromTaker::Stored, &[]).await {
             debug!(%error, "the worker that gave connections is gone");
         }
