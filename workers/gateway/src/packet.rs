@@ -20,6 +20,11 @@ impl Packet {
         }
     }
 
+    /// Its bytes, without frames around them.
+    pub(crate) fn size(&self) -> usize {
+        self.text.len() + self.attachments.iter().map(Bytes::len).sum::<usize>()
+    }
+
     /// An ack; `inner` is the inside of its JSON array.
     pub(crate) fn ack(nsp: &str, id: u64, inner: &str, attachments: Vec<Bytes>) -> Self {
         let mut text = engine::message(inner.len() + nsp.len() + 32);

@@ -6,6 +6,7 @@ mod act;
 mod heart;
 mod link;
 mod open;
+mod replay;
 mod transfer;
 mod unfinished;
 
@@ -73,6 +74,8 @@ pub(crate) struct Connection {
     dirty: Cell<bool>,
     /// The last flush did not get everything out: the client is slow.
     stuck: Cell<bool>,
+    /// Something found no room: nothing may follow it, or the client's offset would move over it.
+    overflowed: Cell<bool>,
     /// Set by whoever wants the connection to end; the task sees it when woken.
     ending: Cell<Option<Ending>>,
     waker: RefCell<Waker>,
@@ -302,6 +305,9 @@ impl Connection {
     }
 
     fn send_message(&self, message: Message) {
+        if self.overflowed.get() && !matches!(message, Message::Close(_)) {
+            return;
+        }
         self.dirty.set(true);
         let message = match &message {
             Message::Binary(bytes) if self.style.base64 => Packet::as_text(bytes),
@@ -314,7 +320,10 @@ impl Connection {
         };
         match Pin::new(&mut *self.ws.borrow_mut()).start_send(message) {
             Ok(()) => {}
-            Err(WsError::WriteBufferFull(_)) => self.end(Ending::SlowClient),
+            Err(WsError::WriteBufferFull(_)) => {
+                self.overflowed.set(true);
+                self.end(Ending::SlowClient);
+            }
             Err(e) => self.end(Ending::TransportError(e.to_string())),
         }
     }

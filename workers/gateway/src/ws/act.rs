@@ -6,7 +6,6 @@ use crate::emit::Deed;
 use crate::ending::Ending;
 use crate::fault::{self, Point};
 use crate::hub::{MemberId, Outlet};
-use crate::missed;
 use crate::orders::Order;
 use crate::packet::Packet;
 use crate::resume::{self, Lost};
@@ -85,22 +84,7 @@ impl Connection {
             return Err(lost);
         }
         fault::at(Point::Resumed);
-        // From here to the end without an await: nothing comes twice and nothing is left out.
-        let newer: Vec<_> = self
-            .worker
-            .ring
-            .borrow()
-            .after(found.position)
-            .into_iter()
-            .flatten()
-            .cloned()
-            .collect();
-        for packet in missed::replay(nsp, &found.joined, found.older.iter().chain(&newer)) {
-            self.send(packet);
-        }
-        let pid = found.joined.pid.as_ref().map(session::Pid::as_str);
-        self.send(Packet::connect(nsp, found.joined.sid.as_str(), pid));
-        self.enter_hub(nsp, &found.joined, found.joined.since);
+        self.replay(nsp, found).await;
         Ok(())
     }
 

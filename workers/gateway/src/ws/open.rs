@@ -95,6 +95,7 @@ impl Connection {
             members: RefCell::default(),
             dirty: Cell::new(false),
             stuck: Cell::new(false),
+            overflowed: Cell::new(false),
             ending: Cell::new(None),
             waker: RefCell::new(Waker::noop().clone()),
             peer_closed: Cell::new(false),

@@ -1,0 +1,98 @@
+//! What a client that comes back has missed, sent as fast as it reads: there may be far more of it than an
+//! outbox holds.
+
+use super::Connection;
+use crate::ending::Ending;
+use crate::missed::{self, Missing};
+use crate::packet::Packet;
+use crate::resume::Found;
+use crate::ring::Logged;
+use futures_util::Sink;
+use session::{Offset, Pid};
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+/// So many bytes leave in one segment of the network, wholly or not at all.
+const SEGMENT_BYTES: usize = 1200;
+/// The part of an outbox that a replay fills before it waits for the client.
+const OUTBOX_PART: usize = 4;
+
+impl Connection {
+    /// Sends what was missed and the answer to CONNECT, then has the membership hear what comes. Nothing comes twice and
+    /// nothing is left out.
+    ///
+    /// As in the reference server the answer goes last, if all of it is short. The official client keeps events that
+    /// come before the answer even over a disconnect, and gets them again when it comes back; so of something longer, that
+    /// could break off in the middle, the answer goes first, and the client's offset moves with every event.
+    pub(super) async fn replay(self: &Rc<Self>, nsp: &str, found: Found) {
+        let pid = found.joined.pid.as_ref().map(Pid::as_str);
+        let answer = Packet::connect(nsp, found.joined.sid.as_str(), pid);
+        if let Err(error) = self.send_missed(nsp, found, answer).await {
+            tracing::debug!(%error, "a replay was overtaken");
+            self.end(match error {
+                Missing::Store(_) => Ending::StoreUnavailable,
+                Missing::TooMany(_) | Missing::Trimmed => Ending::SlowClient,
+            });
+        }
+    }
+
+    async fn send_missed(self: &Rc<Self>, nsp: &str, found: Found, answer: Packet) -> Result<(), Missing> {
+        let (mut older, mut position, mut answer) = (found.older, found.position, Some(answer));
+        let part = self.worker.settings.limits.outbox_bytes_max / OUTBOX_PART;
+        loop {
+            let Some((newer, head)) = self.newer(position) else {
+                // The log went on faster than the client reads, or than Redis answered.
+                let (more, at) = missed::older_than_ring(&self.worker, position).await?;
+                older.extend(more);
+                position = at;
+                continue;
+            };
+            position = head;
+            // An order from outside may have changed it meanwhile.
+            let Some(joined) = self.record.borrow().namespaces.get(nsp).cloned() else {
+                return Ok(());
+            };
+            let entries = older.iter().chain(&newer);
+            let packets: Vec<Packet> = missed::replay(nsp, &joined, entries).collect();
+            let bytes: usize = packets.iter().map(Packet::size).sum();
+            older.clear();
+            if bytes > SEGMENT_BYTES {
+                answer.take().into_iter().for_each(|answer| self.send(answer));
+            }
+            if bytes <= part {
+                // From the look at the ring to the place in the hub without an await.
+                packets.into_iter().chain(answer).for_each(|packet| self.send(packet));
+                self.enter_hub(nsp, &joined, joined.since);
+                return Ok(());
+            }
+            let mut unread = 0;
+            for packet in packets {
+                if unread > 0 && unread + packet.size() > part {
+                    self.drained().await;
+                    unread = 0;
+                }
+                unread += packet.size();
+                self.send(packet);
+            }
+            self.drained().await;
+        }
+    }
+
+    /// What the ring has after a position, and up to where.
+    fn newer(&self, position: Offset) -> Option<(Vec<Rc<Logged>>, Offset)> {
+        let ring = self.worker.ring.borrow();
+        let newer = ring.after(position)?.cloned().collect();
+        Some((newer, ring.head()))
+    }
+
+    /// Waits until everything was written. An error shows at the next write.
+    async fn drained(&self) {
+        poll_fn(|cx| match Pin::new(&mut *self.ws.borrow_mut()).poll_flush(cx) {
+            Poll::Ready(_) => Poll::Ready(()),
+            Poll::Pending => Poll::Pending,
+        })
+        .await;
+    }
+}
