@@ -1,12 +1,13 @@
-//! Recycling: a worker past its age or memory is replaced as a reload would replace it, by one of
-//! the same generation, and never two at a time.
+//! Recycling: a worker past its age or memory, or one that has gone deaf, is replaced as a reload would
+//! replace it, by one of the same generation, and never two at a time.
 
 use super::machine::{Fleet, Phase, saturating_ms};
-use super::{Moment, RECYCLE_AGE_MIN, RECYCLE_RETRY, SlotId};
+use super::slot::{State, Worker};
+use super::{DEAF_PATIENCE, Moment, RECYCLE_AGE_MIN, RECYCLE_RETRY, SlotId};
 use tracing::{info, warn};
 
 impl Fleet {
-    /// Starts the successor of the oldest worker that is past its time.
+    /// Starts the successor of a deaf worker, or of the oldest one that is past its time.
     pub(super) fn recycle(&mut self, now: Moment) {
         let busy = self.phase != Phase::Serving
             || self.reload.is_running()
@@ -16,6 +17,44 @@ impl Fleet {
         if busy {
             return;
         }
+        let Some(id) = self.deaf(now).or_else(|| self.past_its_time(now)) else {
+            return;
+        };
+        self.handover = Some(boot::Handover::default());
+        let (generation, boot_timeout) = (self.generation, self.policy.boot_timeout);
+        let worker = self.spawn(now, id, generation, boot_timeout);
+        if let Some(slot) = self.slot_mut(id) {
+            slot.incoming = Some(worker);
+        }
+    }
+
+    /// Whether a worker hears the log: then one that does not is itself at fault, and not Redis.
+    pub(super) fn log_is_heard(&self) -> bool {
+        let hears = |worker: &Worker| matches!(worker.state, State::Ready { .. }) && !worker.quiet && worker.beat.ready;
+        self.slots.iter().filter_map(|slot| slot.current()).any(hears)
+    }
+
+    /// A worker that was given time to mend itself, and did not.
+    fn deaf(&mut self, now: Moment) -> Option<SlotId> {
+        let deaf = self.slots.iter().find(|slot| {
+            let over = slot.deaf_since.is_some_and(|since| now >= since + DEAF_PATIENCE);
+            over && slot.active() && slot.retire_at.is_none()
+        })?;
+        let (id, since, worker) = (deaf.id, deaf.deaf_since?, deaf.current()?);
+        let (slot, pid, deaf_ms) = (id.number(), worker.pid, saturating_ms(now.saturating_sub(since)));
+        warn!(
+            slot,
+            pid, deaf_ms, "worker is deaf and is replaced: redis answers it, others hear the log, it does not"
+        );
+        if now.saturating_sub(worker.born) < RECYCLE_RETRY {
+            // Its successor may fare no better.
+            self.recycle_after = now + RECYCLE_RETRY;
+        }
+        Some(id)
+    }
+
+    /// The oldest worker that is too old or too large.
+    fn past_its_time(&self, now: Moment) -> Option<SlotId> {
         let (max_age, max_rss) = (self.policy.max_age, self.policy.max_rss_bytes);
         let past = self.slots.iter().filter(|slot| slot.steerable()).filter_map(|slot| {
             let worker = slot.current()?;
@@ -24,17 +63,10 @@ impl Fleet {
             let fat = max_rss > 0 && worker.beat.rss_bytes > max_rss && age >= RECYCLE_AGE_MIN;
             (old || fat).then_some((age, slot.id, worker.pid, worker.beat.rss_bytes))
         });
-        let Some((age, id, pid, rss_bytes)) = past.max() else {
-            return;
-        };
+        let (age, id, pid, rss_bytes) = past.max()?;
         let (slot, age_ms) = (id.number(), saturating_ms(age));
         info!(slot, pid, age_ms, rss_bytes, "worker is recycled");
-        self.handover = Some(boot::Handover::default());
-        let (generation, boot_timeout) = (self.generation, self.policy.boot_timeout);
-        let worker = self.spawn(now, id, generation, boot_timeout);
-        if let Some(slot) = self.slot_mut(id) {
-            slot.incoming = Some(worker);
-        }
+        Some(id)
     }
 
     /// The successor did not get ready: the old worker goes on for a while.

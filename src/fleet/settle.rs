@@ -39,9 +39,12 @@ impl Fleet {
 
     fn expire(&mut self, now: Moment) {
         let hung_after = self.hung_after();
+        let heard = self.log_is_heard();
         let mut late = Vec::new();
         for slot in &mut self.slots {
             let number = slot.id.number();
+            let deaf = heard && slot.current().is_some_and(|worker| worker.beat.deaf);
+            slot.deaf_since = deaf.then(|| slot.deaf_since.unwrap_or(now));
             for worker in slot.workers_mut() {
                 let silent = now.saturating_sub(worker.beat_at);
                 worker.quiet = silent >= STEER_AFTER;

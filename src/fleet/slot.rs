@@ -23,6 +23,9 @@ pub(super) struct Slot {
     pub(super) restarts: u64,
     /// How the last worker of this slot ended.
     pub(super) last_exit: Option<String>,
+    /// Since when its worker has heard nothing of the log although others do: no new connections.
+    #[serde(default)]
+    pub(super) deaf_since: Option<Moment>,
     /// When the worker of a slot that is to go is drained.
     pub(super) retire_at: Option<Moment>,
 }
@@ -179,6 +182,7 @@ impl Slot {
             deaths: 0,
             restarts: 0,
             last_exit: None,
+            deaf_since: None,
             retire_at: None,
         }
     }
@@ -213,6 +217,7 @@ impl Slot {
     /// Whether new connections are to come here.
     pub(super) fn steerable(&self) -> bool {
         self.retire_at.is_none()
+            && self.deaf_since.is_none()
             && self
                 .current()
                 .is_some_and(|worker| matches!(worker.state, State::Ready { .. }) && !worker.quiet)

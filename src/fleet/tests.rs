@@ -653,6 +653,32 @@ fn a_large_worker_is_replaced_unless_its_successor_fails() {
     assert_eq!(script.spawned.len(), 3, "not at once again");
 }
 
+#[test]
+fn a_deaf_worker_is_replaced_while_others_hear() {
+    let mut script = Script::serving(2);
+    let (deaf, other) = (script.latest(0), script.latest(1));
+    let six_seconds = |script: &mut Script, other_hears: bool| {
+        let mut actions = Vec::new();
+        for beat_of in [(deaf, false), (other, other_hears)].repeat(24) {
+            let (ready, deaf) = (beat_of.1, !beat_of.1);
+            script.now += Duration::from_millis(Beat::EVERY_MS / 2);
+            let beat = Beat { ready, deaf, ..beat() };
+            actions.extend(script.step(message(beat_of.0, ToSupervisor::Beat(beat))));
+        }
+        actions
+    };
+    six_seconds(&mut script, false);
+    assert_eq!(script.spawned.len(), 2, "it is Redis that is silent");
+    let actions = six_seconds(&mut script, true);
+    let aside = |action: &Action| matches!(action, Action::Steer { slots } if slots.iter().all(|(id, _)| id.0 == 1));
+    assert!(actions.iter().any(aside), "{actions:?}");
+    assert_eq!(script.spawned.len(), 3);
+    let successor = script.latest(0);
+    let actions = script.ready(successor);
+    assert_eq!(gifts(&actions), [(deaf, successor, u64::MAX, true)]);
+    assert!(drains(&actions, deaf));
+}
+
 /// Who gives to whom, and whether before leaving.
 fn gifts(actions: &[Action]) -> Vec<(WorkerId, WorkerId, u64, bool)> {
     let gift = |action: &Action| {

@@ -2,6 +2,7 @@
 //! leaves nothing behind. Waiting is always for a condition, with a deadline.
 
 mod http;
+mod muffler;
 mod polling;
 mod programs;
 mod proxy;
@@ -11,6 +12,7 @@ mod terminal;
 mod ws;
 
 pub(crate) use http::{Link, Reply, Request, ask, ask_again};
+pub(crate) use muffler::Muffler;
 pub(crate) use polling::Poller;
 pub(crate) use programs::{Program, node, python};
 pub(crate) use proxy::{Proxy, Weather};

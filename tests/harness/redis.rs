@@ -59,6 +59,10 @@ impl Redis {
         }
     }
 
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("unix://{}", self.socket.display())
     }
@@ -70,6 +74,8 @@ impl Redis {
         let child = Command::new("redis-server")
             .args(["--port", "0", "--save", "", "--daemonize", "no"])
             .args(["--appendonly", if self.durable { "yes" } else { "no" }])
+            // With `everysec` a Redis that is killed loses what it answered while the disk was busy.
+            .args(["--appendfsync", "always"])
             .args(["--unixsocketperm", "700", "--unixsocket"])
             .arg(&self.socket)
             .arg("--dir")
@@ -124,12 +130,20 @@ impl Redis {
     }
 
     pub(crate) async fn try_command(&self, words: &[&str]) -> io::Result<Resp> {
+        let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
+        self.try_bytes(&words).await
+    }
+
+    /// The same with words that need not be text.
+    pub(crate) async fn try_bytes(&self, words: &[&[u8]]) -> io::Result<Resp> {
         let mut stream = BufReader::new(UnixStream::connect(&self.socket).await?);
-        let mut text = format!("*{}\r\n", words.len());
+        let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
         for word in words {
-            text.push_str(&format!("${}\r\n{word}\r\n", word.len()));
+            bytes.extend(format!("${}\r\n", word.len()).into_bytes());
+            bytes.extend(*word);
+            bytes.extend(b"\r\n");
         }
-        stream.write_all(text.as_bytes()).await?;
+        stream.write_all(&bytes).await?;
         answer(&mut stream).await
     }
 }

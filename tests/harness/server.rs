@@ -304,7 +304,8 @@ impl Server {
 
     /// The program with this server's configuration.
     pub(crate) fn command(&self, name: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_anyworker"));
+        let built = std::env::var_os("ANYWORKER_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_anyworker").into());
+        let mut command = Command::new(built);
         command.arg(name).arg("--config").arg(self.config_file());
         command.env_clear().current_dir(self.dir.path()).stdin(Stdio::null());
         let kept = ["PATH", "HOME", "LLVM_PROFILE_FILE"];
@@ -437,6 +438,10 @@ impl Drop for Server {
         self.end();
         if std::thread::panicking() {
             let log = self.log();
+            if let Some(directory) = std::env::var_os("KEEP_LOGS") {
+                let kept = Path::new(&directory).join(format!("{}.log", std::process::id()));
+                drop(std::fs::write(kept, &log));
+            }
             let lines: Vec<&str> = log.lines().collect();
             let shown = lines
                 .get(lines.len().saturating_sub(LOG_LINES_SHOWN)..)

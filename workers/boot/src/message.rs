@@ -165,6 +165,9 @@ pub struct Beat {
     /// See `log_epoch`.
     #[serde(default)]
     pub log_seq: u64,
+    /// Nothing is heard of the log, although Redis answers.
+    #[serde(default)]
+    pub deaf: bool,
 }
 
 impl Beat {
@@ -226,6 +229,7 @@ mod tests {
             rss_bytes: 4,
             log_epoch: 6,
             log_seq: 7,
+            deaf: true,
         });
         assert_eq!(decode::<ToSupervisor>(&encode(&beat).unwrap()).unwrap(), beat);
     }

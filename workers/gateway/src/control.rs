@@ -19,6 +19,8 @@ use tracing::{info, warn};
 
 /// How long a worker drains whose supervisor is gone.
 const ORPHAN_GRACE: Duration = Duration::from_secs(30);
+/// A beat so late says that the loop stood still.
+const LATE: Duration = Duration::from_millis(500);
 /// Beats from one look at the memory to the next.
 const RSS_EVERY: u64 = 8;
 
@@ -103,6 +105,8 @@ pub(crate) async fn beat(worker: Rc<Worker>, control: Rc<Control>) {
             rss_bytes,
             log_epoch: worker.head().epoch(),
             log_seq: worker.head().seq(),
+            // A loop that stood still has not listened.
+            deaf: lag < LATE && ready::is_deaf(&worker),
         };
         control.send(&ToSupervisor::Beat(beat)).await;
         last = Instant::now();

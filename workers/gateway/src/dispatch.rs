@@ -167,3 +167,46 @@ pub(crate) fn flag(text: &str) -> Option<bool> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use app::Reaction;
+    use session::{Sid, Transport};
+
+    /// Lets in who knows the word.
+    struct Doorman;
+
+    impl App for Doorman {
+        fn connect(&self, client: &Connecting<'_>) -> Admission {
+            if client.auth.is_some_and(|auth| auth.contains("please")) {
+                Admission::Accept { who: None, data: None }
+            } else {
+                Admission::Refuse {
+                    message: "who are you?".to_owned(),
+                    data: None,
+                }
+            }
+        }
+
+        fn event<'a>(&self, _: Sender<'_>, _: &Event<'a>) -> Reaction<'a> {
+            unreachable!("nothing is sent")
+        }
+    }
+
+    #[test]
+    fn who_comes_back_is_asked_again() {
+        let sid = Sid::from_random([1; 15]);
+        let pid = Pid::new(&sid, [2; 12]);
+        let record = Record::new(sid, Transport::Websocket, "w".to_owned(), "::1".to_owned(), 0);
+        let auth = |word: &str| format!(r#"{{"pid":"{}","offset":"1-1","token":"{word}"}}"#, pid.as_str());
+        let Effect::Send(refusal) = admit(&Doorman, &record, "/", Some(&auth("hello"))) else {
+            panic!("let in without the word");
+        };
+        assert_eq!(refusal.text.as_str(), r#"44{"message":"who are you?"}"#);
+        let Effect::Admit(admitted) = admit(&Doorman, &record, "/", Some(&auth("please"))) else {
+            panic!("not let in");
+        };
+        assert_eq!(admitted.resume.expect("a session").pid, pid);
+    }
+}

@@ -2,7 +2,7 @@
 //! here is empty; with it, the variable `FAULT_POINTS` of the environment says what happens where, such
 //! as `kill@appended=200,double@delivered=1000`: once in 200 times, once in 1000 times.
 
-/// A place in the protocol where a worker can die.
+/// A place in the protocol where a worker can die, or stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Point {
     /// A publish is in the log, its ack is not on its way.
@@ -82,11 +82,15 @@ mod points {
         })
     }
 
-    /// Dies here, if it is planned and its turn.
+    /// Dies or sleeps here, if it is planned and its turn.
     pub(crate) fn at(point: Point) {
         if strikes("kill", &format!("{point:?}")) {
             // As sudden as it gets: no destructor runs, nothing is flushed.
             kill_process(getpid(), Signal::KILL).ok();
+        }
+        if strikes("stop", &format!("{point:?}")) {
+            // Until somebody wakes it.
+            kill_process(getpid(), Signal::STOP).ok();
         }
     }
 

@@ -10,12 +10,17 @@ use std::future::pending;
 use std::rc::Rc;
 use std::time::Duration;
 use store::{AppendError, DoorNames, Doors, Item, StoreError};
+use tokio::task::yield_now;
 use tokio::time::{interval, sleep};
 use tracing::{debug, info, warn};
 use wire::foreign::{self, ForeignError, Order};
 
 /// After a failure of Redis, this long until the next attempt.
 const RETRY: Duration = Duration::from_millis(300);
+/// Bytes that are read in one go.
+const WORK_BYTES: usize = 256 << 10;
+/// JSON and base64 write a byte of an entry with so many at most.
+const ESCAPED_BYTES: usize = 6;
 /// Field of our stream's items that holds the JSON of an event.
 const PLAIN_FIELD: &str = "event";
 
@@ -92,25 +97,74 @@ async fn channels(worker: &Rc<Worker>, doors: &Doors) -> Result<(), StoreError> 
     };
     loop {
         let Some(messages) = channels.next().await else {
+            if worker.store.ping().await.is_ok() {
+                warn!(
+                    "channels for events from outside broke off although redis answers: a message larger than redis hands \
+                     to a subscriber (client-output-buffer-limit) does that, and is lost"
+                );
+            }
             return Err(StoreError::Unavailable {
                 op: "ingest",
                 reason: "the connection was closed".to_owned(),
             });
         };
         if !doors.leads() {
-            return pending().await;
+            return Err(overslept());
         }
-        let appended = messages.into_iter().filter_map(|(channel, payload)| {
-            let order = read(&worker.settings.emit, &channel, &payload);
-            let append = take(worker, &channel, order, None)?;
-            Some(async move { (channel, append.await) })
-        });
         // Queued in this order, whatever the order of the answers.
-        let appended: Vec<_> = appended.collect();
+        let mut appended = Vec::new();
+        let mut work = Work::default();
+        for (channel, payload) in messages {
+            work.pause_after(payload.len()).await;
+            if is_refused_unread(worker, &channel, payload.len()) {
+                continue;
+            }
+            let order = read(&worker.settings.emit, &channel, &payload);
+            if let Some(append) = take(worker, &channel, order, None) {
+                appended.push(async move { (channel, append.await) });
+            }
+        }
         for (channel, outcome) in join_all(appended).await {
             if let Err(error) = outcome {
                 warn!(channel, %error, "an event from outside is lost");
             }
+        }
+    }
+}
+
+/// The loop stood still for so long that another worker may have taken the lead: what was read meanwhile is that one's, and
+/// all begins anew.
+fn overslept() -> StoreError {
+    StoreError::Unavailable {
+        op: "ingest",
+        reason: "the lead has run out".to_owned(),
+    }
+}
+
+/// What can never be an entry is not read, which would take its time.
+fn is_refused_unread(worker: &Worker, door: &str, bytes: usize) -> bool {
+    let max = worker.settings.log.entry_bytes_max;
+    let refused = bytes > max.saturating_mul(ESCAPED_BYTES);
+    if refused {
+        count(&worker.counters.ingest_refused, 1);
+        warn!(
+            door,
+            bytes, max, "an event from outside is refused: it is larger than log.entry_bytes_max"
+        );
+    }
+    refused
+}
+
+/// Reading is work: after some of it others have their turn, and the lead is renewed.
+#[derive(Default)]
+struct Work(usize);
+
+impl Work {
+    async fn pause_after(&mut self, bytes: usize) {
+        self.0 += bytes;
+        if self.0 > WORK_BYTES {
+            self.0 = 0;
+            yield_now().await;
         }
     }
 }
@@ -134,10 +188,15 @@ async fn streams(worker: &Rc<Worker>, doors: &Doors) -> Result<(), StoreError> {
     loop {
         let items = streams.next().await?;
         if !doors.leads() {
-            return pending().await;
+            return Err(overslept());
         }
         let mut appended = Vec::new();
+        let mut work = Work::default();
         for item in &items {
+            work.pause_after(item.bytes()).await;
+            if is_refused_unread(worker, &item.stream, item.bytes()) {
+                continue;
+            }
             let own = item.stream == worker.settings.emit.stream;
             let id = format!("{} {}", item.stream, item.id);
             appended.extend(take(worker, &item.stream, read_item(own, item), Some(id)));

@@ -8,6 +8,7 @@ mod dispatch;
 mod drain;
 mod emit;
 mod ending;
+mod evictions;
 mod fault;
 mod handover;
 mod http;

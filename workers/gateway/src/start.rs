@@ -2,7 +2,7 @@
 
 use crate::control::{self, Control};
 use crate::worker::{Phase, Worker, count};
-use crate::{drain, http, ingest, lobby, tailer};
+use crate::{drain, evictions, http, ingest, lobby, tailer};
 use boot::{Exit, RedisEndpoint, Settings, Setup, ToSupervisor};
 use futures_util::future::join_all;
 use std::convert::Infallible;
@@ -92,6 +92,7 @@ async fn live(inherited: Inherited) -> Exit {
     control.send(&ToSupervisor::ready()).await;
     info!(slot = worker.slot, incarnation = %worker.incarnation, "worker is ready");
     tokio::task::spawn_local(ingest::run(worker.clone()));
+    tokio::task::spawn_local(evictions::watch(worker.clone()));
     tokio::task::spawn_local(control::beat(worker.clone(), control.clone()));
     let sockets = || worker.sockets.borrow().len() as u64;
     let clean = drain::leave(&worker, &control).await;

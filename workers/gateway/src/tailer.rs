@@ -11,16 +11,16 @@ use crate::ring::Logged;
 use crate::worker::Worker;
 use session::EntryKind;
 use std::rc::Rc;
-use std::time::Instant;
 use store::{ResetReason, Tail, TailEvent};
 use tracing::{info, warn};
 
 /// Runs as long as the worker.
 pub(crate) async fn run(worker: Rc<Worker>, mut tail: Tail) {
     loop {
-        match tail.next().await {
+        let event = tail.next().await;
+        worker.canary_seen.set(tail.heard());
+        match event {
             TailEvent::Entries(entries) => {
-                worker.canary_seen.set(Instant::now());
                 for (offset, bytes) in entries {
                     if let Some(logged) = missed::read(offset, &bytes) {
                         take(&worker, logged);
@@ -28,7 +28,7 @@ pub(crate) async fn run(worker: Rc<Worker>, mut tail: Tail) {
                 }
                 worker.flush_dirty();
             }
-            TailEvent::Canary { .. } => worker.canary_seen.set(Instant::now()),
+            TailEvent::Canary { .. } => {}
             TailEvent::Wake(sid) => {
                 worker
                     .parks
@@ -51,13 +51,16 @@ pub(crate) async fn run(worker: Rc<Worker>, mut tail: Tail) {
                 }
                 worker.parks.borrow().values().flatten().for_each(|park| park.wake());
             }
+            TailEvent::Deaf => {
+                info!(position = %tail.position(), "log is read, not heard");
+                worker.parks.borrow().values().flatten().for_each(|park| park.wake());
+            }
             TailEvent::Down(error) => {
                 worker.tail_up.set(false);
                 warn!(error, "log is out of reach");
             }
             TailEvent::Up => {
                 worker.tail_up.set(true);
-                worker.canary_seen.set(Instant::now());
                 info!(position = %tail.position(), "log is back");
                 // Wakes are not kept by Redis: any may have been missed.
                 worker.parks.borrow().values().flatten().for_each(|park| park.wake());

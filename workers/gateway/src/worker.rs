@@ -48,6 +48,8 @@ pub(crate) struct Counters {
     /// Orders from outside that were taken, and that were not.
     pub(crate) ingested: Cell<u64>,
     pub(crate) ingest_refused: Cell<u64>,
+    /// Keys that Redis threw away; counted by one worker of a fleet.
+    pub(crate) evicted: Cell<u64>,
 }
 
 /// Adds to a counter.

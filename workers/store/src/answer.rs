@@ -254,3 +254,22 @@ pub enum Amended {
     /// Somebody else changed it, or is about to: read it again.
     Again,
 }
+
+/// What Redis does when it is full, and has done since it started.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Evictions {
+    /// `maxmemory-policy`.
+    pub policy: String,
+    /// There is a `maxmemory`.
+    pub is_bounded: bool,
+    /// Keys that were thrown away.
+    pub keys: u64,
+}
+
+impl Evictions {
+    /// Whether any key may go, the log and its numbering among them.
+    #[must_use]
+    pub fn endangers(&self) -> bool {
+        self.is_bounded && self.policy.starts_with("allkeys-")
+    }
+}

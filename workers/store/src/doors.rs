@@ -30,6 +30,12 @@ pub struct Item {
 }
 
 impl Item {
+    /// Bytes of its values.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.fields.iter().map(|(_, value)| value.len()).sum()
+    }
+
     /// A field's value.
     #[must_use]
     pub fn field(&self, name: &str) -> Option<&str> {

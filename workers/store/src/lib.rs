@@ -20,8 +20,8 @@ mod store;
 mod tail;
 
 pub use answer::{
-    Amended, Appended, CREATED_REVISION, Mail, Poll, PollMode, PostBegin, PostDone, PostEffects, Range, RequestId,
-    Restored, Saved, Touched, UpgradeBegin, UpgradeFinish, UpgradeStep,
+    Amended, Appended, CREATED_REVISION, Evictions, Mail, Poll, PollMode, PostBegin, PostDone, PostEffects, Range,
+    RequestId, Restored, Saved, Touched, UpgradeBegin, UpgradeFinish, UpgradeStep,
 };
 pub use doors::{Channels, DoorNames, Doors, Item, Streams};
 pub use error::{AppendError, StoreError};

@@ -1,8 +1,8 @@
 //! The store as its users see it; every call goes to Redis or to the twin.
 
 use crate::answer::{
-    Amended, Appended, Poll, PollMode, PostBegin, PostDone, PostEffects, Range, RequestId, Restored, Saved, Touched,
-    UpgradeBegin, UpgradeFinish, UpgradeStep,
+    Amended, Appended, Evictions, Poll, PollMode, PostBegin, PostDone, PostEffects, Range, RequestId, Restored, Saved,
+    Touched, UpgradeBegin, UpgradeFinish, UpgradeStep,
 };
 use crate::doors::{DoorNames, Doors};
 use crate::error::{AppendError, StoreError};
@@ -110,6 +110,17 @@ impl Store {
         match &self.backend {
             Inner::Memory(_) => true,
             Inner::Remote(remote) => remote.available(),
+        }
+    }
+
+    /// What Redis throws away when it is full; `None` without a Redis.
+    ///
+    /// # Errors
+    /// [`StoreError`]; where `INFO` is not allowed it cannot be known.
+    pub async fn evictions(&self) -> Result<Option<Evictions>, StoreError> {
+        match &self.backend {
+            Inner::Memory(_) => Ok(None),
+            Inner::Remote(remote) => remote.evictions().await,
         }
     }
 

@@ -4,7 +4,7 @@ use crate::memory::MemoryTail;
 use crate::remote::RemoteTail;
 use bytes::Bytes;
 use session::{Offset, Sid};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What the tailer has to say.
 #[derive(Clone, Debug)]
@@ -16,6 +16,9 @@ pub enum TailEvent {
         /// How long it took from this worker through Redis back; `None` if another worker sent it.
         took: Option<Duration>,
     },
+    /// Nothing was pushed for too long, not even a canary, and yet Redis lets us subscribe anew: the way from it is
+    /// deaf. What was missed has been delivered from the stream; wakes, as after [`Self::Up`], were not.
+    Deaf,
     /// The connection is lost; the tailer goes on trying. Said once per outage.
     Down(String),
     /// The next entries: in order, no gap, never twice.
@@ -62,6 +65,15 @@ impl Tail {
         match &self.0 {
             TailInner::Memory(tail) => tail.position(),
             TailInner::Remote(tail) => tail.position(),
+        }
+    }
+
+    /// When something was last pushed: what was read from the stream because it was missed does not count.
+    #[must_use]
+    pub fn heard(&self) -> Instant {
+        match &self.0 {
+            TailInner::Memory(_) => Instant::now(),
+            TailInner::Remote(tail) => tail.heard(),
         }
     }
 

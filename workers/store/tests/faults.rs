@@ -59,7 +59,7 @@ async fn check(tail: &mut Tail, acknowledged: &[(usize, Offset)]) {
     while tail.position() < last {
         match event(tail).await {
             TailEvent::Entries(some) => seen.extend(some),
-            TailEvent::Down(_) | TailEvent::Up => {}
+            TailEvent::Deaf | TailEvent::Down(_) | TailEvent::Up => {}
             other => panic!("{other:?}"),
         }
     }
@@ -169,7 +169,7 @@ fn lost_data_are_noticed_by_everybody() {
                         reset = true;
                     }
                     TailEvent::Entries(some) => assert_eq!(some, [(new, text(5))]),
-                    TailEvent::Down(_) | TailEvent::Up => {}
+                    TailEvent::Deaf | TailEvent::Down(_) | TailEvent::Up => {}
                     other => panic!("{other:?}"),
                 }
             }
@@ -242,7 +242,7 @@ fn a_tail_that_was_away_too_long_is_told() {
                         assert!(to < last);
                         trimmed += 1;
                     }
-                    TailEvent::Entries(_) | TailEvent::Down(_) | TailEvent::Up => {}
+                    TailEvent::Entries(_) | TailEvent::Deaf | TailEvent::Down(_) | TailEvent::Up => {}
                     other => panic!("{other:?}"),
                 }
             }

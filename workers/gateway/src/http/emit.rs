@@ -1,19 +1,19 @@
 //! `POST /api/emit`: an event, or a list of them, for our clients. Answers 200 only when all are in the log.
 
 use super::answer::{Answer, body, plain};
+use super::body::bounded;
 use crate::emit::entry_of;
+use crate::poll::BodyError;
 use crate::worker::Worker;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use http::header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use serde_json::json;
 use serde_json::value::RawValue;
 use store::{AppendError, Appended};
 use subtle::ConstantTimeEq;
-use tokio::time::timeout;
 use wire::foreign::plain as read_event;
 
 /// Events of one request.
@@ -36,15 +36,17 @@ pub(super) async fn serve(worker: &Worker, request: Request<Incoming>) -> Answer
     }
     // More than the queue holds could never be appended.
     let max = worker.settings.log.queue_bytes_max;
-    let reading = Limited::new(request.into_body(), max).collect();
-    let text = match timeout(worker.settings.http.body_timeout, reading).await {
-        Err(_) => return refuse(StatusCode::REQUEST_TIMEOUT, "the body took too long"),
-        Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => {
+    let (head, body) = request.into_parts();
+    let text = match bounded(worker, &head.headers, body, max).await {
+        Ok(text) => text,
+        Err(BodyError::TooLarge) => {
             let why = format!("the body is larger than log.queue_bytes_max, {max} bytes");
             return refuse(StatusCode::PAYLOAD_TOO_LARGE, &why);
         }
-        Ok(Err(_)) => return refuse(StatusCode::BAD_REQUEST, "the body broke off"),
-        Ok(Ok(text)) => text.to_bytes(),
+        Err(BodyError::TooSlow) => return refuse(StatusCode::REQUEST_TIMEOUT, "the body took too long"),
+        Err(BodyError::Gone | BodyError::NotText | BodyError::WrongType) => {
+            return refuse(StatusCode::BAD_REQUEST, "the body broke off");
+        }
     };
     let single = text.trim_ascii_start().first() == Some(&b'{');
     match read(worker, &text, single) {

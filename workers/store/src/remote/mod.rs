@@ -2,6 +2,7 @@
 
 mod doors;
 mod ends;
+mod evictions;
 mod inbox;
 mod inspect;
 mod keys;

@@ -15,7 +15,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{debug, info, warn};
 
 /// First pause before the next attempt to connect, and the longest.
@@ -31,6 +31,7 @@ const CANARY_LOCK_PERCENT: u32 = 75;
 pub(crate) struct RemoteTail {
     inbox: Rc<Inbox>,
     position: Offset,
+    heard: Rc<Cell<Instant>>,
     tasks: [JoinHandle<()>; 2],
 }
 
@@ -50,10 +51,12 @@ impl RemoteTail {
         let position = shared.head().await?;
         shared.link.set_healthy(true);
         let sent = Rc::new(Cell::new(None));
+        let heard = Rc::new(Cell::new(Instant::now()));
         let tailer = Tailer {
             shared: Rc::clone(shared),
             inbox: Rc::clone(&inbox),
             sent: Rc::clone(&sent),
+            heard: Rc::clone(&heard),
             position,
             skipped: false,
         };
@@ -62,7 +65,16 @@ impl RemoteTail {
             tokio::task::spawn_local(tailer.run(stream)),
             tokio::task::spawn_local(canaries),
         ];
-        Ok(Self { inbox, position, tasks })
+        Ok(Self {
+            inbox,
+            position,
+            heard,
+            tasks,
+        })
+    }
+
+    pub(crate) fn heard(&self) -> std::time::Instant {
+        self.heard.get().into_std()
     }
 
     pub(crate) fn position(&self) -> Offset {
@@ -78,7 +90,7 @@ impl RemoteTail {
                 }
             }
             TailEvent::Reset { to, .. } => self.position = *to,
-            TailEvent::Canary { .. } | TailEvent::Down(_) | TailEvent::Up | TailEvent::Wake(_) => {}
+            TailEvent::Canary { .. } | TailEvent::Deaf | TailEvent::Down(_) | TailEvent::Up | TailEvent::Wake(_) => {}
         }
         event
     }
@@ -89,6 +101,14 @@ async fn subscribe(shared: &Shared) -> Result<PubSubStream, StoreError> {
     shared.link.subscribe(&channels).await
 }
 
+/// Why nothing is heard on a connection any more.
+enum Silence {
+    /// It failed.
+    Broken(String),
+    /// It is there, and carries nothing.
+    Deaf(String),
+}
+
 /// Number and time of this worker's latest canary.
 type Sent = Rc<Cell<Option<(u64, Instant)>>>;
 
@@ -97,6 +117,8 @@ struct Tailer {
     shared: Rc<Shared>,
     inbox: Rc<Inbox>,
     sent: Sent,
+    /// When something was last pushed, or could be again after an outage.
+    heard: Rc<Cell<Instant>>,
     /// Everything up to here is in the inbox.
     position: Offset,
     /// The inbox was full: what came then is in the stream only.
@@ -107,12 +129,23 @@ impl Tailer {
     async fn run(mut self, first: PubSubStream) {
         let mut stream = first;
         loop {
-            let reason = self.follow(stream).await;
+            let (reason, deaf) = match self.follow(stream).await {
+                Silence::Deaf(reason) => (reason, true),
+                Silence::Broken(reason) => (reason, false),
+            };
+            // A connection that carries nothing is not an outage: as long as Redis takes a new one, the worker is to blame.
+            if deaf && let Ok(fresh) = self.attempt().await {
+                warn!(%reason, "nothing is heard of the log although redis answers, subscribed anew");
+                self.inbox.push(TailEvent::Deaf);
+                stream = fresh;
+                continue;
+            }
             self.shared.link.set_healthy(false);
             warn!(%reason, "log tailer lost its connection");
             self.inbox.push(TailEvent::Down(reason));
             stream = self.reconnect().await;
             self.shared.link.set_healthy(true);
+            self.heard.set(Instant::now());
             info!(position = %self.position, "log tailer is back");
             self.inbox.push(TailEvent::Up);
         }
@@ -139,28 +172,31 @@ impl Tailer {
     }
 
     /// Hands on what is pushed until the connection fails; says why it did.
-    async fn follow(&mut self, mut stream: PubSubStream) -> String {
+    async fn follow(&mut self, mut stream: PubSubStream) -> Silence {
         let patience = self.shared.options.canary_interval * DEAF_INTERVALS + RECONNECT_MAX;
         let channel = self.shared.keys.log_channel();
+        let mut heard = Instant::now();
         loop {
             let message = tokio::select! {
-                message = timeout(patience, stream.next()) => message,
+                message = timeout_at(heard + patience, stream.next()) => message,
                 () = self.inbox.room(), if self.skipped => {
                     if let Err(error) = self.catch_up(self.shared.known.get()).await {
-                        return error.to_string();
+                        return Silence::Broken(error.to_string());
                     }
                     continue;
                 }
             };
             let message = match message {
                 Ok(Some(message)) => message,
-                Ok(None) => return "the connection was closed".to_owned(),
-                Err(_) => return format!("no canary within {patience:?}"),
+                Ok(None) => return Silence::Broken("the connection was closed".to_owned()),
+                Err(_) => return Silence::Deaf(format!("no canary within {patience:?}")),
             };
             if message.get_channel_name() == channel {
+                heard = Instant::now();
+                self.heard.set(heard);
                 let payload = Bytes::copy_from_slice(message.get_payload_bytes());
                 if let Err(error) = self.pushed(&payload).await {
-                    return error.to_string();
+                    return Silence::Broken(error.to_string());
                 }
             } else if let Some(sid) = sid_of(message.get_payload_bytes()) {
                 self.inbox.push(TailEvent::Wake(sid));

@@ -1,0 +1,108 @@
+//! A worker that Redis answers and that hears nothing of the log: it takes itself out, and is replaced.
+
+use crate::harness::{Link, Muffler, Plan, Request, Server, Wire, ask, ms, until_within};
+use serde_json::json;
+use std::time::{Duration, Instant};
+
+/// A fleet whose way to Redis can be muffled.
+async fn muffled() -> (Server, Muffler) {
+    let mut server = Plan::new()
+        .with("workers = { count = 3 }\nlog = { canary_interval_ms = 200, canary_overdue_ms = 1000 }")
+        .prepare()
+        .await;
+    let muffler = Muffler::start(server.redis().socket()).await;
+    server.reconfigure(&format!("redis = {{ url = '{}' }}", muffler.url()));
+    server.run();
+    server.ready().await;
+    (server, muffler)
+}
+
+#[tokio::test]
+async fn a_deaf_worker_is_replaced_and_nobody_is_disconnected() {
+    let (server, muffler) = muffled().await;
+    let mut members = Vec::new();
+    for _ in 0..9 {
+        let mut wire = Wire::open(&server).await;
+        wire.connect().await;
+        assert_eq!(wire.call(0, &json!(["join", "room"])).await, json!(["ok"]));
+        members.push(wire);
+    }
+    let before = server.status().await;
+    let began = Instant::now();
+    muffler.deafen(1);
+    server
+        .logged("nothing is heard of the log although redis answers")
+        .await;
+    let after = until_within(Duration::from_secs(30), "another worker in its place", async || {
+        let status = server.status().await;
+        (status.workers.len() == 3
+            && status.workers[1].state == "ready"
+            && status.workers[1].pid != before.workers[1].pid)
+            .then_some(status)
+    })
+    .await;
+    eprintln!("replaced after {:?}", began.elapsed());
+    server.logged("worker is deaf and is replaced").await;
+    assert_eq!(after.workers.iter().map(|worker| worker.restarts).sum::<u64>(), 0);
+    for (was, is) in before.workers.iter().zip(&after.workers) {
+        assert_eq!(was.pid == is.pid, was.slot != 1, "{after:?}");
+    }
+    // Those whom it held have moved to its successor, and hear.
+    let (publisher, rest) = members.split_first_mut().expect("members");
+    publisher.send(r#"427["publish","room","heard"]"#).await;
+    for member in rest {
+        assert!(member.data().await.starts_with(r#"42["message","heard""#));
+    }
+}
+
+/// It is not sent anybody while it is deaf, and says that it is not ready.
+#[tokio::test]
+async fn a_deaf_worker_is_passed_by() {
+    let (server, muffler) = muffled().await;
+    // On every worker a connection that stays.
+    let mut links = Vec::new();
+    for _ in 0..24 {
+        links.push(Link::open(server.addr).await.expect("connect"));
+    }
+    muffler.deafen(0);
+    let ready = Request::get("/api/ready");
+    until_within(Duration::from_secs(15), "a worker that is not ready", async || {
+        for link in &mut links {
+            let reply = link.ask(&ready).await.expect("an answer");
+            if reply.status == 503 && reply.json()["checks"]["log"] == false {
+                return Some(());
+            }
+        }
+        None
+    })
+    .await;
+    // New connections do not meet it any more.
+    until_within(ms(3000), "nobody meets it", async || {
+        for _ in 0..24 {
+            let reply = ask(server.addr, Request::get("/api/ready")).await.expect("an answer");
+            if reply.status != 200 {
+                return None;
+            }
+        }
+        Some(())
+    })
+    .await;
+}
+
+/// With Redis silent for all, nobody is to blame, and nobody is replaced.
+#[tokio::test]
+async fn a_silence_of_redis_replaces_nobody() {
+    let (server, muffler) = muffled().await;
+    let before = server.status().await.ready_pids();
+    for slot in 0..3 {
+        muffler.deafen(slot);
+    }
+    until_within(Duration::from_secs(15), "nobody is ready", async || {
+        let reply = ask(server.addr, Request::get("/api/ready")).await.expect("an answer");
+        (reply.status == 503).then_some(())
+    })
+    .await;
+    // Longer than a deaf worker is given among others that hear.
+    crate::harness::pass(ms(7000)).await;
+    assert_eq!(server.status().await.ready_pids(), before);
+}

@@ -1,0 +1,49 @@
+//! A Redis that throws keys away when it is full: it is said, because a key may be a session, or the log.
+
+use crate::worker::{Worker, count};
+use std::rc::Rc;
+use store::Evictions;
+use tokio::time::sleep;
+use tracing::{debug, warn};
+
+/// Looks as often as a canary passes; in one worker of a fleet, so that it is said once.
+pub(crate) async fn watch(worker: Rc<Worker>) {
+    if worker.slot != 0 {
+        return;
+    }
+    let mut before = Evictions::default();
+    loop {
+        match worker.store.evictions().await {
+            Ok(Some(now)) => {
+                compare(&worker, &before, &now);
+                before = now;
+            }
+            Ok(None) => return,
+            Err(error) if error.passing() => {}
+            Err(error) => {
+                debug!(%error, "whether redis throws keys away cannot be known");
+                return;
+            }
+        }
+        sleep(worker.settings.log.canary_interval).await;
+    }
+}
+
+fn compare(worker: &Worker, before: &Evictions, now: &Evictions) {
+    let policy = now.policy.as_str();
+    if now.endangers() && !before.endangers() {
+        warn!(
+            policy,
+            "redis may throw sessions and the log away when it is full: set its maxmemory-policy to noeviction"
+        );
+    }
+    // A Redis that was started again counts from zero.
+    let keys = now.keys.saturating_sub(before.keys);
+    if keys > 0 {
+        count(&worker.counters.evicted, keys);
+        warn!(
+            policy,
+            keys, "redis was full and threw keys away: clients whose session or messages went start anew"
+        );
+    }
+}
