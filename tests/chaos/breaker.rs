@@ -61,12 +61,29 @@ pub(crate) async fn rage(
     let mut dice = fastrand::Rng::with_seed(seed);
     let end = Instant::now() + Duration::from_secs(crate::seconds());
     while Instant::now() < end {
-        pass(pause.mul_f64(0.5 + dice.f64())).await;
+        rest(server, pause.mul_f64(0.5 + dice.f64()), &mut dice).await;
         let Some(fault) = dice.choice(faults) else { break };
         eprintln!("{fault:?}");
         strike(server, proxy, *fault, &mut dice).await;
         struck.set(struck.get() + 1);
     }
+}
+
+/// Lets `span` pass; workers that stopped by themselves are woken after a while.
+async fn rest(server: &Server, span: Duration, dice: &mut fastrand::Rng) {
+    let end = Instant::now() + span;
+    while Instant::now() < end {
+        pass(ms(dice.u64(50..400))).await;
+        for worker in server.workers().into_iter().filter(|pid| is_stopped(*pid)) {
+            signal(worker, Signal::SIGCONT);
+        }
+    }
+}
+
+/// proc(5): the state stands behind the name.
+fn is_stopped(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
 }
 
 async fn strike(server: &mut Server, proxy: &Proxy, fault: Fault, dice: &mut fastrand::Rng) {

@@ -20,7 +20,7 @@ use breaker::Fault;
 use diary::Diary;
 use harness::{Plan, Program, Proxy, Server, Weather, ms, node, pass};
 use std::cell::Cell;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long each test breaks things, unless `CHAOS_SECONDS` says otherwise.
 const SECONDS: u64 = 20;
@@ -140,6 +140,64 @@ async fn workers_die_at_every_step() {
                   kill@resumed=150,jump@clock=20";
     let server = plan().env("FAULT_POINTS", points).start().await;
     survives(server, &[Fault::CutLink, Fault::KillWorker], ms(2000)).await;
+}
+
+/// Workers that stop between any two steps of the protocol, while others and their supervisor go on, and wake up later.
+#[cfg(feature = "faults")]
+#[tokio::test]
+async fn workers_sleep_at_every_step() {
+    let points = "stop@appended=300,stop@pollasked=1000,stop@pollanswered=1000,stop@probed=50,stop@resuming=40,\
+                  stop@resumed=40";
+    let server = plan().env("FAULT_POINTS", points).start().await;
+    survives(server, &[Fault::CutLink, Fault::KillWorker, Fault::CutLink], ms(2000)).await;
+}
+
+/// Redis is stopped for long, half a minute if there is time: WebSockets stay open, memory is bounded, and everything
+/// that was missed is made good.
+#[tokio::test]
+async fn redis_is_away_for_long() {
+    let mut server = plan().with("log = { publish_timeout_ms = 2000 }").start().await;
+    let proxy = Proxy::start(server.addr).await;
+    let away = Duration::from_secs((seconds() / 3).clamp(5, 30));
+    let before = resident(&server);
+    let grown = Cell::new(0);
+    let outage = async {
+        pass(ms(3000)).await;
+        server.redis_mut().kill();
+        let end = Instant::now() + away;
+        while Instant::now() < end {
+            pass(ms(200)).await;
+            grown.set(grown.get().max(resident(&server).saturating_sub(before)));
+        }
+        server.redis_mut().again().await;
+    };
+    let diary = written_during(clients(&proxy), outage).await;
+    eprintln!(
+        "{}; away for {away:?}, workers grew by {} bytes",
+        summary(&diary),
+        grown.get()
+    );
+    let verdict = diary.verdict();
+    assert!(verdict.is_clean(), "{verdict}; deaf: {:?}", diary.deaf);
+    assert!(
+        diary.published.iter().any(|published| !published.acked),
+        "nobody felt it"
+    );
+    let felt: Vec<_> = diary.members.iter().filter(|member| member.recovered > 0).collect();
+    assert!(felt.iter().all(|member| member.way == "polling"), "closed: {felt:?}");
+    assert!(grown.get() < 64 << 20, "{} bytes more", grown.get());
+}
+
+/// Resident bytes of all workers together.
+fn resident(server: &Server) -> u64 {
+    let pages = |pid: u32| {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
+        text.split(' ')
+            .nth(1)
+            .and_then(|word| word.parse::<u64>().ok())
+            .unwrap_or_default()
+    };
+    server.workers().into_iter().map(pages).sum::<u64>() * 4096
 }
 
 /// The judge must be worth its name: a build that loses or doubles something now and then is caught.

@@ -1,9 +1,16 @@
 //! Events from outside while workers die: one worker reads the doors, another one takes over.
 
-use crate::harness::{Frame, Plan, Resp, Server, Wire, signal, until};
+use crate::harness::{Frame, Plan, Request, Resp, Server, Wire, ask, ms, pass, signal, until};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
+use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
+
+const SECRET: &str = "a secret that is long enough";
+
+/// All ways in from outside.
+const DOORS: [&str; 5] = ["python", "node", "node stream", "stream", "http"];
 
 /// A member of the room on each of so many connections.
 async fn members(server: &Server, count: usize) -> Vec<Wire> {
@@ -121,11 +128,126 @@ async fn what_is_no_event_is_refused_and_the_next_one_passes() {
     for member in &mut members {
         assert_eq!(first_argument(member).await, "good");
     }
-    for reason in ["reserved", "an entry of 33", "no field `event`"] {
+    for reason in ["reserved", "larger than log.entry_bytes_max", "no field `event`"] {
         server.logged(reason).await;
     }
     until("an empty stream", async || {
         (server.redis().command(&["XLEN", "socketio:ingest"]).await == Resp::Int(0)).then_some(())
     })
     .await;
+}
+
+/// Sends event number `n` through every door, as the emitters do.
+async fn through_all(server: &Server, n: u32) {
+    let redis = server.redis();
+    let python = json!({ "method": "emit", "event": "door", "data": ["python", n], "room": "room" }).to_string();
+    redis.command(&["PUBLISH", "socketio", &python]).await;
+    let packed = [
+        b"\x93\xa7emitter\x83\xa4type\x02\xa4data\x93\xa4door\xa4node\xce".as_slice(),
+        &n.to_be_bytes(),
+        b"\xa3nsp\xa1/\x83\xa5rooms\x91\xa4room\xa5flags\x80\xa6except\x90",
+    ]
+    .concat();
+    redis
+        .try_bytes(&[b"PUBLISH", b"socket.io#/#room#", &packed])
+        .await
+        .expect("redis");
+    let packet = json!({
+        "packet": { "type": 2, "data": ["door", "node stream", n], "nsp": "/" },
+        "opts": { "rooms": ["room"], "flags": {}, "except": [] },
+    });
+    let packet = packet.to_string();
+    let fields = ["uid", "emitter", "nsp", "/", "type", "3", "data", &packet];
+    redis
+        .command(&[&["XADD", "socket.io", "*"][..], &fields].concat())
+        .await;
+    let own = json!({ "event": "door", "args": ["stream", n], "room": "room" }).to_string();
+    redis.command(&["XADD", "socketio:ingest", "*", "event", &own]).await;
+    // The worker that was asked may be the one that dies: then the sender asks again, with the same id.
+    let event = json!({ "event": "door", "args": ["http", n], "room": "room", "id": format!("n{n}") }).to_string();
+    for _ in 0..50 {
+        let request = Request::post("/api/emit", event.clone()).header("Authorization", &format!("Bearer {SECRET}"));
+        if ask(server.addr, request).await.is_ok_and(|reply| reply.status == 200) {
+            return;
+        }
+        pass(ms(20)).await;
+    }
+    panic!("event {n} was not taken");
+}
+
+/// What a member hears, by door: numbers, with the time. `None` if it lost its worker.
+async fn listen(mut wire: Wire, done: &Cell<bool>) -> Option<BTreeMap<String, Vec<(u64, Instant)>>> {
+    let mut heard: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    while !done.get() {
+        let Ok(frame) = tokio::time::timeout(ms(100), wire.next()).await else {
+            continue;
+        };
+        match frame {
+            Frame::Text(text) if text == "2" => wire.send("3").await,
+            Frame::Text(text) => {
+                let event: Value = serde_json::from_str(&text[2..]).expect("JSON");
+                let (door, n) = (event[1].as_str().expect("a door"), event[2].as_u64().expect("a number"));
+                heard.entry(door.to_owned()).or_default().push((n, Instant::now()));
+            }
+            Frame::Binary(_) | Frame::Close(_) | Frame::Gone => return None,
+        }
+    }
+    Some(heard)
+}
+
+/// Clients on all four workers hear every door once; when the worker that reads the doors is killed, they hear them again
+/// within two seconds.
+#[tokio::test]
+async fn every_door_opens_again_within_two_seconds() {
+    let server = Plan::new()
+        .with(&format!("emit = {{ secret = '{SECRET}' }}"))
+        .start()
+        .await;
+    let mut wires = members(&server, 8).await;
+    while server.status().await.workers.iter().any(|worker| worker.sessions == 0) {
+        assert!(wires.len() < 100, "a worker gets nobody");
+        wires.extend(members(&server, 2).await);
+        pass(ms(500)).await;
+    }
+    let (slot, pid) = leader(&server).await;
+    let (done, killed) = (Cell::new(false), Cell::new(None));
+    let sending = async {
+        for n in 0..100 {
+            if n == 30 {
+                signal(pid, Signal::SIGKILL);
+                killed.set(Some(Instant::now()));
+            }
+            through_all(&server, n).await;
+            pass(ms(30)).await;
+        }
+        pass(ms(1000)).await;
+        done.set(true);
+    };
+    let listening = wires.into_iter().map(|wire| listen(wire, &done));
+    let (heard, ()) = tokio::join!(futures_util::future::join_all(listening), sending);
+    let killed = killed.get().expect("killed");
+    let members = heard.len();
+    let heard: Vec<_> = heard.into_iter().flatten().collect();
+    assert!(
+        !heard.is_empty() && heard.len() < members,
+        "slot {slot} held nobody, or all"
+    );
+    for door in DOORS {
+        let mut longest = Duration::ZERO;
+        for heard in &heard {
+            let heard = heard.get(door).unwrap_or_else(|| panic!("nothing by {door}"));
+            let numbers: Vec<u64> = heard.iter().map(|(n, _)| *n).collect();
+            assert!(
+                numbers.is_sorted_by(|a, b| a < b),
+                "{door}: twice, or out of order: {numbers:?}"
+            );
+            // Channels keep nothing while nobody reads them.
+            let keeps = !["python", "node"].contains(&door);
+            assert!(!keeps || numbers.len() == 100, "{door}: {} of 100", numbers.len());
+            let again = heard.iter().find(|(n, _)| *n >= 30).expect("one after the kill");
+            longest = longest.max(again.1.saturating_duration_since(killed));
+        }
+        eprintln!("{door}: heard again after {longest:?}");
+        assert!(longest < Duration::from_secs(2), "{door}: {longest:?}");
+    }
 }

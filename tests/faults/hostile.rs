@@ -1,7 +1,7 @@
 //! Clients that mean harm, or are broken.
 
 use crate::harness::{Frame, Link, Plan, Poller, Request, Server, Status, Wire, ms, pass, soon, until, within};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -100,16 +100,21 @@ async fn slow_senders_do_not_keep_others_waiting() {
 
 /// A WebSocket that receives as little as the system allows.
 async fn deaf(server: &Server) -> Wire {
+    let (wire, _) = deaf_at(server, "/socket.io/?EIO=4&transport=websocket").await;
+    wire
+}
+
+/// The same, with the answer to its CONNECT.
+async fn deaf_at(server: &Server, target: &str) -> (Wire, Value) {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_recv_buffer_size(4096).expect("a small buffer");
     let stream: TcpStream = soon("connect", socket.connect(server.addr)).await.expect("connect");
-    let target = "/socket.io/?EIO=4&transport=websocket";
     let mut wire = Wire::dial_on(stream, server.addr, target, &[])
         .await
         .expect("a WebSocket");
     assert!(wire.text().await.starts_with("0{"));
-    wire.connect().await;
-    wire
+    let answer = wire.connect().await;
+    (wire, answer)
 }
 
 /// Resident memory of all workers (bytes).
@@ -269,4 +274,52 @@ async fn sessions_of_vanished_clients_go() {
     .await;
     server.holding(0).await;
     assert!(matches!(silent.drain().await, Frame::Close(_) | Frame::Gone));
+}
+
+/// What found no room is not skipped: a small message after it would carry the client's offset over it.
+#[tokio::test]
+async fn who_reads_too_late_comes_back_and_misses_nothing() {
+    const MESSAGES: u64 = 400;
+    let server = Plan::new()
+        .with("limits = { outbox_bytes_max = 262144 }\nlog = { ring_bytes_max = 1048576 }")
+        .start()
+        .await;
+    let (mut late, first) = deaf_at(&server, "/socket.io/?EIO=4&transport=websocket&recovery=1").await;
+    assert_eq!(late.call(0, &json!(["join", "room"])).await, json!(["ok"]));
+    let mut publisher = Wire::open(&server).await;
+    publisher.connect().await;
+    let padding = "x".repeat(100_000);
+    for number in 0..MESSAGES {
+        let padding = if number % 2 == 0 { &padding } else { "" };
+        let event = json!(["publish", "room", [number, padding]]);
+        assert_eq!(publisher.call(number, &event).await, json!(["ok"]));
+    }
+    server
+        .status_when("it is closed for its slowness", |status| status.sessions() == 1)
+        .await;
+    let (mut seen, mut offset) = (Vec::new(), None);
+    let mut note = |packet: &str| {
+        if let Some(event) = packet.strip_prefix("42") {
+            let event: Value = serde_json::from_str(event).expect("JSON");
+            seen.push(event[1][0].as_u64().expect("a number"));
+            offset = Some(event[2].clone());
+        }
+    };
+    while let Frame::Text(packet) = late.next().await {
+        note(&packet);
+    }
+    let mut wire = Wire::open(&server).await;
+    let auth = json!({ "pid": first["pid"], "offset": offset });
+    wire.send(&format!("40{auth}")).await;
+    loop {
+        let packet = wire.data().await;
+        if let Some(event) = packet.strip_prefix("42") {
+            let event: Value = serde_json::from_str(event).expect("JSON");
+            seen.push(event[1][0].as_u64().expect("a number"));
+            if seen.last() == Some(&(MESSAGES - 1)) {
+                break;
+            }
+        }
+    }
+    assert_eq!(seen, (0..MESSAGES).collect::<Vec<_>>());
 }

@@ -14,13 +14,16 @@
 mod harness;
 
 mod crowd;
+mod deaf;
 mod doors;
 mod handover;
 mod hostile;
+mod huge;
 mod operator;
 mod recovery;
 mod redis;
 mod reload;
+mod slow;
 mod stop;
 mod traffic;
 mod workers;

@@ -10,7 +10,7 @@ async fn server() -> Server {
 }
 
 /// Sends CONNECT with `{pid, offset}`: what was missed, and the answer.
-async fn come_back(server: &Server, pid: &Value, offset: Option<&Value>) -> (Wire, Vec<Value>, Value) {
+pub(crate) async fn come_back(server: &Server, pid: &Value, offset: Option<&Value>) -> (Wire, Vec<Value>, Value) {
     let mut wire = Wire::open(server).await;
     let mut auth = json!({ "pid": pid });
     if let Some(offset) = offset {
@@ -230,8 +230,18 @@ async fn nothing_is_lost(transports: &str, fault: impl AsyncFn(&mut Server, usiz
 
 /// The same, and how often they lost their connection.
 async fn everything_arrives(transports: &str, fault: impl AsyncFn(&mut Server, usize)) -> Value {
-    let mut server = Plan::new().start().await;
-    let program = node("resume.mjs")
+    program_is_content(Plan::new(), "resume.mjs", transports, fault).await
+}
+
+/// What a client program found while `fault` went on.
+async fn program_is_content(
+    plan: Plan,
+    program: &str,
+    transports: &str,
+    fault: impl AsyncFn(&mut Server, usize),
+) -> Value {
+    let mut server = plan.start().await;
+    let program = node(program)
         .arg("--url", &server.url())
         .arg("--transports", transports)
         .run();
@@ -335,4 +345,125 @@ async fn all_namespaces_come_back_in_one_request() {
         assert!(packets.contains(&same), "{same} is not among {packets:?}");
     }
     assert_eq!(poller.call(0, &json!(["echo", 1])).await, json!([1]));
+}
+
+/// The official client keeps what comes before the answer to its CONNECT even over a disconnect.
+#[tokio::test]
+async fn a_return_that_breaks_off_halfway_loses_and_doubles_nothing() {
+    let server = Plan::new().start().await;
+    for (messages, bytes, breaks) in [("3", "100", "300"), ("60", "20000", "1000,300000,700000")] {
+        let program = node("halfway.mjs")
+            .arg("--url", &server.url())
+            .arg("--messages", messages)
+            .arg("--bytes", bytes)
+            .arg("--breaks", breaks);
+        let (found, content) = program.run().await;
+        assert!(content, "{found}");
+    }
+}
+
+/// What was missed may be far more than an outbox holds.
+#[tokio::test]
+async fn a_client_that_missed_much_gets_all_of_it() {
+    let server = Plan::new()
+        .with("limits = { outbox_bytes_max = 262144 }\nlog = { ring_bytes_max = 1048576 }")
+        .start()
+        .await;
+    let program = node("halfway.mjs")
+        .arg("--url", &server.url())
+        .arg("--messages", "300")
+        .arg("--bytes", "60000")
+        .arg("--breaks", "");
+    let (found, content) = program.run().await;
+    assert!(content && found["recovered"] == 1, "{found}");
+}
+
+/// The clients' own retries, with an id: each message once, although workers die between the log and the ack.
+#[cfg(feature = "faults")]
+#[tokio::test]
+async fn retries_of_stock_clients_count_once() {
+    for transports in ["websocket", "polling"] {
+        let plan = Plan::new().env("FAULT_POINTS", "kill@appended=150");
+        let found = program_is_content(plan, "retries.mjs", transports, async |_, _| {}).await;
+        let (tries, acked) = (found["tries"].as_u64(), found["acked"].as_u64());
+        assert_eq!(acked, Some(800), "{found}");
+        assert!(tries > acked, "nothing was repeated: {found}");
+    }
+}
+
+/// The server may think for long that the old connection lives.
+#[tokio::test]
+async fn who_comes_back_is_believed_and_the_ghost_is_closed() {
+    let server = server().await;
+    for round in 0..8 {
+        let (mut ghost, first, offset) = member(&server).await;
+        publish(&server, &["second"]).await;
+        assert!(ghost.data().await.starts_with(r#"42["message","second""#));
+        let (mut wire, missed, answer) = come_back(&server, &first["pid"], Some(&offset)).await;
+        assert_eq!(missed, ["second"], "round {round}");
+        assert_eq!(answer["sid"], first["sid"]);
+        soon("the ghost is closed", ghost.drain()).await;
+        publish(&server, &["third"]).await;
+        assert!(wire.data().await.starts_with(r#"42["message","third""#));
+        assert_eq!(wire.call(9, &json!(["leave", "room"])).await, json!(["ok"]));
+    }
+}
+
+#[tokio::test]
+async fn what_was_meant_for_one_alone_is_not_missed() {
+    let server = server().await;
+    let (wire, first, offset) = member(&server).await;
+    drop(wire);
+    let event = json!({ "event": "message", "data": "for you", "room": first["sid"] }).to_string();
+    server
+        .redis()
+        .command(&["XADD", "socketio:ingest", "*", "event", &event])
+        .await;
+    until("it is in the log", async || {
+        (server.redis().command(&["XLEN", "socketio:ingest"]).await == crate::harness::Resp::Int(0)).then_some(())
+    })
+    .await;
+    let (_, missed, _) = come_back(&server, &first["pid"], Some(&offset)).await;
+    assert_eq!(missed, ["for you"]);
+}
+
+/// What cannot be made good is said: to the client, by another session, and in the log, with the reason.
+#[tokio::test]
+async fn a_gap_that_cannot_be_closed_is_said() {
+    let small = "ring_bytes_max = 1000, entry_bytes_max = 900";
+    for (config, reason) in [
+        (format!("log = {{ entries_max = 16, {small} }}"), "the log was trimmed"),
+        (
+            format!("log = {{ {small} }}\nrecovery = {{ entries_max = 20 }}"),
+            "more than 20 entries were missed",
+        ),
+        (
+            "engine = { ping_interval_ms = 300, ping_timeout_ms = 200 }\nrecovery = { window_ms = 500 }".to_owned(),
+            "its window is over",
+        ),
+    ] {
+        let server = Plan::new()
+            .with("recovery = { offsets = 'always' }")
+            .with(&config)
+            .start()
+            .await;
+        let (wire, first, offset) = member(&server).await;
+        drop(wire);
+        publish(&server, &["missed"; 60]).await;
+        if reason.contains("window") {
+            pass(ms(1500)).await;
+        }
+        let (mut wire, missed, answer) = come_back(&server, &first["pid"], Some(&offset)).await;
+        assert_eq!(missed, Vec::<Value>::new(), "{reason}");
+        assert!(
+            answer["sid"] != first["sid"] && answer["pid"] != first["pid"],
+            "{reason}: {answer}"
+        );
+        server.logged("session not recovered, the client starts anew").await;
+        server.logged(reason).await;
+        // It begins again like any other.
+        assert_eq!(wire.call(0, &json!(["join", "room"])).await, json!(["ok"]));
+        publish(&server, &["again"]).await;
+        assert!(wire.data().await.starts_with(r#"42["message","again""#), "{reason}");
+    }
 }

@@ -1,7 +1,7 @@
 //! Redis goes away and comes back.
 
 use crate::harness::{
-    Plan, Poller, Redis, Reply, Request, Server, Wire, ask, ask_again, ms, pass, soon, until, within,
+    Plan, Poller, Redis, Reply, Request, Server, Wire, ask, ask_again, ms, node, pass, soon, until, within,
 };
 use crate::traffic::{Traffic, assert_alive, assert_unbroken};
 use nix::sys::signal::Signal;
@@ -262,4 +262,106 @@ async fn a_redis_that_was_emptied_is_noticed() {
     .await;
     // Either they were closed, as kicked, or the room works: silence would be the fault.
     assert_room_works(&mut wires, 3).await;
+}
+
+/// A Redis as many guides set it up: small, and throwing away whatever it likes.
+#[tokio::test]
+async fn a_redis_that_evicts_is_reported_and_clients_start_anew() {
+    let mut server = Plan::new()
+        .with("engine = { ping_interval_ms = 300, ping_timeout_ms = 2000 }\nlog = { publish_timeout_ms = 2000 }")
+        .prepare()
+        .await;
+    for (name, value) in [("maxmemory", "6mb"), ("maxmemory-policy", "allkeys-lru")] {
+        server.redis().command(&["CONFIG", "SET", name, value]).await;
+    }
+    server.run();
+    server.ready().await;
+    server.logged("redis may throw sessions and the log away").await;
+    let before = server.status().await.ready_pids();
+    let (found, content) = node("evicted.mjs").arg("--url", &server.url()).run().await;
+    assert!(content, "{found}");
+    server.logged("redis was full and threw keys away").await;
+    server.logged("session not recovered, the client starts anew").await;
+    assert_eq!(server.status().await.ready_pids(), before);
+}
+
+/// Whatever is sent while Redis is away: each publish is answered, and what waits is bounded.
+#[tokio::test]
+async fn a_flood_without_redis_is_refused_and_costs_no_memory() {
+    const PUBLISHES: u64 = 1500;
+    let mut server = Plan::new()
+        .durable_redis()
+        .with("redis = { response_timeout_ms = 500, connect_timeout_ms = 500 }")
+        .with(
+            "log = { publish_timeout_ms = 8000, queue_bytes_max = 4194304 }\nlimits = { outbox_bytes_max = 16777216 }",
+        )
+        .start()
+        .await;
+    let mut wires = wires(&server, 4).await;
+    let before = resident(&server).await;
+    server.redis_mut().kill();
+    let padding = "x".repeat(60_000);
+    for id in 0..PUBLISHES {
+        let event = json!(["publish", "room", [id, padding]]);
+        wires[0].send(&format!("42{id}{event}")).await;
+    }
+    // What there is no room for is refused at once, what there is waits.
+    let (mut waiting, mut refused, mut acked) = (Vec::new(), 0, 0);
+    while refused < 1000 {
+        let ack = wires[0].data().await;
+        assert!(ack.contains("waiting for redis"), "{ack}");
+        refused += 1;
+    }
+    let grown = resident(&server).await.saturating_sub(before);
+    assert!(grown < 40 << 20, "{grown} bytes more");
+    pass(ms(1000)).await;
+    server.redis_mut().again().await;
+    // Those that waited, and no other, arrive now, in order.
+    while refused + acked < PUBLISHES {
+        let packet = wires[0].data().await;
+        if let Some(ack) = packet.strip_prefix("43") {
+            if ack.contains("waiting for redis") {
+                refused += 1;
+            } else {
+                assert!(ack.ends_with(r#"["ok"]"#), "{ack}");
+                acked += 1;
+            }
+        } else {
+            waiting.push(packet);
+        }
+    }
+    eprintln!("{acked} waited, {refused} were refused, the workers grew by {grown} bytes");
+    assert!(acked > 10, "{acked}");
+    while (waiting.len() as u64) < acked {
+        waiting.push(wires[0].data().await);
+    }
+    for (number, packet) in waiting.iter().enumerate() {
+        assert!(
+            packet.starts_with(&format!(r#"42["message",[{number},"#)),
+            "{}",
+            &packet[..60]
+        );
+    }
+    for member in &mut wires[1..] {
+        for number in 0..acked {
+            let packet = member.data().await;
+            assert!(
+                packet.starts_with(&format!(r#"42["message",[{number},"#)),
+                "{}",
+                &packet[..60]
+            );
+        }
+    }
+}
+
+/// Resident bytes of all workers together.
+async fn resident(server: &Server) -> u64 {
+    let pages = |pid: &u32| {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
+        text.split(' ')
+            .nth(1)
+            .and_then(|word| word.parse::<u64>().ok())
+            .unwrap_or_default()
+    };
+    server.status().await.ready_pids().iter().map(pages).sum::<u64>() * 4096
 }
