@@ -2,16 +2,17 @@
 # make test   run all tests
 # make chaos  break everything for five minutes at a time, under clients; CHAOS_SECONDS and SEED choose
 # make bench  measure it for half a minute with a stock client, on this machine alone
+# make deb    build a Debian package: target/debian/anyworker_*.deb
 # make check  what continuous integration runs
 #
-# run, test and bench install what is missing, and say so first.
+# run, test, bench and deb install what is missing, and say so first.
 
 SHELL := bash
 .DEFAULT_GOAL := help
 # Where rustup puts cargo, for shells that were open before.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help run build test chaos bench check clean
+.PHONY: help run build test chaos bench deb check clean
 
 help:
 	@sed -n 's/^# make /make /p' Makefile
@@ -35,6 +36,12 @@ bench:
 	@scripts/need.sh test
 	cargo build --release
 	@bench/run.sh
+
+deb:
+	@scripts/need.sh deb
+	cargo build --release
+	target/release/anyworker manual target/manual
+	cargo deb --no-build
 
 check:
 	@.ci/run

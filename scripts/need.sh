@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Installs what "make run" or "make test" needs and this machine lacks; says what and why before it does.
+# Installs what "make run", "make test" or "make deb" needs and this machine lacks; says what and why before it does.
 # Silent, and asks for no privilege, when nothing is missing.
 #
-# usage: scripts/need.sh run|test
+# usage: scripts/need.sh run|test|deb
 set -euo pipefail
 
-purpose=${1:?usage: scripts/need.sh run|test}
+purpose=${1:?usage: scripts/need.sh run|test|deb}
 packages=()
 
 say() { printf '%s\n' "$*" >&2; }
@@ -49,6 +49,10 @@ list_missing() {
     # The name that a linker driver has for cargo.
     have cc || want gcc "links anyworker"
     have cc || want libc6-dev "links anyworker"
+    if [ "$purpose" = deb ]; then
+        have dpkg-shlibdeps || want dpkg-dev "tells which libraries the package depends on"
+        return 0
+    fi
     # The package of the server would start a service on port 6379; this one has the program alone.
     redis_works || want redis-tools "sessions are kept in Redis; anyworker starts its own, private one"
     [ "$purpose" = test ] || return 0
@@ -89,6 +93,13 @@ link_redis() {
     esac
 }
 
+install_cargo_deb() {
+    [ "$purpose" = deb ] || return 0
+    cargo deb --version >/dev/null 2>&1 && return
+    say "missing: cargo-deb (makes the package); installing it with cargo, which takes some minutes"
+    cargo install --locked --quiet cargo-deb
+}
+
 check_versions() {
     [ "$purpose" = test ] || return 0
     local major
@@ -103,6 +114,7 @@ list_missing
 if [ "${#packages[@]}" -gt 0 ]; then
     install_packages
     hash -r
-    is_macos || link_redis
+    is_macos || [ "$purpose" = deb ] || link_redis
 fi
+install_cargo_deb
 check_versions

@@ -4,16 +4,28 @@ use crate::config::{self, Config, Faults, Overrides, Sources};
 use crate::control::client::{self, Verdict};
 use crate::control::protocol::Request;
 use crate::control::watch;
+use crate::manual;
 use crate::reactor::State;
 use crate::sys::runtime::control_socket;
 use crate::sys::spawn::{Inherited, inherited};
 use crate::{operator, run};
 use boot::Exit;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
+
+/// The end of `--help` and of the manual page.
+const MORE: &str = "\
+Signals of the supervisor: TERM and INT drain and stop, the second one at once; QUIT stops at once; HUP reloads; USR2 \
+upgrades; TTIN and TTOU have one slot more, one less; USR1 writes the status to the log.
+
+Exit codes: 0 done; 1 refused or failed, with every reason; 64 command line not understood; 69 no supervisor answers; \
+70 program error; 78 the configuration, or what it names, cannot work.
+
+As a service: systemctl enable --now anyworker; systemctl reload anyworker. Its configuration is \
+/etc/anyworker/supervisor.toml, its log `journalctl -u anyworker`.";
 
 /// A pre-forking, multi-process Socket.IO server that needs no sticky sessions.
 #[derive(Debug, Parser)]
@@ -21,7 +33,8 @@ use std::time::Duration;
     name = "anyworker",
     version = boot::VERSION,
     propagate_version = true,
-    arg_required_else_help = false
+    arg_required_else_help = false,
+    after_long_help = MORE
 )]
 struct Cli {
     #[command(flatten)]
@@ -96,6 +109,12 @@ enum Command {
         #[arg(value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
         slots: u16,
     },
+    /// Write manual pages and shell completions
+    #[command(hide = true)]
+    Manual {
+        /// Where to
+        directory: PathBuf,
+    },
     /// A worker; only the supervisor can start it
     #[command(hide = true)]
     Worker {
@@ -142,6 +161,10 @@ fn execute(cli: Cli, worker: Worker) -> io::Result<ExitCode> {
     let (request, json) = match command.unwrap_or(Command::Run) {
         Command::Run => return Ok(run::run(sources).into()),
         Command::Check { state } => return check(&sources, state),
+        Command::Manual { directory } => {
+            manual::write(Cli::command(), &directory)?;
+            return Ok(Exit::Done.into());
+        }
         Command::Worker { .. } => return work(worker),
         Command::Operator(command) => {
             return match config::load(&sources) {
@@ -266,7 +289,6 @@ fn directory_line(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {

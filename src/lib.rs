@@ -6,6 +6,7 @@ mod config;
 mod control;
 mod fleet;
 mod operator;
+mod manual;
 mod reactor;
 mod run;
 mod sys;

@@ -4,7 +4,7 @@ use crate::config::{Config, Sources};
 use crate::control::server::Server;
 use crate::reactor::{Parts, Reactor, Spec, State};
 use crate::sys::listener::Listeners;
-use crate::sys::notify::Notifier;
+use crate::sys::notify::{self, Notifier};
 use crate::sys::reap;
 use crate::sys::redis::{self, ManagedRedis};
 use crate::sys::reexec;
@@ -79,6 +79,7 @@ fn resume(sources: Sources, state: io::Result<OwnedFd>) -> io::Result<Reactor> {
 fn prepare(sources: Sources) -> Result<Reactor, Refusal> {
     // First of all: a signal that comes now is answered later, not lost.
     let signals = Signals::block().map_err(|error| Refusal::system("blocking signals", error))?;
+    let found = notify::found().map_err(|error| Refusal::system("taking over the sockets of systemd", error))?;
     let binary = own_path().map_err(|error| Refusal::system("finding the own binary", error))?;
     let mut spec = Spec::load(&sources, &binary).map_err(|lines| Refusal {
         exit: Exit::Config,
@@ -93,8 +94,9 @@ fn prepare(sources: Sources) -> Result<Reactor, Refusal> {
     if let Some(identity) = &spec.identity {
         runtime.admit(identity).map_err(Refusal::config)?;
     }
-    let listeners = Listeners::bind(&spec.config.listen, spec.config.workers.count).map_err(Refusal::config)?;
-    let redis = managed_redis(&spec, &runtime)?;
+    let Config { listen, workers, .. } = &spec.config;
+    let listeners = Listeners::bind(listen, workers.count, found).map_err(Refusal::config)?;
+    let redis = managed_redis(&spec)?;
     let socket = control_socket(runtime.directory());
     let server = Server::bind(&socket)
         .map_err(|error| Refusal::config(format!("runtime.directory: binding {}: {error}", socket.display())))?;
@@ -112,9 +114,10 @@ fn prepare(sources: Sources) -> Result<Reactor, Refusal> {
     }))
 }
 
-fn managed_redis(spec: &Spec, runtime: &Runtime) -> Result<Option<ManagedRedis>, Refusal> {
+fn managed_redis(spec: &Spec) -> Result<Option<ManagedRedis>, Refusal> {
     let Config {
         managed_redis,
+        redis_directory,
         settings,
         ..
     } = &spec.config;
@@ -132,13 +135,12 @@ fn managed_redis(spec: &Spec, runtime: &Runtime) -> Result<Option<ManagedRedis>,
         ));
     };
     let program = redis::locate().map_err(Refusal::config)?;
-    let directory = runtime
-        .subdirectory("redis", spec.identity.as_ref())
-        .map_err(Refusal::config)?;
+    redis::prepare_directory(redis_directory, spec.identity.as_ref())
+        .map_err(|error| Refusal::config(format!("redis.directory: {}: {error}", redis_directory.display())))?;
     Ok(Some(ManagedRedis::new(
         program,
         path.clone(),
-        directory,
+        redis_directory.clone(),
         spec.identity.clone(),
     )))
 }

@@ -45,6 +45,7 @@ pub(super) static KEYS: &[Key] = &[
     int("reload.soak_ms", 1_000, 0, HOUR_MS),
     text("redis.url", ""),
     bool("redis.managed", true),
+    text("redis.directory", ""),
     bool("redis.enabled", true),
     int("redis.db", 0, 0, 65_535),
     int("redis.pool_size", 4, 1, 1024),

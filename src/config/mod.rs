@@ -88,8 +88,10 @@ pub(crate) struct Config {
     pub(crate) workers: Workers,
     /// `[reload] soak_ms`: how long the first new worker of a reload must stay ready beside the old one.
     pub(crate) soak: Duration,
-    /// Directory of the control socket and the managed Redis; absolute. May not exist yet.
+    /// Directory of the control socket and of that of the managed Redis; absolute. May not exist yet.
     pub(crate) runtime_directory: PathBuf,
+    /// Directory of the files of the managed Redis; absolute. May not exist yet.
+    pub(crate) redis_directory: PathBuf,
     /// Whether the supervisor starts a Redis of its own, on the unix socket in `settings.redis`.
     pub(crate) managed_redis: bool,
     /// What the workers are told.

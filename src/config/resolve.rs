@@ -60,6 +60,7 @@ pub(super) fn resolve(inputs: Inputs<'_>, facts: &Facts<'_>, faults: Faults) -> 
     let mut notices = Vec::new();
     let listen = listen(&mut values);
     let runtime_directory = runtime_directory(&mut values, inputs.env, facts);
+    let redis_directory = redis_directory(&mut values, inputs.env, facts, &runtime_directory);
     let (redis, managed_redis) = endpoint::redis(&mut values, &runtime_directory, &mut notices);
     let workers = workers(&mut values, redis.is_some(), facts, &mut notices);
     let mut settings = Settings {
@@ -109,6 +110,7 @@ pub(super) fn resolve(inputs: Inputs<'_>, facts: &Facts<'_>, faults: Faults) -> 
         workers,
         soak: values.millis("reload.soak_ms"),
         runtime_directory,
+        redis_directory,
         managed_redis,
         settings,
         notices,
@@ -142,17 +144,11 @@ fn listen(values: &mut Values) -> Vec<SocketAddr> {
 /// The directory that was set, or the first of the usual ones.
 fn runtime_directory(values: &mut Values, env: &BTreeMap<String, String>, facts: &Facts<'_>) -> PathBuf {
     const KEY: &str = "runtime.directory";
-    let absolute = |name: &str| env.get(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    // systemd separates several RuntimeDirectory= by colons.
-    let systemd = env
-        .get("RUNTIME_DIRECTORY")
-        .and_then(|paths| paths.split(':').next())
-        .map(PathBuf::from);
     let directory = if let Some(text) = values.text_if_any(KEY) {
         facts.directory.join(text)
-    } else if let Some(path) = systemd.filter(|path| path.is_absolute()) {
+    } else if let Some(path) = directory_from(env, "RUNTIME_DIRECTORY") {
         path
-    } else if let Some(path) = absolute("XDG_RUNTIME_DIR").filter(|path| (facts.is_directory)(path)) {
+    } else if let Some(path) = directory_from(env, "XDG_RUNTIME_DIR").filter(|path| (facts.is_directory)(path)) {
         path.join("anyworker")
     } else if facts.euid == 0 {
         PathBuf::from("/run/anyworker")
@@ -160,6 +156,26 @@ fn runtime_directory(values: &mut Values, env: &BTreeMap<String, String>, facts:
         PathBuf::from(format!("/tmp/anyworker-{}", facts.euid))
     };
     values.accept(KEY, parse::socket_directory(&directory));
+    values.resolve(KEY, Value::Text(directory.display().to_string()));
+    directory
+}
+
+/// An absolute directory in the environment. systemd separates several by colons.
+fn directory_from(env: &BTreeMap<String, String>, name: &str) -> Option<PathBuf> {
+    let path = env.get(name)?.split(':').next().map(PathBuf::from);
+    path.filter(|path| path.is_absolute())
+}
+
+/// Where the managed Redis keeps its files: what was set, or where systemd keeps state.
+fn redis_directory(values: &mut Values, env: &BTreeMap<String, String>, facts: &Facts<'_>, runtime: &Path) -> PathBuf {
+    const KEY: &str = "redis.directory";
+    let directory = match values.text_if_any(KEY) {
+        Some(text) => facts.directory.join(text),
+        None => directory_from(env, "STATE_DIRECTORY")
+            .as_deref()
+            .unwrap_or(runtime)
+            .join("redis"),
+    };
     values.resolve(KEY, Value::Text(directory.display().to_string()));
     directory
 }

@@ -10,7 +10,7 @@ use boot::{Exit, Handover, Incarnation, Setup, ToWorker};
 use nix::sys::signal::Signal;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use std::os::fd::AsFd;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 impl Reactor {
     pub(super) fn act(&mut self, now: Moment, action: Action) {
@@ -31,10 +31,7 @@ impl Reactor {
                 ),
             },
             Action::AnnounceGone { worker, slot } => self.announce_gone(worker, slot),
-            Action::Close { slot } => {
-                self.listeners.close_last();
-                info!(slot = slot.number(), "slot closed");
-            }
+            Action::Close { slot } => self.close(slot),
             Action::Exit { code, reason } => self.fleet_ended(code, reason),
             Action::Forget { generation } => {
                 self.specs.remove(&generation);
@@ -76,6 +73,7 @@ impl Reactor {
             .ok_or_else(|| format!("generation {generation} is forgotten"))?;
         if self.listeners.of(slot).is_empty() {
             self.listeners.open().map_err(|error| error.to_string())?;
+            self.store(slot);
         }
         let listeners = self.listeners.of(slot);
         let incarnation = Incarnation::new(&self.instance, slot.number(), worker.number());
@@ -146,10 +144,29 @@ impl Reactor {
 
     fn open(&mut self, slot: SlotId) {
         match self.listeners.open() {
-            Ok(()) => info!(slot = slot.number(), "slot opened"),
+            Ok(()) => {
+                info!(slot = slot.number(), "slot opened");
+                self.store(slot);
+            }
             // Tried again with the slot's first worker.
             Err(error) => error!(slot = slot.number(), %error, "slot not opened"),
         }
+    }
+
+    fn close(&mut self, slot: SlotId) {
+        let (name, sockets) = self.listeners.storable(slot);
+        let stored = !sockets.is_empty();
+        self.listeners.close_last();
+        if stored {
+            self.notifier.discard(&name);
+        }
+        info!(slot = slot.number(), "slot closed");
+    }
+
+    /// systemd keeps the listeners of this slot, for the case that this process ends.
+    pub(super) fn store(&self, slot: SlotId) {
+        let (name, sockets) = self.listeners.storable(slot);
+        self.notifier.store(&name, &sockets);
     }
 
     fn announce_gone(&mut self, worker: WorkerId, slot: SlotId) {
@@ -208,23 +225,40 @@ impl Reactor {
                 )
             }
         };
-        self.rollout.last = Some(status.clone());
-        for Ticket(client) in tickets {
-            self.server.answer(now, *client, &answer);
-        }
         if !self.fleet.is_stopping() {
             // systemd knows no failed reload: the status line tells.
             self.notifier.ready(&status);
         }
+        self.rollout.last = Some(status);
+        for Ticket(client) in tickets {
+            self.server.answer(now, *client, &answer);
+        }
+        self.check_stop_budget();
     }
 
-    fn serving(&self) {
+    /// A drain must fit into what systemd gives it; it will be asked for more, but may not listen.
+    fn check_stop_budget(&mut self) {
+        let budget = self.stop_budget();
+        if let Some(limit) = self.notifier.stop_timeout().filter(|limit| *limit < budget) {
+            let (budget_s, limit_s) = (budget.as_secs_f32().ceil(), limit.as_secs_f32());
+            warn!(
+                budget_s,
+                limit_s,
+                "a stop may take longer than TimeoutStopSec= of the service allows: raise that (`systemctl edit`), \
+                 or lower workers.grace_ms"
+            );
+        }
+    }
+
+    fn serving(&mut self) {
         let status = self.status();
         self.notifier
             .ready(&format!("serving with {} workers", status.workers.len()));
         if let Some(spec) = self.specs.values().next() {
-            banner::show(&spec.config, &status, self.listeners.addresses(), self.server.path());
+            let addresses = self.listeners.addresses();
+            banner::show(&spec.config, &status, &addresses, self.server.path());
         }
+        self.check_stop_budget();
     }
 }
 

@@ -73,6 +73,11 @@ impl Spec {
         );
         if old.managed_redis {
             compare(
+                "redis.directory",
+                old.redis_directory.display().to_string(),
+                new.redis_directory.display().to_string(),
+            );
+            compare(
                 "workers.user",
                 name(self.identity.as_ref()),
                 name(next.identity.as_ref()),

@@ -38,6 +38,8 @@ pub(crate) use state::State;
 const LATE_AFTER: Duration = Duration::from_millis(500);
 /// The loop comes round at least so often.
 const IDLE_MAX: Duration = Duration::from_secs(1);
+/// What takes its time may take so much longer from now; several times the pause between two such announcements.
+const PROLONG: Duration = Duration::from_secs(20);
 /// Signals handled before the others have their turn.
 const SIGNALS_PER_TURN: usize = 64;
 
@@ -123,7 +125,7 @@ impl Reactor {
         for notice in &spec.config.notices {
             warn!(notice, "configuration notice");
         }
-        Self {
+        let reactor = Self {
             started: Instant::now(),
             instance: instance.to_lowercase(),
             sources,
@@ -144,7 +146,9 @@ impl Reactor {
             verdict: None,
             rollout: Rollout::default(),
             runtime,
-        }
+        };
+        reactor.listeners.slots().for_each(|slot| reactor.store(slot));
+        reactor
     }
 
     /// Runs until everything has ended.
@@ -188,8 +192,13 @@ impl Reactor {
         if self.watchdog_at.is_some_and(|at| now >= at) {
             self.watchdog_at = self.notifier.watchdog_every.map(|every| now + every);
             // A fleet of which nobody serves gets no food, except at boot and on the way out.
-            if self.fleet.active() > 0 || matches!(self.fleet.state(), "booting" | "stopping") {
+            let state = self.fleet.state();
+            if self.fleet.active() > 0 || matches!(state, "booting" | "stopping") {
                 self.notifier.feed_watchdog();
+            }
+            // A large append-only file, a large fleet: it takes time, and all is well.
+            if state == "reloading" || self.redis.as_ref().is_some_and(ManagedRedis::is_starting) {
+                self.notifier.prolong(PROLONG);
             }
         }
     }
@@ -297,12 +306,16 @@ impl Reactor {
         let state = self.fleet.state();
         match (former, state) {
             (former, state) if former == state => {}
-            (_, "stopping") => self
-                .notifier
-                .stopping(self.fleet.stop_budget() + STOP_GRACE + LATE_AFTER),
+            (_, "stopping") => self.notifier.stopping(self.stop_budget()),
             (_, "degraded") | ("degraded", _) => self.notifier.state(state),
             _ => {}
         }
+    }
+
+    /// How long a stop may take, all in all.
+    fn stop_budget(&self) -> Duration {
+        let redis = self.redis.as_ref().map_or(Duration::ZERO, |_| STOP_GRACE);
+        self.fleet.stop_budget() + redis + LATE_AFTER
     }
 
     fn dispatch(&mut self, source: Source, flags: PollFlags) {

@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 use tracing::info;
 
 /// Of the format below.
-const STATE_VERSION: u32 = 1;
+const STATE_VERSION: u32 = 2;
 
 /// A supervisor between two binaries.
 #[derive(Debug, Serialize, Deserialize)]
@@ -92,7 +92,7 @@ impl State {
     pub(super) fn descriptors(&self) -> Vec<RawFd> {
         let specs = self.specs.iter().map(|(.., binary)| *binary);
         let processes = self.processes.iter().map(|process| process.control);
-        let listeners = self.listeners.slots.iter().flatten().copied();
+        let listeners = self.listeners.descriptors();
         specs
             .chain(processes)
             .chain(listeners)

@@ -1,17 +1,17 @@
-//! Listeners: one SO_REUSEPORT socket per slot and address, bound once, and the program that
-//! steers new connections to the slots that serve.
+//! Listeners: one SO_REUSEPORT socket per slot and address. They are bound once, or come from systemd, which may
+//! also keep them for the next supervisor.
 
+use super::steer::steer;
 use crate::fleet::SlotId;
 use nix::errno::Errno;
-use nix::libc::{sock_filter, sock_fprog};
-use nix::sys::socket::{setsockopt, sockopt::AttachReusePortCbpf};
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, Socket, Type};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
-use tracing::warn;
+use tracing::{info, warn};
 
 /// Connections that wait for their worker, per listener; the kernel caps it at
 /// `net.core.somaxconn`.
@@ -21,31 +21,61 @@ const BACKLOG: i32 = 4_096;
 const ADDRESS_PATIENCE: Duration = Duration::from_secs(2);
 /// Between two tries.
 const ADDRESS_RETRY: u16 = 50; // ms
+/// First part of the name that the listeners of a slot have in systemd's store.
+const STORED: &str = "slot-";
 
-/// All listeners, slot by slot. They are closed from the highest slot down only: closing another
-/// one would move the last socket of the group into the hole, and the steering program counts.
+/// All listeners.
 #[derive(Debug)]
 pub(crate) struct Listeners {
-    /// With real ports.
-    addresses: Vec<SocketAddr>,
-    /// By slot, then in the order of `addresses`.
-    slots: Vec<Vec<Socket>>,
+    /// One for each address.
+    groups: Vec<Group>,
+    slots: usize,
+}
+
+/// The listeners of one address. The listener at place `n` is that of slot `n`. A slot without one of its own shares
+/// that of another slot; a listener beyond the slots is served by one of them.
+#[derive(Debug)]
+struct Group {
+    /// With its real port.
+    address: SocketAddr,
+    /// In the order of the kernel's group: the steering program counts. They are closed from the end only, because
+    /// closing another one would move the last into the hole.
+    members: Vec<Socket>,
+    /// So many of them belong to a socket unit, which has them still when we are gone: not ours to close.
+    given: usize,
 }
 
 /// All listeners as they are handed to the next supervisor process.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Legacy {
-    addresses: Vec<SocketAddr>,
-    pub(crate) slots: Vec<Vec<RawFd>>,
+    groups: Vec<LegacyGroup>,
+    slots: usize,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct LegacyGroup {
+    address: SocketAddr,
+    members: Vec<RawFd>,
+    given: usize,
 }
 
 /// Why an address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("listen.address: {address}: {step}: {source}{}", remedy(.address, .source))]
-pub(crate) struct ListenError {
-    address: SocketAddr,
-    step: &'static str,
-    source: io::Error,
+pub(crate) enum ListenError {
+    #[error("listen.address: {address}: {step}: {source}{}", remedy(.address, .source))]
+    Address {
+        address: SocketAddr,
+        step: &'static str,
+        source: io::Error,
+    },
+    #[error("socket unit: {0:?} is not a listening TCP socket; give it ListenStream=ADDRESS:PORT and Accept=no")]
+    NotTcp(String),
+}
+
+impl ListenError {
+    const fn of(address: SocketAddr, step: &'static str, source: io::Error) -> Self {
+        Self::Address { address, step, source }
+    }
 }
 
 fn remedy(address: &SocketAddr, source: &io::Error) -> String {
@@ -54,39 +84,60 @@ fn remedy(address: &SocketAddr, source: &io::Error) -> String {
         Some(Errno::EADDRINUSE) => {
             format!("; find who has it with `ss -ltnp 'sport = :{port}'`, stop it or choose another address")
         }
-        Some(Errno::EACCES) => {
-            format!("; port {port} needs root or CAP_NET_BIND_SERVICE, or choose a port from 1024 on")
-        }
+        Some(Errno::EACCES) => format!(
+            "; port {port} needs root, CAP_NET_BIND_SERVICE or a socket unit (anyworker.socket), or choose a port \
+             from 1024 on"
+        ),
         Some(Errno::EADDRNOTAVAIL) => "; this host has no such address".to_owned(),
         _ => String::new(),
     }
 }
 
+impl Legacy {
+    /// Every descriptor in it.
+    pub(crate) fn descriptors(&self) -> impl Iterator<Item = RawFd> {
+        self.groups.iter().flat_map(|group| &group.members).copied()
+    }
+}
+
 impl Listeners {
-    /// Binds the addresses for so many slots. A port of 0 is chosen by the kernel, once.
+    /// Takes over what systemd has for us, by name, and binds the rest of the addresses for so many slots. A port of
+    /// 0 is chosen by the kernel, once. Sockets of a socket unit replace all addresses.
     ///
     /// # Errors
-    /// When an address is taken, forbidden, or not of this host.
-    pub(crate) fn bind(addresses: &[SocketAddr], slots: u16) -> Result<Self, ListenError> {
+    /// When an address is taken, forbidden, or not of this host, or the socket unit is not of our kind.
+    pub(crate) fn bind(
+        addresses: &[SocketAddr],
+        slots: u16,
+        found: Vec<(String, OwnedFd)>,
+    ) -> Result<Self, ListenError> {
         let mut listeners = Self {
-            addresses: addresses.to_vec(),
-            slots: Vec::new(),
+            groups: adopt(addresses, found)?,
+            slots: 0,
         };
-        for address in addresses {
-            await_vacancy(*address)?;
+        for group in &listeners.groups {
+            if group.members.is_empty() {
+                await_vacancy(group.address)?;
+            }
         }
         for _ in 0..slots {
             listeners.open()?;
         }
+        // Whatever a former supervisor thought of its slots.
+        listeners.steer(&[]);
         Ok(listeners)
     }
 
     /// For the next supervisor process.
     pub(crate) fn bequeath(&self) -> Legacy {
-        let numbers = |slot: &Vec<Socket>| slot.iter().map(AsRawFd::as_raw_fd).collect();
+        let group = |group: &Group| LegacyGroup {
+            address: group.address,
+            members: group.members.iter().map(AsRawFd::as_raw_fd).collect(),
+            given: group.given,
+        };
         Legacy {
-            addresses: self.addresses.clone(),
-            slots: self.slots.iter().map(numbers).collect(),
+            groups: self.groups.iter().map(group).collect(),
+            slots: self.slots,
         }
     }
 
@@ -95,32 +146,50 @@ impl Listeners {
     /// # Errors
     /// Those of `take`.
     pub(crate) fn inherit(legacy: Legacy, mut take: impl FnMut(RawFd) -> io::Result<OwnedFd>) -> io::Result<Self> {
-        let mut slots = Vec::new();
-        for numbers in legacy.slots {
-            let sockets = numbers.into_iter().map(|number| Ok(take(number)?.into()));
-            slots.push(sockets.collect::<io::Result<_>>()?);
+        let mut groups = Vec::new();
+        for group in legacy.groups {
+            let members = group.members.into_iter().map(|number| Ok(take(number)?.into()));
+            groups.push(Group {
+                address: group.address,
+                members: members.collect::<io::Result<_>>()?,
+                given: group.given,
+            });
         }
         Ok(Self {
-            addresses: legacy.addresses,
-            slots,
+            groups,
+            slots: legacy.slots,
         })
     }
 
     /// The addresses, with real ports.
     #[must_use]
-    pub(crate) fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        self.groups.iter().map(|group| group.address).collect()
     }
 
-    /// The listeners of one slot, in the order of the addresses.
+    /// The slots that were opened.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = SlotId> + use<> {
+        (0..u16::try_from(self.slots).unwrap_or(u16::MAX)).map(SlotId::new)
+    }
+
+    /// What the worker of a slot accepts from, address by address.
     #[must_use]
     pub(crate) fn of(&self, slot: SlotId) -> Vec<BorrowedFd<'_>> {
-        self.slots
-            .get(usize::from(slot.number()))
-            .into_iter()
-            .flatten()
-            .map(AsFd::as_fd)
-            .collect()
+        let slot = usize::from(slot.number());
+        if slot >= self.slots {
+            return Vec::new();
+        }
+        let sockets = self.groups.iter().flat_map(|group| group.of(slot, self.slots));
+        sockets.map(AsFd::as_fd).collect()
+    }
+
+    /// What systemd should keep of a slot, and under which name; nothing, if all is of a socket unit.
+    #[must_use]
+    pub(crate) fn storable(&self, slot: SlotId) -> (String, Vec<BorrowedFd<'_>>) {
+        let own = |group: &'_ Group| usize::from(slot.number()) >= group.given;
+        let own = self.groups.iter().filter(|group| own(group));
+        let sockets = own.filter_map(|group| group.members.get(usize::from(slot.number())));
+        (format!("{STORED}{}", slot.number()), sockets.map(AsFd::as_fd).collect())
     }
 
     /// Opens the listeners of the next slot.
@@ -128,43 +197,157 @@ impl Listeners {
     /// # Errors
     /// As [`Listeners::bind`].
     pub(crate) fn open(&mut self) -> Result<(), ListenError> {
-        let mut sockets = Vec::with_capacity(self.addresses.len());
-        for address in &mut self.addresses {
-            let socket = listen(*address)?;
-            if address.port() == 0 {
-                let bound = socket.local_addr().ok().and_then(|bound| bound.as_socket());
-                *address = bound.unwrap_or(*address);
-            }
-            sockets.push(socket);
+        let slots = self.slots;
+        if let Err(error) = self.groups.iter_mut().try_for_each(|group| group.grow(slots)) {
+            self.shrink();
+            return Err(error);
         }
-        self.slots.push(sockets);
+        self.slots += 1;
         Ok(())
     }
 
     /// Closes the listeners of the highest slot.
     pub(crate) fn close_last(&mut self) {
-        for socket in self.slots.pop().into_iter().flatten() {
-            // It leaves the group now, whoever still has a duplicate.
-            socket.shutdown(std::net::Shutdown::Read).ok();
+        self.slots = self.slots.saturating_sub(1);
+        self.shrink();
+    }
+
+    fn shrink(&mut self) {
+        for group in &mut self.groups {
+            while group.members.len() > self.slots.max(group.given) {
+                close(group.members.pop());
+            }
         }
     }
 
     /// New connections go to these slots only, by their weights; to all, when none is given.
     pub(crate) fn steer(&self, slots: &[(SlotId, u8)]) {
-        let mut program = program(slots);
-        let Ok(len) = u16::try_from(program.len()) else { return };
-        let Some(first) = self.slots.first() else { return };
-        for (socket, address) in first.iter().zip(&self.addresses) {
-            // One call per group: any member speaks for all of them.
-            let filter = sock_fprog {
-                len,
-                filter: program.as_mut_ptr(),
-            };
-            if let Err(errno) = setsockopt(socket, AttachReusePortCbpf, &filter) {
-                warn!(%address, %errno, "connections not steered");
+        let all = || (0..self.slots).map(|slot| (slot, 1));
+        let chosen = slots
+            .iter()
+            .map(|(slot, weight)| (usize::from(slot.number()), u32::from(*weight)));
+        let weighed: Vec<(usize, u32)> = if slots.is_empty() {
+            all().collect()
+        } else {
+            chosen.collect()
+        };
+        for group in &self.groups {
+            // There is no choice.
+            if group.members.len() < 2 {
+                continue;
+            }
+            let mut weights = BTreeMap::new();
+            for (slot, weight) in &weighed {
+                let place = u32::try_from(slot % group.members.len()).unwrap_or(u32::MAX);
+                *weights.entry(place).or_default() += weight;
+            }
+            if let Some(Err(errno)) = group.members.first().map(|member| steer(member, &weights)) {
+                warn!(address = %group.address, %errno, "connections not steered");
             }
         }
     }
+}
+
+impl Group {
+    /// The listener of its own, or a shared one; and every `slots`-th of those that no slot has.
+    fn of(&self, slot: usize, slots: usize) -> impl Iterator<Item = &Socket> {
+        let count = self.members.len();
+        let own = self.members.get(slot.checked_rem(count).unwrap_or_default());
+        let spare = (slots..count).filter(move |place| place % slots == slot);
+        own.into_iter().chain(spare.filter_map(|place| self.members.get(place)))
+    }
+
+    /// The next slot gets a listener of its own, if it has none and can have one.
+    fn grow(&mut self, slots: usize) -> Result<(), ListenError> {
+        // There is one; or slots share already, and the others are not to change places.
+        if self.members.len() != slots {
+            return Ok(());
+        }
+        match listen(self.address, self.members.first()) {
+            Ok(socket) => {
+                if self.address.port() == 0 {
+                    self.address = local_address(&socket).unwrap_or(self.address);
+                }
+                self.members.push(socket);
+                Ok(())
+            }
+            // Its sockets belong to another user, or have no SO_REUSEPORT: nobody can be beside them.
+            Err(ListenError::Address { source, .. }) if self.given > 0 && source.kind() == io::ErrorKind::AddrInUse => {
+                let (address, sockets) = (self.address, self.members.len());
+                info!(%address, sockets, "slots share the sockets of the socket unit");
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Sorts what systemd has for us. What is no longer wanted is closed.
+fn adopt(addresses: &[SocketAddr], found: Vec<(String, OwnedFd)>) -> Result<Vec<Group>, ListenError> {
+    let (mut given, mut stored) = (Vec::new(), BTreeMap::new());
+    for (name, fd) in found {
+        let socket = Socket::from(fd);
+        let address = local_address(&socket).filter(|_| is_listener(&socket));
+        let slot = name.strip_prefix(STORED).and_then(|number| number.parse().ok());
+        match (slot, address) {
+            (Some(slot), Some(address)) => {
+                stored.insert((slot, address), socket);
+            }
+            (Some(_), None) => {}
+            (None, Some(address)) => {
+                equip(&socket).map_err(|source| ListenError::of(address, "options", source))?;
+                given.push((address, socket));
+            }
+            (None, None) => return Err(ListenError::NotTcp(name)),
+        }
+    }
+    let mut wanted = Vec::new();
+    for (address, _) in &given {
+        if !wanted.contains(address) {
+            wanted.push(*address);
+        }
+    }
+    if wanted.is_empty() {
+        wanted.extend(addresses);
+    } else if wanted != addresses {
+        info!(configured = ?addresses, sockets = ?wanted, "the socket unit says where to listen");
+    }
+    let (count, mut groups) = (stored.len(), Vec::new());
+    for address in wanted {
+        let own = given.extract_if(.., |(other, _)| *other == address);
+        let mut members: Vec<Socket> = own.map(|(_, socket)| socket).collect();
+        let given = members.len();
+        // A port of 0 is a new one each time.
+        while let Some(socket) = stored.remove(&(members.len(), address)) {
+            members.push(socket);
+        }
+        groups.push(Group {
+            address,
+            members,
+            given,
+        });
+    }
+    if count > 0 {
+        let closed = stored.len();
+        info!(kept = count - closed, closed, "listeners of the former supervisor");
+    }
+    stored.into_values().rev().for_each(|socket| close(Some(socket)));
+    Ok(groups)
+}
+
+/// It leaves its group now, whoever still has a duplicate.
+fn close(socket: Option<Socket>) {
+    if let Some(socket) = socket {
+        socket.shutdown(std::net::Shutdown::Read).ok();
+    }
+}
+
+fn is_listener(socket: &Socket) -> bool {
+    socket.r#type().is_ok_and(|kind| kind == Type::STREAM) && socket.is_listener().unwrap_or(false)
+}
+
+fn local_address(socket: &Socket) -> Option<SocketAddr> {
+    socket.local_addr().ok()?.as_socket()
 }
 
 /// Waits until nobody listens there. With SO_REUSEPORT a second supervisor of the same user would
@@ -175,145 +358,45 @@ fn await_vacancy(address: SocketAddr) -> Result<(), ListenError> {
     }
     let give_up = Instant::now() + ADDRESS_PATIENCE;
     loop {
-        match prepare(address).and_then(|socket| socket.bind(&address.into())) {
+        match prepare(address, None).and_then(|socket| socket.bind(&address.into())) {
             Ok(()) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < give_up => {
                 // Interrupted or not, the next try tells.
                 nix::poll::poll(&mut [], ADDRESS_RETRY).ok();
             }
-            Err(source) => {
-                return Err(ListenError {
-                    address,
-                    step: "bind",
-                    source,
-                });
-            }
+            Err(source) => return Err(ListenError::of(address, "bind", source)),
         }
     }
 }
 
 /// A stream socket (closed at exec) with the options that both kinds of bind need.
-fn prepare(address: SocketAddr) -> io::Result<Socket> {
+fn prepare(address: SocketAddr, beside: Option<&Socket>) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // Connections of a former run in TIME_WAIT do not matter.
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
-        socket.set_only_v6(true)?;
+        // A socket unit's may be for IPv4, too; in one group all are alike.
+        socket.set_only_v6(beside.map_or(Ok(true), Socket::only_v6)?)?;
     }
     Ok(socket)
 }
 
-fn listen(address: SocketAddr) -> Result<Socket, ListenError> {
-    let failed = |step| move |source| ListenError { address, step, source };
-    let socket = prepare(address).map_err(failed("socket"))?;
+fn listen(address: SocketAddr, beside: Option<&Socket>) -> Result<Socket, ListenError> {
+    let failed = |step| move |source| ListenError::of(address, step, source);
+    let socket = prepare(address, beside).map_err(failed("socket"))?;
     socket.set_reuse_port(true).map_err(failed("SO_REUSEPORT"))?;
-    // Accepted connections inherit it.
-    socket.set_tcp_nodelay(true).map_err(failed("TCP_NODELAY"))?;
-    socket.set_nonblocking(true).map_err(failed("O_NONBLOCK"))?;
+    equip(&socket).map_err(failed("options"))?;
     socket.bind(&address.into()).map_err(failed("bind"))?;
     socket.listen(BACKLOG).map_err(failed("listen"))?;
     Ok(socket)
 }
 
-const LOAD_RANDOM: sock_filter = sock_filter {
-    code: 0x20,
-    jt: 0,
-    jf: 0,
-    k: 0xffff_f000 + 56,
-}; // SKF_AD_OFF + SKF_AD_RANDOM
-
-/// Classic BPF that returns one of these slots at random, by their weights; with none, a number
-/// outside the group, upon which the kernel hashes over all.
-fn program(slots: &[(SlotId, u8)]) -> Vec<sock_filter> {
-    let give = |number: u32| sock_filter {
-        code: 0x06,
-        jt: 0,
-        jf: 0,
-        k: number,
-    };
-    let Some(((last, _), others)) = slots.split_last() else {
-        return vec![give(u32::MAX)];
-    };
-    let modulo = sock_filter {
-        code: 0x94,
-        jt: 0,
-        jf: 0,
-        k: slots.iter().map(|(_, weight)| u32::from(*weight)).sum::<u32>().max(1),
-    };
-    let mut program = vec![LOAD_RANDOM, modulo];
-    let mut bound = 0;
-    for (slot, weight) in others {
-        bound += u32::from(*weight);
-        program.push(sock_filter {
-            code: 0x35,
-            jt: 1,
-            jf: 0,
-            k: bound,
-        }); // greater or equal: skip the next line
-        program.push(give(u32::from(slot.number())));
-    }
-    program.push(give(u32::from(last.number())));
-    program
+/// The options of every listener.
+fn equip(socket: &Socket) -> io::Result<()> {
+    // Accepted connections inherit it.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_nonblocking(true)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::net::TcpStream;
-
-    /// How many of `count` new connections each slot has got.
-    fn deal(listeners: &Listeners, count: usize) -> Vec<usize> {
-        let clients: Vec<TcpStream> = (0..count)
-            .map(|_| TcpStream::connect(listeners.addresses()[0]).unwrap())
-            .collect();
-        let mut dealt = Vec::new();
-        for slot in &listeners.slots {
-            dealt.push(std::iter::from_fn(|| slot[0].accept().ok()).count());
-        }
-        drop(clients);
-        dealt
-    }
-
-    #[test]
-    fn connections_go_to_steered_slots_only() {
-        let mut listeners = Listeners::bind(&["127.0.0.1:0".parse().unwrap()], 4).unwrap();
-        assert_ne!(listeners.addresses()[0].port(), 0);
-        let slots = |numbers: &[u16]| {
-            let weighed = numbers.iter().map(|number| (SlotId::new(*number), 16));
-            weighed.collect::<Vec<_>>()
-        };
-        for (steered, expected) in [
-            (slots(&[2]), [false, false, true, false]),
-            (slots(&[0, 3]), [true, false, false, true]),
-            (slots(&[0, 1, 2, 3]), [true, true, true, true]),
-            (slots(&[]), [true, true, true, true]),
-        ] {
-            listeners.steer(&steered);
-            let dealt = deal(&listeners, 80);
-            assert_eq!(
-                dealt.iter().map(|count| *count > 0).collect::<Vec<_>>(),
-                expected,
-                "{dealt:?}"
-            );
-            assert_eq!(dealt.iter().sum::<usize>(), 80);
-        }
-        listeners.steer(&[(SlotId::new(1), 4), (SlotId::new(2), 32)]);
-        let dealt = deal(&listeners, 900);
-        assert!((50..=150).contains(&dealt[1]), "one ninth of 900, by chance: {dealt:?}");
-        listeners.close_last();
-        listeners.open().unwrap();
-        listeners.steer(&slots(&[3]));
-        assert_eq!(deal(&listeners, 10), [0, 0, 0, 10]);
-    }
-
-    #[test]
-    fn a_taken_port_is_named_with_a_remedy() {
-        let first = Listeners::bind(&["127.0.0.1:0".parse().unwrap()], 1).unwrap();
-        let error = Listeners::bind(first.addresses(), 1).unwrap_err().to_string();
-        assert!(
-            error.starts_with(&format!("listen.address: {}: bind: ", first.addresses()[0])),
-            "{error}"
-        );
-        assert!(error.contains("ss -ltnp"), "{error}");
-    }
-}
+mod tests;

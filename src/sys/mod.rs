@@ -11,4 +11,5 @@ pub(crate) mod runtime;
 pub(crate) mod signals;
 pub(crate) mod spawn;
 pub(crate) mod usage;
+mod steer;
 pub(crate) mod user;

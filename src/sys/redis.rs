@@ -5,9 +5,11 @@ use super::spawn::unblock_signals;
 use super::user::Identity;
 use crate::fleet::{End, Moment};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, chown};
 use serde::{Deserialize, Serialize};
+use std::fs::DirBuilder;
 use std::io::{self, Read, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -129,6 +131,18 @@ pub(crate) fn locate() -> Result<PathBuf, NotInstalled> {
         .ok_or(NotInstalled)
 }
 
+/// Makes the directory of its files if it is missing, private to whom it becomes.
+///
+/// # Errors
+/// When it cannot be created or given away.
+pub(crate) fn prepare_directory(directory: &Path, identity: Option<&Identity>) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    if let Some(identity) = identity {
+        chown(directory, Some(identity.uid), Some(identity.gid))?;
+    }
+    Ok(())
+}
+
 impl ManagedRedis {
     /// A Redis that listens on `socket` and keeps its files in `directory`; not started yet.
     #[must_use]
@@ -169,6 +183,12 @@ impl ManagedRedis {
             State::Starting { pid, .. } | State::Running { pid, .. } | State::Stopping { pid, .. } => Some(*pid),
             State::Backoff { .. } | State::Evicting { .. } | State::Stopped => None,
         }
+    }
+
+    /// Whether it was started and does not answer yet.
+    #[must_use]
+    pub(crate) const fn is_starting(&self) -> bool {
+        matches!(self.state, State::Starting { .. })
     }
 
     /// Whether it is gone for good.

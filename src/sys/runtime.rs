@@ -152,29 +152,6 @@ impl Runtime {
             .map_err(io_error)?;
         fs::set_permissions(&self.directory, Permissions::from_mode(0o1770)).map_err(io_error)
     }
-
-    /// A directory below it, private to its owner.
-    ///
-    /// # Errors
-    /// When it cannot be created or given away.
-    pub(crate) fn subdirectory(&self, name: &str, identity: Option<&Identity>) -> Result<PathBuf, RuntimeError> {
-        let path = self.directory.join(name);
-        let io_error = |step| {
-            let path = path.clone();
-            move |source| RuntimeError::Io { step, path, source }
-        };
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&path)
-            .map_err(io_error("creating"))?;
-        if let Some(identity) = identity {
-            chown(&path, Some(identity.uid), Some(identity.gid))
-                .map_err(io::Error::from)
-                .map_err(io_error("giving away"))?;
-        }
-        Ok(path)
-    }
 }
 
 #[cfg(test)]
