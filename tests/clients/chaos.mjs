@@ -2,6 +2,7 @@
 // answered, what each member of each room received. They do not judge; the diary is the one line of output.
 //
 //   node chaos.mjs --url URL --seconds S [--members 24] [--rooms 6] [--careful 3] [--careless 2]
+//   node chaos.mjs --url URL --until-closed ...   until standard input is closed
 //
 // Each member is in two rooms, one third of them each by polling, by upgrade and by WebSocket. A careful
 // publisher repeats a message under its id until it is acked, a careless one tries once. At the end a mark goes into
@@ -10,7 +11,7 @@ import { connected, options, until } from "./common.mjs";
 
 const opts = options({
   url: "", seconds: 10, members: 24, rooms: 6, careful: 3, careless: 2, pause: 20, transports: "",
-  back_off: 100, patience: 60,
+  back_off: 100, patience: 60, until_closed: false,
 });
 const END = "end";
 const ways = opts.transports
@@ -97,7 +98,8 @@ console.error("ready");
 const work = publishers.map((socket, number) =>
   number < opts.careful ? careful(number, socket) : careless(number, socket),
 );
-await sleep(1000 * opts.seconds);
+if (opts.until_closed) await new Promise((done) => process.stdin.resume().on("end", done));
+else await sleep(1000 * opts.seconds);
 leaving = true;
 console.error("leaving");
 await Promise.all(work);

@@ -24,6 +24,8 @@ pub(crate) enum Ending {
     LogLost,
     /// Another worker serves the connection now: nothing ends.
     Moved,
+    /// Two polls or two POSTs at once. The one before may be that of a worker whose death nobody has told.
+    Overlap,
     /// A message is larger than `engine.max_payload_bytes`.
     PayloadTooLarge,
     /// The pong did not come in time.
@@ -51,6 +53,7 @@ impl Ending {
             Self::ClientLeft
             | Self::Drain
             | Self::LogLost
+            | Self::Overlap
             | Self::PingTimeout
             | Self::SlowClient
             | Self::StoreUnavailable
@@ -79,6 +82,7 @@ impl Ending {
             | Self::EngineProtocol(_)
             | Self::Kicked
             | Self::Moved
+            | Self::Overlap
             | Self::PingTimeout
             | Self::Protocol(_)
             | Self::TakenOver
@@ -103,6 +107,7 @@ impl fmt::Display for Ending {
             Self::Kicked => f.write_str("session was ended"),
             Self::LogLost => f.write_str("entries of the log are missing"),
             Self::Moved => f.write_str("moved to another worker"),
+            Self::Overlap => f.write_str("two requests at once"),
             Self::PayloadTooLarge => f.write_str("message too large"),
             Self::PingTimeout => f.write_str("ping timeout"),
             Self::Protocol(why) => write!(f, "parse error: {why}"),

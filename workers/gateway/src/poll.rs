@@ -167,6 +167,12 @@ impl Drop for Abort {
     }
 }
 
+/// Two polls or two POSTs of a session at once: it ends.
+async fn overlapped(worker: &Worker, sid: &Sid) -> Reply {
+    end(worker, sid, &Ending::Overlap).await;
+    Reply::Broken
+}
+
 /// Ends a polling session.
 async fn end(worker: &Worker, sid: &Sid, ending: &Ending) {
     note_end(worker, ending);

@@ -1,16 +1,14 @@
 -- A POST has arrived.
--- KEYS: session, poll, mail
--- ARGV: 1 me and request, 2 known revision or '', 3 lease ms, 4 dead key prefix, 5 wake channel, 6 sid,
---       7 whether the holder was given time (0|1)
+-- KEYS: session, poll
+-- ARGV: 1 me and request, 2 known revision or '', 3 lease ms, 4 dead key prefix,
+--       5 whether the holder was given time (0|1)
 if redis.call('EXISTS', KEYS[1]) == 0 then return 'unknown' end
 local p = redis.call('HMGET', KEYS[2], 'sent', 'post', 'postd', 'get', 'rev')
 if not p[1] then return pack('moved', redis.call('GET', KEYS[1])) end
 local now = now_ms()
 if p[2] ~= ARGV[1] and held(p[2], p[3], now, ARGV[4]) then
   -- Another worker's lease: it may have died this very moment, and nobody has said so yet.
-  if ARGV[7] == '0' and incarnation(p[2]) ~= incarnation(ARGV[1]) then return 'held' end
-  redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])
-  wake(ARGV[5], p[4], ARGV[6])
+  if ARGV[5] == '0' and incarnation(p[2]) ~= incarnation(ARGV[1]) then return 'held' end
   return 'overlap'
 end
 redis.call('HSET', KEYS[2], 'post', ARGV[1], 'postd', int(now + ARGV[3]))

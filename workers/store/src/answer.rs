@@ -94,13 +94,13 @@ pub enum Poll {
         /// An upgrade is under way: a noop ends the poll.
         noop: bool,
     },
-    /// The session ended while the poll was parked (or was ended by an overlap elsewhere).
+    /// The session ended while the poll was parked (or was ended for an overlap elsewhere).
     Ended,
     /// This poll holds the lease no longer; somebody else answered or broke it.
     LeaseLost,
     /// The session exists but does not poll: it has moved to WebSocket.
     Moved(Box<Record>),
-    /// Another poll was already waiting. The session was ended, its holder is being woken.
+    /// Another poll is already waiting. The session has to end.
     Overlap,
     /// Nothing yet: the poll has the lease and waits for the log, a wake, or the times below.
     Parked {
@@ -137,7 +137,7 @@ pub enum PostBegin {
     },
     /// The session exists but does not poll: it has moved to WebSocket.
     Moved(Box<Record>),
-    /// Another POST was already under way. The session was ended, a parked poll is being woken.
+    /// Another POST is already under way. The session has to end.
     Overlap,
     /// There is no such session.
     Unknown,

@@ -209,6 +209,7 @@ async fn overlapping_polls_end_the_session(world: World) {
     let request = parked(&a, at(1)).await;
     let (_, poll) = begin(&b, at(1)).await;
     assert!(matches!(poll, Poll::Overlap), "{poll:?}");
+    b.end(&sid(1), None, None).await.unwrap();
     woken(&mut tail, &sid(1)).await;
     let poll = a.poll(&sid(1), request, PollMode::Wake, at(1), None).await.unwrap();
     assert!(matches!(poll, Poll::Ended), "{poll:?}");
@@ -246,6 +247,7 @@ async fn a_released_poll_sent_nothing(world: World) {
         matches!(poll, Poll::Overlap),
         "another's release does nothing: {poll:?}"
     );
+    a.end(&sid(1), None, None).await.unwrap();
     polling(&a, at(1)).await;
     let again = parked(&a, at(7)).await;
     assert_ne!(request, again);
@@ -266,6 +268,7 @@ async fn overlapping_posts_end_the_session(world: World) {
     }
     let post = a.post_begin(&sid(1), a.request(), None).await.unwrap();
     assert!(matches!(post, PostBegin::Overlap), "{post:?}");
+    a.end(&sid(1), None, None).await.unwrap();
     woken(&mut tail, &sid(1)).await;
     assert_eq!(
         b.post_finish(&sid(1), first, PostEffects::default()).await.unwrap(),

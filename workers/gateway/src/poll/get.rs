@@ -1,7 +1,7 @@
 //! The poll: answered at once if there is anything, otherwise it waits here.
 
 use super::recent::{known, learn};
-use super::{Abort, Park, Parked, Reply, end, patiently};
+use super::{Abort, Park, Parked, Reply, end, overlapped, patiently};
 use crate::ending::Ending;
 use crate::fault::{self, Point};
 use crate::missed::{self, Missing, Piece};
@@ -51,7 +51,7 @@ async fn serve(worker: &Rc<Worker>, sid: &Sid, request: RequestId) -> Reply {
         Err(error) => unavailable(&error),
         Ok(Poll::Unknown | Poll::Ended | Poll::LeaseLost) => Reply::Refused(Refusal::SessionUnknown),
         Ok(Poll::Moved(record)) => moved(&record),
-        Ok(Poll::Overlap) => Reply::Broken,
+        Ok(Poll::Overlap) => overlapped(worker, sid).await,
         Ok(Poll::Answer {
             record,
             revision,

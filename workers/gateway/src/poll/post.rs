@@ -3,7 +3,7 @@
 use super::batch::{Batch, Standing, Stop};
 use super::get::{CLOSE, NOOP, moved, settles_in, unavailable};
 use super::recent::{known, remember};
-use super::{Abort, Reply, end, patiently};
+use super::{Abort, Reply, end, overlapped, patiently};
 use crate::ending::Ending;
 use crate::worker::Worker;
 use crate::ws::Speech;
@@ -69,7 +69,7 @@ async fn serve(worker: &Rc<Worker>, sid: &Sid, speech: Speech, request: RequestI
         Err(error) => return unavailable(&error),
         Ok(PostBegin::Unknown) => return Reply::Refused(Refusal::SessionUnknown),
         Ok(PostBegin::Moved(record)) => return moved(&record),
-        Ok(PostBegin::Overlap) => return Reply::Broken,
+        Ok(PostBegin::Overlap) => return overlapped(worker, sid).await,
         Ok(PostBegin::Go { record: None, .. }) => return Reply::Refused(Refusal::SessionUnknown),
         Ok(PostBegin::Go {
             record: Some(record),
@@ -175,6 +175,7 @@ fn farewell(ending: &Ending, parked: bool) -> Option<&'static str> {
         | Ending::Kicked
         | Ending::LogLost
         | Ending::Moved
+        | Ending::Overlap
         | Ending::PayloadTooLarge
         | Ending::PingTimeout
         | Ending::SlowClient

@@ -37,7 +37,6 @@ impl Memory {
         }
         if mode == PollMode::Begin && !ours {
             if space.is_get_held(sid, now) {
-                space.remove(sid);
                 return Poll::Overlap;
             }
             if !again {
@@ -71,7 +70,6 @@ impl Memory {
         };
         let ours = poll.post.as_ref().is_some_and(|l| l.holder == mine);
         if !ours && space.is_post_held(sid, now) {
-            space.remove(sid);
             return PostBegin::Overlap;
         }
         let Some(session) = space.sessions.get_mut(sid) else {

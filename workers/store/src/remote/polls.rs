@@ -40,9 +40,7 @@ impl Remote {
                 .arg(name)
                 .arg(head.to_string())
                 .arg(known.map(|n| n.to_string()).unwrap_or_default())
-                .arg(keys.dead_prefix())
-                .arg(keys.wake_prefix())
-                .arg(sid.as_str());
+                .arg(keys.dead_prefix());
             cmd
         };
         let mut answer = self.unless_held(script, call).await?;
@@ -105,13 +103,11 @@ impl Remote {
     ) -> Result<PostBegin, StoreError> {
         let (keys, script) = (&self.shared.keys, &self.shared.scripts.post_begin);
         let call = || {
-            let mut cmd = script.call(&[keys.session(sid), keys.poll(sid), keys.mail(sid)]);
+            let mut cmd = script.call(&[keys.session(sid), keys.poll(sid)]);
             cmd.arg(self.mine(request))
                 .arg(known.map(|n| n.to_string()).unwrap_or_default())
                 .arg(millis(POST_LEASE))
-                .arg(keys.dead_prefix())
-                .arg(keys.wake_prefix())
-                .arg(sid.as_str());
+                .arg(keys.dead_prefix());
             cmd
         };
         let mut answer = self.unless_held(script, call).await?;
