@@ -60,6 +60,11 @@ list_missing() {
     have npm || want npm "installs that client"
     have python3 || want python3 "runs the stock Python client in the tests"
     venv_works || want python3-venv "installs that client"
+    # Nothing of it is started; where no box can be made those tests are skipped.
+    if [ "$(id -u)" = 0 ] && unshare -fpmnC --uts --ipc true 2>/dev/null; then
+        [ -x /lib/systemd/systemd ] || want systemd "runs the unit of the package in a private box in the tests"
+        have ip || want iproute2 "the same"
+    fi
 }
 
 install_packages() {

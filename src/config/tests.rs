@@ -422,6 +422,31 @@ fn a_password_that_everybody_may_read() {
 }
 
 #[test]
+fn the_files_of_redis_are_where_systemd_keeps_state() {
+    let place = Place::new(&[]);
+    for (env, expected) in [
+        (vec![("RUNTIME_DIRECTORY", "/run/a")], "/run/a/redis"),
+        (
+            vec![
+                ("RUNTIME_DIRECTORY", "/run/a"),
+                ("STATE_DIRECTORY", "/var/lib/a:/var/lib/b"),
+            ],
+            "/var/lib/a/redis",
+        ),
+        (
+            vec![
+                ("STATE_DIRECTORY", "/var/lib/a"),
+                ("ANYWORKER_REDIS__DIRECTORY", "/srv/x"),
+            ],
+            "/srv/x",
+        ),
+    ] {
+        let config = place.load(&env, Overrides::default()).unwrap();
+        assert_eq!(config.redis_directory, Path::new(expected), "{env:?}");
+    }
+}
+
+#[test]
 fn runtime_directory() {
     let place = Place::new(&[]);
     let here = place.0.path().to_str().unwrap().to_owned();
