@@ -10,6 +10,6 @@ pub(crate) mod reexec;
 pub(crate) mod runtime;
 pub(crate) mod signals;
 pub(crate) mod spawn;
-pub(crate) mod usage;
 mod steer;
+pub(crate) mod usage;
 pub(crate) mod user;
