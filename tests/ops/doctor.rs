@@ -2,7 +2,7 @@
 
 use crate::harness::{Plan, Proxy, Redis, Server, Weather, ms, until};
 use crate::patient::{ADMIN, Diagnosis, Illness, Patient, WORKERS};
-use crate::proxies::{Manner, Middle};
+use crate::proxies::{Manner, Middle, Secure};
 use std::collections::BTreeSet;
 
 /// Looks at a machine with this illness: exactly these checks must find something.
@@ -77,7 +77,9 @@ async fn faults_of_exposure_are_found() {
         "{named}"
     );
     assert_eq!(ADMIN, "b1946ac92492d2347c6235b4d2611184");
-    let weak = format!("on >{WORKERS} ~socketio:* &socketio:* +@all -@dangerous +info +config|get -xadd -publish");
+    let weak = format!(
+        "on >{WORKERS} ~socketio:* resetchannels &socketio:* +@all -@dangerous +info +config|get -xadd -publish"
+    );
     let weak = Illness {
         without: vec!["user"],
         redis: vec![("user", Box::leak(format!("workers {weak}").into_boxed_str()))],
@@ -215,7 +217,7 @@ async fn what_cannot_be_seen_is_said_and_not_guessed() {
         ("rename-command", "KEYS \"\""),
         ("rename-command", "INFO \"\""),
     ]);
-    let rights = format!("workers on >{WORKERS} ~socketio:* &socketio:* +@all -@dangerous");
+    let rights = format!("workers on >{WORKERS} ~socketio:* resetchannels &socketio:* +@all -@dangerous");
     let away = Illness {
         without: vec!["user"],
         redis: [away.redis, vec![("user", Box::leak(rights.into_boxed_str()))]].concat(),
@@ -409,4 +411,72 @@ async fn the_way_through_a_proxy_is_looked_at() {
         server.redis().keys("socketio:session:*").await.is_empty().then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_certificate_that_nobody_trusts_is_found() {
+    let plan = Plan::new().with("engine = { ping_interval_ms = 1500, ping_timeout_ms = 3000 }");
+    let mut server = plan.start().await;
+    let proxy = Secure::start(server.addr).await;
+    let diagnosis = examine(&server, &["--url", &proxy.url()]).await;
+    assert!(diagnosis.all("fail").contains("proxy.tls"), "{:#?}", diagnosis.findings);
+    assert!(diagnosis.all("could_not_see").contains("proxy.websocket"));
+    assert!(
+        diagnosis.evidence("proxy.tls").contains("certificate"),
+        "{}",
+        diagnosis.evidence("proxy.tls")
+    );
+    // Whoever trusts it gets through, with both transports.
+    let file = server.directory().join("trusted.pem");
+    std::fs::write(&file, &proxy.certificate).unwrap();
+    server.set_env("SSL_CERT_FILE", file.to_str().unwrap());
+    let diagnosis = examine(&server, &["--url", &proxy.url()]).await;
+    let passed = diagnosis.all("pass");
+    for check in [
+        "tls",
+        "reaches_fleet",
+        "buffering",
+        "poll_timeout",
+        "websocket",
+        "websocket_timeout",
+    ] {
+        let check = format!("proxy.{check}");
+        assert!(passed.contains(check.as_str()), "{check}: {:#?}", diagnosis.findings);
+    }
+    // Nobody there.
+    let url = proxy.url();
+    drop(proxy);
+    let diagnosis = examine(&server, &["--url", &url]).await;
+    assert!(
+        diagnosis.all("fail").contains("proxy.reaches_fleet"),
+        "{:#?}",
+        diagnosis.findings
+    );
+}
+
+/// The names of checks in a text, in these quotes.
+fn checks_in(text: &str, quote: char) -> BTreeSet<String> {
+    let parts = ["redis.", "kernel.", "systemd.", "secrets.", "config.", "proxy."];
+    let quoted = text
+        .split(quote)
+        .filter(|word| parts.iter().any(|part| word.starts_with(part)));
+    let names = quoted.filter(|word| word.chars().all(|c| c.is_ascii_lowercase() || "._".contains(c)));
+    names.map(str::to_owned).collect()
+}
+
+#[test]
+fn the_documents_list_every_check() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let document = std::fs::read_to_string(root.join("docs/doctor.md")).unwrap();
+    let rows: String = document
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .map(|row| row.split(" | ").next().unwrap())
+        .collect();
+    let mut source = BTreeSet::new();
+    for entry in std::fs::read_dir(root.join("workers/ops/src/doctor")).unwrap() {
+        let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        source.extend(checks_in(text.split("#[cfg(test)]").next().unwrap(), '"'));
+    }
+    assert_eq!(checks_in(&rows, '`'), source);
 }

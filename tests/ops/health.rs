@@ -52,6 +52,7 @@ async fn the_report_counts_500_sessions_on_4_workers() {
     );
     assert!(report["latency_ms"]["ping"]["p99"].as_f64().unwrap() > 0.0);
     assert!(report["basic"]["redis_version"].is_string() && report["memory"]["used_memory_human"].is_string());
+    others_work_too(&server).await;
     // The canary is older than nothing and younger than it may be.
     until("a canary", async || {
         health(&server).await.1["log"]["canary_age_ms"]
@@ -73,6 +74,26 @@ async fn the_report_counts_500_sessions_on_4_workers() {
     ] {
         assert!(text.contains(part), "{part:?} in {text}");
     }
+}
+
+/// The other commands on this fleet: nobody counts what they do.
+async fn others_work_too(server: &Server) {
+    let (output, (_, during)) = tokio::join!(server.cli("selftest", &[]), health(server));
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{}",
+        String::from_utf8_lossy(&output.stdout)
+    );
+    // The session of the walk is one, for as long as it lasts.
+    assert!(
+        matches!(during["sessions"]["total"].as_u64(), Some(500 | 501)),
+        "{during:#}"
+    );
+    let doctor = server.cli("doctor", &["--json"]).await;
+    let doctor: Value = serde_json::from_slice(&doctor.stdout).unwrap();
+    assert!(doctor["summary"]["pass"].as_u64() >= Some(20), "{doctor:#}");
+    assert_eq!(health(server).await.1["sessions"]["total"], 500);
 }
 
 #[tokio::test]

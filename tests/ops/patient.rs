@@ -17,7 +17,7 @@ pub(crate) const ADMIN: &str = "b1946ac92492d2347c6235b4d2611184";
 pub(crate) const WORKERS: &str = "591785b794601e212b260e25925636fd";
 /// All that workers need, and what the doctor may look at.
 pub(crate) const RIGHTS: &str =
-    "on >591785b794601e212b260e25925636fd ~socketio:* &socketio:* +@all -@dangerous +info +config|get";
+    "on >591785b794601e212b260e25925636fd ~socketio:* resetchannels &socketio:* +@all -@dangerous +info +config|get";
 
 const UNIT: &str = "[Unit]\nDescription=x\n[Service]\nType=notify\nKillMode=mixed\nTimeoutStopSec=45\nWatchdogSec=15\n\
                     LimitNOFILE=1048576\n";

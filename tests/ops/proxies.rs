@@ -1,11 +1,15 @@
 //! Proxies as they are found in the wild: each does one thing wrong.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+use tokio_rustls::rustls::{ServerConfig, crypto};
 
 /// What it does.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +49,54 @@ impl Middle {
 
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.addr)
+    }
+}
+
+/// A proxy that speaks TLS with clients, as `localhost`, by a certificate that nobody knows yet.
+pub(crate) struct Secure {
+    port: u16,
+    /// The certificate, for whoever is to trust it.
+    pub(crate) certificate: String,
+    _tasks: JoinSet<()>,
+}
+
+impl Secure {
+    pub(crate) async fn start(target: SocketAddr) -> Self {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("its key");
+        let provider = Arc::new(crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions of TLS")
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .expect("a certificate");
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port for the proxy");
+        let port = listener.local_addr().expect("an address").port();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let mut carried = JoinSet::new();
+            while let Ok((client, _)) = listener.accept().await {
+                let acceptor = acceptor.clone();
+                carried.spawn(async move {
+                    let (client, server) = (acceptor.accept(client).await, TcpStream::connect(target).await);
+                    if let (Ok(mut client), Ok(mut server)) = (client, server) {
+                        // Whoever closes first ends it.
+                        drop(tokio::io::copy_bidirectional(&mut client, &mut server).await);
+                    }
+                });
+            }
+        });
+        Self {
+            port,
+            certificate: made.cert.pem(),
+            _tasks: tasks,
+        }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("https://localhost:{}", self.port)
     }
 }
 

@@ -26,18 +26,10 @@ pub(super) async fn examine(context: &Context, url: &str, findings: &mut Finding
         Ok(target) => target,
         Err(why) => return findings.fail("proxy.url", why, "--url https://chat.example.org"),
     };
-    if target.tls || target.is_loopback() {
-        findings.pass(
-            "proxy.tls",
-            if target.tls {
-                "https, and the certificate is trusted"
-            } else {
-                "this machine alone"
-            },
-        );
-    } else {
-        let remedy = "let the proxy speak https with clients";
-        findings.warn("proxy.tls", format!("{url}: everybody on the way reads along"), remedy);
+    if !secured(&target, url, findings).await {
+        return UNREACHED
+            .into_iter()
+            .for_each(|check| findings.unseen(check, "nobody can be reached through the URL"));
     }
     let patience = context.engine.ping_interval + PING_MARGIN;
     // Without standard error nobody waits for this.
@@ -57,6 +49,45 @@ pub(super) async fn examine(context: &Context, url: &str, findings: &mut Finding
     }
 }
 
+/// Whether the conversation can begin; and whether others can listen.
+async fn secured(target: &Target, url: &str, findings: &mut Findings) -> bool {
+    const CHECK: &str = "proxy.tls";
+    let greeted = match timeout(ANSWER_PATIENCE, target.greet()).await {
+        Ok(greeted) => greeted.map_err(|error| (error.kind() == io::ErrorKind::InvalidData, error.to_string())),
+        Err(_) => Err((false, format!("no connection within {}", span(ANSWER_PATIENCE)))),
+    };
+    match greeted {
+        // What rustls does not like.
+        Err((true, error)) => {
+            let remedy = "give the proxy a certificate for this name that clients trust, with those in between";
+            findings.fail(CHECK, format!("{url}: {error}"), remedy);
+            false
+        }
+        Err((false, error)) => {
+            let remedy =
+                "does the name lead to the proxy, does the proxy run, does a firewall let this machine through?";
+            findings.fail(REACHES, format!("{url}: {error}"), remedy);
+            false
+        }
+        Ok(()) if target.tls => {
+            findings.pass(CHECK, "https, and the certificate is trusted");
+            true
+        }
+        Ok(()) if target.is_loopback() => {
+            findings.pass(CHECK, "http, but nobody outside of this machine can listen");
+            true
+        }
+        Ok(()) => {
+            findings.warn(
+                CHECK,
+                format!("{url}: everybody on the way reads along"),
+                "let the proxy speak https with clients",
+            );
+            true
+        }
+    }
+}
+
 enum Seen {
     Good(String),
     Bad(String, String),
@@ -70,6 +101,8 @@ const BUFFERING: &str = "proxy.buffering";
 const POLL_TIMEOUT: &str = "proxy.poll_timeout";
 const UPGRADE: &str = "proxy.websocket";
 const SOCKET_TIMEOUT: &str = "proxy.websocket_timeout";
+/// What is left out if nobody is there.
+const UNREACHED: [&str; 4] = [BUFFERING, POLL_TIMEOUT, UPGRADE, SOCKET_TIMEOUT];
 
 async fn polling(context: &Context, target: &Target) -> Outcomes {
     if !context.engine.polling {
