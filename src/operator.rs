@@ -3,8 +3,8 @@
 use crate::config::Config;
 use crate::control::client;
 use crate::sys::runtime::control_socket;
-use boot::{Namespaces, RedisEndpoint, Settings};
-use ops::{Command, Context, Endpoint, Engine, Limits, Redis, RedisOptions, SecurityCheck, StatusError};
+use boot::{Namespaces, RedisEndpoint, Settings, Trace, TraceLevel};
+use ops::{Command, Context, Endpoint, Engine, Limits, NoteBounds, Redis, RedisOptions, SecurityCheck, StatusError};
 use std::io;
 use std::process::ExitCode;
 
@@ -32,6 +32,7 @@ fn context(config: Config) -> Context {
         },
         emit_secret: settings.emit.secret.as_ref().map(|secret| secret.expose().to_owned()),
         security: security(&config),
+        notes: notes(&settings.trace),
         listen: config.listen,
         workers: config.workers.count,
         grace: config.workers.grace,
@@ -74,6 +75,13 @@ fn security(config: &Config) -> Vec<SecurityCheck> {
         reason: reason(name).unwrap_or_default(),
     };
     checks.map(check).collect()
+}
+
+fn notes(trace: &Trace) -> Option<NoteBounds> {
+    (trace.level > TraceLevel::Off).then_some(NoteBounds {
+        bytes_max: trace.bytes_max,
+        age_max: trace.age_max,
+    })
 }
 
 fn reached(redis: &boot::Redis, managed: bool) -> Redis {

@@ -71,6 +71,7 @@ pub(super) fn resolve(inputs: Inputs<'_>, facts: &Facts<'_>, faults: Faults) -> 
         log: sections::log(&values),
         recovery: sections::recovery(&values),
         limits: sections::limits(&values),
+        trace: sections::trace(&values),
         app: sections::app(&mut values),
         checks: sections::checks(&mut values),
         emit: sections::emit(&mut values),

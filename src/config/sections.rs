@@ -5,7 +5,7 @@ use super::resolve::Facts;
 use super::values::Values;
 use boot::{
     App, AppKind, Check, Cookie, Diagnostics, Emit, Engine, Events, Http, Limits, Log, Logging, Namespaces, Offsets,
-    Origins, Recovery, SameSite, Secret, Socket,
+    Origins, Recovery, SameSite, Secret, Socket, Trace, TraceLevel,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -123,6 +123,18 @@ pub(super) fn recovery(values: &Values) -> Recovery {
             _ => Offsets::Auto,
         },
         entries_max: values.size("recovery.entries_max"),
+    }
+}
+
+pub(super) fn trace(values: &Values) -> Trace {
+    Trace {
+        level: match values.text("trace.level").as_str() {
+            "off" => TraceLevel::Off,
+            "sessions" => TraceLevel::Sessions,
+            _ => TraceLevel::Requests,
+        },
+        bytes_max: values.int("trace.bytes_max"),
+        age_max: values.millis("trace.age_max_ms"),
     }
 }
 

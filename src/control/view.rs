@@ -2,6 +2,7 @@
 
 use super::protocol::{HandoverStatus, ReloadStatus, Status, WorkerStatus};
 use ops::screen::{Line, Picture, Style};
+use ops::text::age;
 use std::time::Duration;
 
 /// A worker whose event loop is later than this is worth a look (microseconds).
@@ -194,32 +195,4 @@ fn millis(us: u64) -> f64 {
 #[expect(clippy::cast_precision_loss, reason = "shown with one digit after the point")]
 fn mebibytes(bytes: u64) -> f64 {
     bytes as f64 / 1_048_576.0
-}
-
-/// `12 s`, `5 min 3 s`, `3 h 12 min`, `4 d 2 h`.
-fn age(age: Duration) -> String {
-    let (s, min, h) = (age.as_secs(), age.as_secs() / 60, age.as_secs() / 3_600);
-    match s {
-        0..60 => format!("{s} s"),
-        60..3_600 => format!("{min} min {} s", s % 60),
-        3_600..86_400 => format!("{h} h {} min", min % 60),
-        _ => format!("{} d {} h", h / 24, h % 24),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ages_are_short() {
-        for (s, expect) in [
-            (5, "5 s"),
-            (65, "1 min 5 s"),
-            (7_300, "2 h 1 min"),
-            (180_000, "2 d 2 h"),
-        ] {
-            assert_eq!(age(Duration::from_secs(s)), expect);
-        }
-    }
 }

@@ -4,7 +4,7 @@ use super::{soon, until};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 
 /// A `redis-server` that can be stopped, frozen and started again.
@@ -129,6 +129,39 @@ impl Redis {
             .collect()
     }
 
+    /// The keys that fit a pattern, once there are so many.
+    pub(crate) async fn keys_when(&self, what: &str, pattern: &str, count: usize) -> Vec<String> {
+        until(what, async || {
+            Some(self.keys(pattern).await).filter(|keys| keys.len() == count)
+        })
+        .await
+    }
+
+    /// Runs many commands, none of which may fail.
+    pub(crate) async fn pipeline(&self, commands: &[Vec<String>]) {
+        let stream = UnixStream::connect(&self.socket).await.expect("connect");
+        let (reader, mut writer) = stream.into_split();
+        let mut text = String::new();
+        for words in commands {
+            text.push_str(&format!("*{}\r\n", words.len()));
+            for word in words {
+                text.push_str(&format!("${}\r\n{word}\r\n", word.len()));
+            }
+        }
+        let answers = async {
+            let mut reader = BufReader::new(reader);
+            for _ in commands {
+                let answer = answer(&mut reader).await.expect("an answer");
+                assert!(!matches!(answer, Resp::Fault(_)), "{answer:?}");
+            }
+        };
+        let written = soon("redis", async {
+            tokio::join!(writer.write_all(text.as_bytes()), answers).0
+        })
+        .await;
+        written.expect("write");
+    }
+
     pub(crate) async fn try_command(&self, words: &[&str]) -> io::Result<Resp> {
         let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
         self.try_bytes(&words).await
@@ -156,7 +189,7 @@ impl Drop for Redis {
     }
 }
 
-async fn answer(stream: &mut BufReader<UnixStream>) -> io::Result<Resp> {
+async fn answer<R: AsyncRead + Unpin>(stream: &mut BufReader<R>) -> io::Result<Resp> {
     let mut line = String::new();
     stream.read_line(&mut line).await?;
     let line = line.trim_end();

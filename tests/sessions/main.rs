@@ -1,4 +1,4 @@
-//! What an operator sees of a whole fleet and its sessions: `status --watch`.
+//! What an operator sees of a whole fleet and its sessions: `status --watch`, `sessions`, `rooms`, `trace`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -12,4 +12,6 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod many;
+mod trace;
 mod watch;

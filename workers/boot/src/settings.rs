@@ -51,6 +51,9 @@ pub struct Settings {
     pub recovery: Recovery,
     /// `[limits]`.
     pub limits: Limits,
+    /// `[trace]`: notes about the lives of sessions.
+    #[serde(default)]
+    pub trace: Trace,
     /// `[app]`.
     pub app: App,
     /// `[checks.NAME]`: further readiness checks, by name.
@@ -280,6 +283,39 @@ pub enum Offsets {
     Auto,
     /// Never; then nobody can recover.
     Never,
+}
+
+/// `[trace]`: notes about the lives of sessions, for `anyworker trace`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Trace {
+    /// `level`: what is noted. Default `requests`.
+    pub level: TraceLevel,
+    /// `bytes_max`: of notes that are kept in Redis; the oldest go. Default 32 MiB.
+    pub bytes_max: u64,
+    /// `age_max_ms`: older notes go. Default 3 600 000.
+    pub age_max: Duration,
+}
+
+impl Default for Trace {
+    fn default() -> Self {
+        Self {
+            level: TraceLevel::Off,
+            bytes_max: 32 * 1024 * 1024,
+            age_max: Duration::from_secs(3_600),
+        }
+    }
+}
+
+/// What is noted about sessions; each level with what the one before notes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TraceLevel {
+    /// Nothing.
+    Off,
+    /// Their beginnings, namespaces, rooms, upgrades, moves, resumes, ends.
+    Sessions,
+    /// Each request of those that poll.
+    Requests,
 }
 
 /// `[limits]`: per worker unless said otherwise.

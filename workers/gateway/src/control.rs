@@ -6,6 +6,7 @@ use crate::handover::{self, Heir};
 use crate::worker::{Phase, Worker};
 use crate::{ready, start};
 use boot::{Beat, ToSupervisor, ToWorker};
+use session::trace::Value::Text;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
@@ -253,7 +254,12 @@ async fn bury(worker: &Worker, incarnation: &str) {
         Err(error) => Err(error),
     };
     match buried {
-        Ok(sessions) => info!(incarnation, sessions, "worker buried"),
+        Ok(ended) => {
+            for sid in &ended {
+                worker.trace.note(sid, "worker_died", &[("worker", Text(incarnation))]);
+            }
+            info!(incarnation, sessions = ended.len(), "worker buried");
+        }
         Err(error) => warn!(incarnation, %error, "worker not buried, its leases time out"),
     }
 }

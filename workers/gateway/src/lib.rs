@@ -24,6 +24,7 @@ mod resume;
 mod ring;
 mod start;
 mod tailer;
+mod trace;
 mod upgrade;
 mod worker;
 mod ws;

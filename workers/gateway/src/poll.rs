@@ -10,7 +10,7 @@ pub(crate) use get::get;
 pub(crate) use post::{BodyError, post};
 pub(crate) use recent::{Recent, remember};
 
-use crate::ending::Ending;
+use crate::ending::{Ending, note_closed};
 use crate::hub::{MemberId, Outlet};
 use crate::worker::Worker;
 use session::{Record, Sid};
@@ -178,12 +178,12 @@ async fn end(worker: &Worker, sid: &Sid, ending: &Ending) {
     note_end(worker, ending);
     if worker.settings.recovery.enabled && ending.recoverable() {
         match worker.store.load(sid).await {
-            Ok(Some(record)) => end_in_store(worker, sid, Some(&record)).await,
+            Ok(Some(record)) => end_in_store(worker, sid, Some(&record), ending).await,
             Ok(None) => {}
             Err(error) => debug!(%error, "session could not be ended in the store"),
         }
     } else {
-        end_in_store(worker, sid, None).await;
+        end_in_store(worker, sid, None, ending).await;
     }
 }
 
@@ -191,14 +191,15 @@ async fn end(worker: &Worker, sid: &Sid, ending: &Ending) {
 async fn end_with(worker: &Worker, record: &Record, ending: &Ending) {
     note_end(worker, ending);
     let kept = worker.settings.recovery.enabled && ending.recoverable();
-    end_in_store(worker, &record.sid, kept.then_some(record)).await;
+    end_in_store(worker, &record.sid, kept.then_some(record), ending).await;
 }
 
 /// Ends it, keeping a record that can be resumed.
-async fn end_in_store(worker: &Worker, sid: &Sid, record: Option<&Record>) {
+async fn end_in_store(worker: &Worker, sid: &Sid, record: Option<&Record>, ending: &Ending) {
     recent::forget(worker, sid);
     let epoch = record.map(|record| record.epoch);
     let kept = record.and_then(|record| worker.kept(record));
+    note_closed(worker, sid, ending, kept.is_some());
     if let Err(error) = worker.store.end(sid, epoch, kept).await {
         debug!(%error, "session could not be ended in the store");
     }

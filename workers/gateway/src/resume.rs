@@ -10,6 +10,7 @@ use crate::ending::Ending;
 use crate::missed::{self, Missing};
 use crate::ring::Logged;
 use crate::worker::{Worker, count};
+use session::trace::Value::{Offset as At, Shown, Text};
 use session::{Joined, Offset, Record, Sid};
 use std::rc::Rc;
 use store::{Saved, StoreError};
@@ -97,6 +98,7 @@ impl Found {
             Saved::Fenced { .. } | Saved::Gone => return Err(Lost::TakenOver),
         }
         self.banish_ghost(worker, rest.epoch);
+        self.note_resumed(worker, new);
         former.push(rest);
         if worker.settings.logging.connections {
             info!(
@@ -108,6 +110,21 @@ impl Found {
         }
         count(&worker.counters.resumed, 1);
         Ok(())
+    }
+
+    /// In the lives of both sessions.
+    fn note_resumed(&self, worker: &Worker, new: &Sid) {
+        let (nsp, socket) = (Text(&self.nsp), Text(self.joined.sid.as_str()));
+        let resumed = [
+            ("session", Text(self.old.sid.as_str())),
+            ("namespace", nsp),
+            ("socket", socket),
+            ("since", At(self.joined.since)),
+            ("worker", Text(&self.old.worker)),
+        ];
+        worker.trace.note(new, "resumed", &resumed);
+        let goes_on = [("session", Text(new.as_str())), ("namespace", nsp)];
+        worker.trace.note(&self.old.sid, "goes_on_as", &goes_on);
     }
 
     fn banish_ghost(&self, worker: &Worker, epoch: u64) {
@@ -149,7 +166,10 @@ pub(crate) fn close_ghost(worker: &Worker, sid: &str, epoch: u64) {
 }
 
 /// Says that a client could not be given its session back.
-pub(crate) fn report(worker: &Worker, nsp: &str, lost: &Lost) {
+pub(crate) fn report(worker: &Worker, sid: &Sid, nsp: &str, lost: &Lost) {
+    worker
+        .trace
+        .note(sid, "not_recovered", &[("namespace", Text(nsp)), ("why", Shown(lost))]);
     count(&worker.counters.not_resumed, 1);
     info!(nsp, reason = %lost, "session not recovered, the client starts anew");
 }

@@ -2,7 +2,7 @@
 
 use crate::control::{self, Control};
 use crate::worker::{Phase, Worker, count};
-use crate::{drain, evictions, http, ingest, lobby, tailer};
+use crate::{drain, evictions, http, ingest, lobby, tailer, trace};
 use boot::{Exit, RedisEndpoint, Settings, Setup, ToSupervisor};
 use futures_util::future::join_all;
 use std::convert::Infallible;
@@ -93,10 +93,12 @@ async fn live(inherited: Inherited) -> Exit {
     info!(slot = worker.slot, incarnation = %worker.incarnation, "worker is ready");
     tokio::task::spawn_local(ingest::run(worker.clone()));
     tokio::task::spawn_local(evictions::watch(worker.clone()));
+    tokio::task::spawn_local(trace::run(worker.clone()));
     tokio::task::spawn_local(control::beat(worker.clone(), control.clone()));
     let sockets = || worker.sockets.borrow().len() as u64;
     let clean = drain::leave(&worker, &control).await;
     let cut = if clean { 0 } else { sockets() };
+    trace::finish(&worker).await;
     let closed = worker.counters.closed_by_drain.get();
     control.send(&ToSupervisor::Drained { closed, cut }).await;
     info!(closed, cut, "worker leaves");

@@ -6,6 +6,7 @@ use crate::worker::Worker;
 use crate::ws::{Link, Opening, Style, open};
 use futures_util::{SinkExt, StreamExt};
 use session::Sid;
+use session::trace::Value::Text;
 use std::rc::Rc;
 use std::time::Duration;
 use store::{RequestId, UpgradeFinish, UpgradeStep};
@@ -29,6 +30,8 @@ pub(crate) async fn upgrade(
     match timeout_at(deadline, probe(&worker, &mut ws, &sid, request)).await {
         Ok(Some((record, opening))) => open(worker, ws, style, record, opening).await,
         failed => {
+            let why = if failed.is_err() { "timed out" } else { "broken off" };
+            worker.trace.note(&sid, "upgrade_failed", &[("why", Text(why))]);
             debug!(
                 timed_out = failed.is_err(),
                 "upgrade failed, the session goes on polling"

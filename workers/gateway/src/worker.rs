@@ -5,6 +5,7 @@ use crate::handover::Heir;
 use crate::hub::Hub;
 use crate::poll::{Park, Recent};
 use crate::ring::Ring;
+use crate::trace::Tracer;
 use crate::ws::Connection;
 use app::{App, Relay};
 use boot::{Incarnation, Namespaces, Settings};
@@ -94,6 +95,8 @@ pub(crate) struct Worker {
     /// Whether the tailer is connected.
     pub(crate) tail_up: Cell<bool>,
     pub(crate) counters: Counters,
+    /// Notes about the lives of sessions.
+    pub(crate) trace: Tracer,
     /// When Redis last refused to store a session (it is full, say), if it has stored none since.
     refused: Cell<Option<Instant>>,
 }
@@ -147,6 +150,7 @@ impl Worker {
             canary_seen: Cell::new(Instant::now()),
             tail_up: Cell::new(true),
             counters: Counters::default(),
+            trace: Tracer::new(&settings),
             refused: Cell::new(None),
             settings,
         })

@@ -10,13 +10,14 @@ mod replay;
 mod transfer;
 mod unfinished;
 
-pub(crate) use act::{note_join, refusal};
+pub(crate) use act::{note_connected, note_join, note_room, refusal};
 pub(crate) use link::{Link, Luggage};
 pub(crate) use open::{Opening, handshake, open, over};
 pub(crate) use transfer::{Arrival, Claim, Leaver, Portrait};
 
 use crate::dispatch::{Effect, Incoming, dispatch};
 use crate::ending::Ending;
+use crate::ending::note_closed;
 use crate::hub::MemberId;
 use crate::packet::Packet;
 use crate::ring::Logged;
@@ -368,10 +369,11 @@ impl Connection {
         } else {
             debug!(reason = %ending, transport = "websocket", "client disconnected");
         }
+        let keep = self.worker.kept(&record).filter(|_| ending.recoverable());
+        note_closed(&self.worker, &record.sid, ending, keep.is_some());
         if matches!(ending, Ending::TakenOver | Ending::Kicked) || !self.stored.get() {
             return;
         }
-        let keep = self.worker.kept(&record).filter(|_| ending.recoverable());
         if let Err(error) = self.worker.store.end(&record.sid, Some(record.epoch), keep).await {
             // The record expires by itself.
             debug!(%error, "session could not be ended in the store");

@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
-use store::{Inspector, RedisOptions, StoreError};
+use store::{Inspector, NoteBounds, RedisOptions, StoreError};
 
 /// Configuration and surroundings of a command.
 pub struct Context {
@@ -25,6 +25,8 @@ pub struct Context {
     pub emit_secret: Option<String>,
     /// What the configuration says about its own security, as in `/api/ready`.
     pub security: Vec<SecurityCheck>,
+    /// How much is kept of notes about sessions; none if nothing is to be noted.
+    pub notes: Option<NoteBounds>,
     /// Where control socket and managed Redis are.
     pub runtime_directory: PathBuf,
     /// Asks the supervisor for what `status --json` prints; blocks for a moment.

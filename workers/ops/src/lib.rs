@@ -9,18 +9,28 @@ mod doctor;
 mod fleet;
 mod health;
 mod output;
+mod rooms;
 pub mod screen;
 mod selftest;
+mod sessions;
+pub mod text;
+mod trace;
 mod web;
 
 pub use context::{Context, Engine, Limits, Redis, SecurityCheck, StatusError};
-pub use store::{Endpoint, RedisOptions};
+pub use sessions::{Action, Filter, Id, Kind, ListArgs, SessionsArgs};
+pub use store::{Endpoint, NoteBounds, RedisOptions};
 
 use clap::Subcommand;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::runtime::{Builder, LocalOptions};
+
+/// No Redis, where one is needed (`EX_UNAVAILABLE`).
+pub(crate) const UNAVAILABLE: u8 = 69;
+/// The command line makes no sense (`EX_USAGE`).
+pub(crate) const USAGE: u8 = 64;
 
 /// The commands.
 #[derive(Clone, Debug, Subcommand)]
@@ -51,6 +61,29 @@ pub enum Command {
     },
     /// Try Redis out, then use one session on every worker; exits 0 if all is well, 1 if not
     Selftest,
+    /// Show the rooms there are, with their members counted
+    Rooms {
+        /// Only those of this namespace
+        #[arg(long, value_name = "NAMESPACE")]
+        namespace: Option<String>,
+        /// Print JSON, an object on each line
+        #[arg(long)]
+        json: bool,
+    },
+    /// List, count, show and end sessions
+    Sessions(Box<SessionsArgs>),
+    /// Show the life of a session over all workers; exits 1 if nothing is noted about it
+    Trace {
+        /// Its id, its Socket.IO id, or the beginning of one
+        #[arg(value_name = "SID", allow_hyphen_values = true)]
+        sid: Id,
+        /// Show ids of sessions whole: whoever has one is that client
+        #[arg(long)]
+        full: bool,
+        /// Print JSON, an object on each line
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// The time from one look to the next, as it stands on the command line.
@@ -93,6 +126,9 @@ pub fn run(command: &Command, context: &Context) -> io::Result<u8> {
                 doctor::run(context, options).await
             }
             Command::Selftest => selftest::run(context).await,
+            Command::Rooms { namespace, json } => rooms::run(context, namespace.as_deref(), *json).await,
+            Command::Sessions(args) => sessions::run(context, args).await,
+            Command::Trace { sid, full, json } => trace::run(context, sid, *full, *json).await,
         }
     })
 }

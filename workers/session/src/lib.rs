@@ -6,6 +6,7 @@ mod machine;
 mod names;
 mod offset;
 mod record;
+pub mod trace;
 
 pub use entry::{Entry, EntryError, EntryKind, Target};
 pub use id::{IdError, Pid, Sid};

@@ -14,6 +14,7 @@ mod doors;
 mod error;
 mod limits;
 mod memory;
+mod notes;
 mod options;
 mod remote;
 mod store;
@@ -25,8 +26,11 @@ pub use answer::{
 };
 pub use doors::{Channels, DoorNames, Doors, Item, Streams};
 pub use error::{AppendError, StoreError};
+pub use notes::{Batch, NoteBounds, Notes};
 pub use options::{Backend, Endpoint, Options, RedisOptions};
-pub use remote::{Greeting, Info, Inspector, Latency, LogState, Missing, Rights, Served, Spread, Trial};
-pub use session::{Joined, Offset, Record, Sid, Transport};
+pub use remote::{
+    Detail, Greeting, Info, Inspector, Latency, LogState, Missing, NewNotes, Polling, Rights, Served, Spread, Trial,
+};
+pub use session::{Entry, EntryKind, Joined, Offset, Record, Sid, Transport, trace};
 pub use store::Store;
 pub use tail::{ResetReason, Tail, TailEvent};

@@ -7,6 +7,7 @@ use crate::answer::{
 use crate::doors::{DoorNames, Doors};
 use crate::error::{AppendError, StoreError};
 use crate::memory::Memory;
+use crate::notes::{NoteBounds, Notes};
 use crate::options::{Backend, Options};
 use crate::remote::Remote;
 use crate::tail::Tail;
@@ -248,12 +249,24 @@ impl Store {
     }
 
     /// After a crash: goes through all sessions in small steps, and ends those whose WebSocket the
-    /// dead worker held; with `window`, they can be resumed for so long. Answers how many.
+    /// dead worker held; with `window`, they can be resumed for so long. Answers which.
     ///
     /// # Errors
     /// [`StoreError`]; call it again.
-    pub async fn sweep_dead(&self, incarnation: &str, window: Option<Duration>) -> Result<u64, StoreError> {
+    pub async fn sweep_dead(&self, incarnation: &str, window: Option<Duration>) -> Result<Vec<Sid>, StoreError> {
         ask!(self.sweep_dead(incarnation, window))
+    }
+
+    /// Writes notes about the lives of sessions; in memory, where no operator could read them, they are
+    /// dropped.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the same notes may be written again, readers know them by their number.
+    pub async fn trace(&self, notes: &Notes, bounds: NoteBounds) -> Result<(), StoreError> {
+        match &self.backend {
+            Inner::Memory(_) => Ok(()),
+            Inner::Remote(remote) => remote.trace(notes, bounds).await,
+        }
     }
 
     /// Counts the sessions of all workers, in small steps; approximate while they come and go.

@@ -124,6 +124,7 @@ impl<'a> Iterator for Packets<'a> {
 #[derive(Clone, Debug, Default)]
 pub struct Payload {
     text: String,
+    packets: u64,
 }
 
 impl Payload {
@@ -132,6 +133,7 @@ impl Payload {
     pub fn with_capacity(bytes: usize) -> Self {
         Self {
             text: String::with_capacity(bytes),
+            packets: 0,
         }
     }
 
@@ -155,6 +157,12 @@ impl Payload {
         self.text.len()
     }
 
+    /// Packets so far.
+    #[must_use]
+    pub fn packets(&self) -> u64 {
+        self.packets
+    }
+
     /// Whether nothing was pushed; such a payload must not be sent.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -168,6 +176,7 @@ impl Payload {
     }
 
     fn separate(&mut self) {
+        self.packets += 1;
         if !self.text.is_empty() {
             self.text.push(char::from(SEPARATOR));
         }

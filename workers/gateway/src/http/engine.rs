@@ -19,6 +19,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+use session::trace::Value::Text;
 use session::{Record, Sid, Transport};
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -123,6 +124,8 @@ async fn begin(
         debug!(%error, "session could not be stored");
         return answer::unavailable();
     }
+    let fields = [("transport", Text("polling")), ("address", Text(&record.address))];
+    worker.trace.note(&record.sid, "opened", &fields);
     let engine = &worker.settings.engine;
     let upgrades: &[&str] = if engine.allow_upgrades && engine.websocket {
         &["websocket"]
@@ -301,7 +304,10 @@ async fn purpose(
         .upgrade_begin(&sid, request, worker.settings.engine.upgrade_timeout)
         .await
     {
-        Ok(UpgradeBegin::Go { .. }) => Ok(Purpose::Upgrade { sid, request }),
+        Ok(UpgradeBegin::Go { .. }) => {
+            worker.trace.note(&sid, "upgrading", &[]);
+            Ok(Purpose::Upgrade { sid, request })
+        }
         Ok(UpgradeBegin::Busy | UpgradeBegin::Moved(_)) => Ok(Purpose::Close),
         Ok(UpgradeBegin::Unknown) => refuse(Refusal::SessionUnknown),
         Err(_) => Err(Box::new(answer::unavailable())),

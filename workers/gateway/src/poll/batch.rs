@@ -9,10 +9,11 @@ use crate::fault::{self, Point};
 use crate::packet::Packet;
 use crate::resume::{self, Found, Lost};
 use crate::worker::Worker;
-use crate::ws::{Speech, note_join, refusal};
+use crate::ws::{Speech, note_connected, note_join, note_room, refusal};
 use app::Action;
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
+use session::trace::Value::{Number, Text};
 use session::{Joined, Names, Offset, Pid, Record};
 use std::rc::Rc;
 use store::{AppendError, Appended, PostBegin, PostDone, PostEffects, RequestId, StoreError};
@@ -68,6 +69,14 @@ impl From<Ending> for Stop {
     }
 }
 
+/// What is to be noted in the life of the session, once it is stored: a guess may come to nothing.
+enum Noted {
+    Connected { nsp: String },
+    Disconnected { nsp: String },
+    Joined { nsp: String, room: String },
+    Left { nsp: String, room: String },
+}
+
 /// The packets of one POST and what they lead to.
 pub(super) struct Batch<'a> {
     worker: &'a Rc<Worker>,
@@ -75,6 +84,9 @@ pub(super) struct Batch<'a> {
     speech: Speech,
     standing: Standing,
     record: Record,
+    /// Taken so far.
+    packets: u64,
+    noted: Vec<Noted>,
     changed: bool,
     pong: bool,
     out: Vec<Out>,
@@ -101,6 +113,8 @@ impl<'a> Batch<'a> {
             speech,
             standing,
             record,
+            packets: 0,
+            noted: Vec::new(),
             changed: false,
             pong: false,
             out: Vec::new(),
@@ -163,6 +177,21 @@ impl<'a> Batch<'a> {
         end_with(self.worker, &self.record, ending).await;
     }
 
+    /// Notes the request in the life of its session, and the steps that came of it.
+    pub(super) fn note(&self, mail: usize) {
+        let (worker, sid) = (self.worker, &self.record.sid);
+        for noted in &self.noted {
+            match noted {
+                Noted::Connected { nsp } => note_connected(worker, &self.record, nsp),
+                Noted::Disconnected { nsp } => worker.trace.note(sid, "disconnected", &[("namespace", Text(nsp))]),
+                Noted::Joined { nsp, room } => note_room(worker, sid, "joined", nsp, room),
+                Noted::Left { nsp, room } => note_room(worker, sid, "left", nsp, room),
+            }
+        }
+        let fields = [("packets", Number(self.packets)), ("mail", Number(mail as u64))];
+        self.worker.trace.request(&self.record.sid, "post", &fields);
+    }
+
     /// The session is over: the next poll carries this, and ends it. With `forgets`, its client cannot
     /// come back to it.
     pub(super) fn say_goodbye(&mut self, farewell: &'static str, forgets: bool) {
@@ -200,6 +229,7 @@ impl<'a> Batch<'a> {
 
     async fn take_all(&mut self, text: &str) -> Result<(), Stop> {
         for packet in engine::decode_payload(text, PACKETS_MAX) {
+            self.packets += 1;
             let Ok(packet) = packet else {
                 return Err(Ending::EngineProtocol("not an Engine.IO payload").into());
             };
@@ -232,7 +262,10 @@ impl<'a> Batch<'a> {
             Effect::Send(packet) => self.out.push(Out::Now(packet)),
             Effect::Admit(admitted) => self.admit(admitted).await?,
             Effect::Act(act) => self.act(act).await?,
-            Effect::Left { .. } => self.changed = true,
+            Effect::Left { nsp } => {
+                self.changed = true;
+                self.noted.push(Noted::Disconnected { nsp });
+            }
         }
         Ok(())
     }
@@ -252,13 +285,14 @@ impl<'a> Batch<'a> {
                 match self.resume(&admitted.nsp, resume).await {
                     Ok(joined) => Some(joined),
                     Err(lost) => {
-                        resume::report(self.worker, &admitted.nsp, &lost);
+                        resume::report(self.worker, &self.record.sid, &admitted.nsp, &lost);
                         None
                     }
                 }
             }
         };
         let Admitted { nsp, who, data, .. } = admitted;
+        let is_new = joined.is_none();
         let joined = joined.unwrap_or_else(|| self.worker.new_membership(&self.record, data));
         let pid = joined.pid.as_ref().map(Pid::as_str);
         self.out.push(Out::Now(Packet::connect(&nsp, joined.sid.as_str(), pid)));
@@ -270,6 +304,9 @@ impl<'a> Batch<'a> {
             info!(nsp, who, address, transport = "polling", "client connected");
         }
         self.record.namespaces.insert(&nsp, joined);
+        if is_new {
+            self.noted.push(Noted::Connected { nsp });
+        }
         Ok(())
     }
 
@@ -305,13 +342,22 @@ impl<'a> Batch<'a> {
                         continue;
                     };
                     match note_join(joined, &room, self.worker.head(), max) {
-                        Ok(new) => self.changed |= new,
+                        Ok(false) => {}
+                        Ok(true) => {
+                            self.changed = true;
+                            let nsp = act.nsp.clone();
+                            self.noted.push(Noted::Joined { nsp, room });
+                        }
                         Err(why) => refused = Some(why),
                     }
                 }
                 Deed::Leave(room) => {
                     let joined = self.record.namespaces.get_mut(&act.nsp);
-                    self.changed |= joined.is_some_and(|joined| joined.rooms.remove(&room).is_some());
+                    if joined.is_some_and(|joined| joined.rooms.remove(&room).is_some()) {
+                        self.changed = true;
+                        let nsp = act.nsp.clone();
+                        self.noted.push(Noted::Left { nsp, room });
+                    }
                 }
             }
         }

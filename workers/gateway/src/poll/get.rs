@@ -7,6 +7,7 @@ use crate::fault::{self, Point};
 use crate::missed::{self, Missing, Piece};
 use crate::orders;
 use crate::worker::{Phase, Worker, unix_ms};
+use session::trace::Value::{Number, Offset as At, Text};
 use session::{Offset, Record, Sid, Transport};
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -240,6 +241,9 @@ async fn release(worker: &Worker, sid: &Sid, request: RequestId) -> Reply {
     if let Err(error) = worker.store.poll_release(sid, request).await {
         debug!(%error, "poll not released");
     }
+    worker
+        .trace
+        .request(sid, "sent_on", &[("why", Text("worker is draining"))]);
     Reply::Packets(NOOP.to_owned())
 }
 
@@ -334,6 +338,8 @@ async fn answer(worker: &Worker, answer: &Answer<'_>, mail: Mail) -> Reply {
         payload.push_text(CLOSE);
         end(worker, &answer.record.sid, &Ending::Dismissed).await;
     } else if obeyed.changed {
+        let fields = [("orders", Number(orders.len() as u64))];
+        worker.trace.note(&answer.record.sid, "obeyed", &fields);
         // Before the answer: the next request moves the cursor over the orders.
         orders::store(worker, answer.record, &orders).await;
     }
@@ -341,6 +347,8 @@ async fn answer(worker: &Worker, answer: &Answer<'_>, mail: Mail) -> Reply {
     if payload.is_empty() {
         payload.push_text(NOOP);
     }
+    let fields = [("packets", Number(payload.packets())), ("upto", At(answer.upto))];
+    worker.trace.request(&answer.record.sid, "get", &fields);
     fault::at(Point::PollAnswered);
     Reply::Packets(payload.finish())
 }

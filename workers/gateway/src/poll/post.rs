@@ -134,20 +134,24 @@ async fn handle(mut batch: Batch<'_>, text: &str) -> Result<Reply, Option<Box<Po
     }
     let mail = batch.settle_mail().await;
     if let Some(ending) = ending {
+        batch.note(mail.len());
         batch.end(&ending).await;
         let left = matches!(ending, Ending::ClientLeft);
         return Ok(if left { Reply::Taken } else { Reply::Broken });
     }
     Ok(match batch.finish(&mail).await {
-        Ok(PostDone::Done { .. }) => match batch.take_over().await {
-            Ok(()) => Reply::Taken,
-            // Somebody else has it now; this client starts anew.
-            Err(lost) => {
-                debug!(reason = %lost, "resumed session not taken over");
-                batch.end(&Ending::TakenOver).await;
-                Reply::Broken
+        Ok(PostDone::Done { .. }) => {
+            batch.note(mail.len());
+            match batch.take_over().await {
+                Ok(()) => Reply::Taken,
+                // Somebody else has it now; this client starts anew.
+                Err(lost) => {
+                    debug!(reason = %lost, "resumed session not taken over");
+                    batch.end(&Ending::TakenOver).await;
+                    Reply::Broken
+                }
             }
-        },
+        }
         Ok(PostDone::Behind) => return Err(None),
         // A client that posts and never polls: its answers have nowhere to go.
         Ok(PostDone::Full) => {

@@ -11,7 +11,8 @@ use crate::packet::Packet;
 use crate::resume::{self, Lost};
 use crate::worker::Worker;
 use futures_util::future::LocalBoxFuture;
-use session::{Joined, Offset};
+use session::trace::Value::Text;
+use session::{Joined, Offset, Record, Sid};
 use std::rc::Rc;
 use store::{AppendError, Appended, Restored, Saved, StoreError, Touched};
 use tracing::{debug, info, warn};
@@ -39,7 +40,10 @@ impl Connection {
             {
                 match this.resume(&admitted, resume).await {
                     Ok(()) => return,
-                    Err(lost) => resume::report(&this.worker, &admitted.nsp, &lost),
+                    Err(lost) => {
+                        let sid = this.record.borrow().sid.clone();
+                        resume::report(&this.worker, &sid, &admitted.nsp, &lost);
+                    }
                 }
             }
             let nsp = admitted.nsp.clone();
@@ -103,6 +107,7 @@ impl Connection {
 
     fn log_connected(&self, nsp: &str) {
         let record = self.record.borrow();
+        note_connected(&self.worker, &record, nsp);
         if self.worker.settings.logging.connections {
             info!(
                 nsp,
@@ -138,6 +143,10 @@ impl Connection {
         self.worker.hub.borrow_mut().remove(member);
         self.members.borrow_mut().retain(|(name, _)| &**name != nsp);
         self.unsaved.set(true);
+        let record = self.record.borrow();
+        self.worker
+            .trace
+            .note(&record.sid, "disconnected", &[("namespace", Text(nsp))]);
     }
 
     /// Carries out an order from outside.
@@ -245,6 +254,7 @@ impl Connection {
         if let Some(member) = self.member(nsp) {
             self.worker.hub.borrow_mut().join(member, room);
         }
+        note_room(&self.worker, &record.sid, "joined", nsp, room);
         if self.worker.settings.logging.connections {
             info!(nsp, room, who = record.who, "room joined");
         }
@@ -260,6 +270,9 @@ impl Connection {
             .is_some_and(|joined| joined.rooms.remove(room).is_some());
         if let (true, Some(member)) = (was_in, self.member(nsp)) {
             self.worker.hub.borrow_mut().leave(member, room);
+        }
+        if was_in {
+            note_room(&self.worker, &record.sid, "left", nsp, room);
         }
         was_in
     }
@@ -337,6 +350,26 @@ pub(crate) fn note_join(joined: &mut Joined, room: &str, head: Offset, rooms_max
     }
     joined.rooms.insert(room, head);
     Ok(true)
+}
+
+/// Notes that a session has joined a namespace.
+pub(crate) fn note_connected(worker: &Worker, record: &Record, nsp: &str) {
+    let Some(joined) = record.namespaces.get(nsp) else {
+        return;
+    };
+    let fields = [
+        ("namespace", Text(nsp)),
+        ("socket", Text(joined.sid.as_str())),
+        ("who", Text(record.who.as_deref().unwrap_or("-"))),
+    ];
+    worker.trace.note(&record.sid, "connected", &fields);
+}
+
+/// Notes that a socket has joined or left a room.
+pub(crate) fn note_room(worker: &Worker, sid: &Sid, what: &str, nsp: &str, room: &str) {
+    worker
+        .trace
+        .note(sid, what, &[("room", Text(room)), ("namespace", Text(nsp))]);
 }
 
 /// What a sender is told about a publish that did not get into the log.

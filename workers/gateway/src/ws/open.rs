@@ -9,6 +9,7 @@ use crate::ring::Logged;
 use crate::worker::Worker;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
+use session::trace::Value::{Offset as At, Text};
 use session::{Offset, Record, Transport};
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
@@ -68,8 +69,15 @@ pub(crate) async fn open(
         Opening::Fresh => {
             let open = handshake(&worker, &connection.record.borrow(), &[]);
             connection.send(Packet::text(open));
+            let record = connection.record.borrow();
+            let fields = [("transport", Text("websocket")), ("address", Text(&record.address))];
+            worker.trace.note(&record.sid, "opened", &fields);
         }
-        Opening::Upgraded { after, mail } => connection.catch_up(after, mail).await,
+        Opening::Upgraded { after, mail } => {
+            let sid = connection.record.borrow().sid.clone();
+            worker.trace.note(&sid, "upgraded", &[("after", At(after))]);
+            connection.catch_up(after, mail).await;
+        }
     }
     let engine = &worker.settings.engine;
     let settle_in = connection

@@ -9,6 +9,7 @@ use crate::missed;
 use crate::worker::Worker;
 use futures_util::future::LocalBoxFuture;
 use serde::{Deserialize, Serialize};
+use session::trace::Value::{Offset as At, Text};
 use session::{Offset, Record};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -209,6 +210,8 @@ impl Arrival {
             pulse,
         } = self.portrait;
         let former = record.epoch;
+        let fields = [("from", Text(&record.worker)), ("position", At(position))];
+        worker.trace.note(&record.sid, "moved", &fields);
         worker.name().clone_into(&mut record.worker);
         record.epoch += u64::from(stored);
         let style = Style {

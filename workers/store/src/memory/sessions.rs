@@ -235,15 +235,16 @@ impl Memory {
         self.space.borrow_mut().dead.insert(incarnation.to_owned(), mark);
     }
 
-    pub(crate) fn sweep_dead(&self, incarnation: &str, window: Option<Duration>) -> u64 {
+    pub(crate) fn sweep_dead(&self, incarnation: &str, window: Option<Duration>) -> Vec<Sid> {
         let now = Instant::now();
         let mut space = self.space.borrow_mut();
         space.purge(now);
         let held = |s: &&Session| s.record.worker == incarnation && s.record.transport == Transport::Websocket;
         let dead: Vec<Record> = space.sessions.values().filter(held).map(|s| s.record.clone()).collect();
-        let count = dead.len();
+        let mut ended = Vec::with_capacity(dead.len());
         for record in dead {
             space.remove(&record.sid);
+            ended.push(record.sid.clone());
             if let Some(window) = window {
                 let kept = Mortal {
                     expires: now + window,
@@ -252,7 +253,7 @@ impl Memory {
                 space.lost.insert(kept.value.sid.clone(), kept);
             }
         }
-        u64::try_from(count).unwrap_or(u64::MAX)
+        ended
     }
 
     pub(crate) fn count_sessions(&self) -> u64 {

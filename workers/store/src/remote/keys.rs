@@ -113,6 +113,16 @@ impl Keys {
         self.under("log", "canary")
     }
 
+    /// Stream of notes about sessions.
+    pub(super) fn trace(&self) -> String {
+        format!("{}:trace", self.prefix)
+    }
+
+    /// List: how large each item of it is.
+    pub(super) fn trace_sizes(&self) -> String {
+        self.under("trace", "sizes")
+    }
+
     /// Incarnation of the worker that reads the doors.
     pub(super) fn ingest_leader(&self) -> String {
         self.under("ingest", "leader")

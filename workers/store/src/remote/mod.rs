@@ -7,6 +7,8 @@ mod inbox;
 mod inspect;
 mod keys;
 mod link;
+mod notes;
+mod operate;
 mod pace;
 mod polls;
 mod push;
@@ -19,6 +21,8 @@ mod writer;
 
 pub(crate) use doors::{RemoteChannels, RemoteDoors, RemoteStreams};
 pub use inspect::{Greeting, Info, Inspector, Latency, LogState, Missing, Rights, Served, Spread, Trial};
+pub use notes::NewNotes;
+pub use operate::{Detail, Polling};
 pub(crate) use tailer::RemoteTail;
 
 use crate::answer::Appended;

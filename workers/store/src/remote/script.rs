@@ -76,6 +76,7 @@ scripts! {
     resolve = ["resolve"],
     save = ["lease", "save"],
     takeover = ["lease", "takeover"],
+    trace = ["trace"],
     trial = ["trial"],
     upgrade = ["common", "lease", "upgrade"],
 }

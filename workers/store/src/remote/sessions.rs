@@ -158,13 +158,13 @@ impl Remote {
         Ok(())
     }
 
-    pub(crate) async fn sweep_dead(&self, incarnation: &str, window: Option<Duration>) -> Result<u64, StoreError> {
-        let mut ended = 0;
+    pub(crate) async fn sweep_dead(&self, incarnation: &str, window: Option<Duration>) -> Result<Vec<Sid>, StoreError> {
+        let mut ended = Vec::new();
         let mut cursor = 0;
         loop {
             let (next, found) = self.scan(cursor).await?;
             if !found.is_empty() {
-                ended += self.sweep_some(&found, incarnation, window).await?;
+                ended.extend(self.sweep_some(&found, incarnation, window).await?);
             }
             if next == 0 {
                 return Ok(ended);
@@ -174,7 +174,7 @@ impl Remote {
     }
 
     /// Ends those of the sessions whose WebSocket the dead worker held.
-    async fn sweep_some(&self, found: &[String], dead: &str, window: Option<Duration>) -> Result<u64, StoreError> {
+    async fn sweep_some(&self, found: &[String], dead: &str, window: Option<Duration>) -> Result<Vec<Sid>, StoreError> {
         let mut cmd = redis::cmd("MGET");
         cmd.arg(found);
         let mut records = Reply::new("sweep", self.shared.link.run(Lane::Bulk, "sweep", &cmd).await?)?;
@@ -194,7 +194,7 @@ impl Remote {
             }
         }
         self.shared.end_all(Lane::Bulk, &held).await?;
-        Ok(u64::try_from(held.len()).unwrap_or(u64::MAX))
+        Ok(held.into_iter().map(|end| end.sid).collect())
     }
 
     pub(crate) async fn count_sessions(&self) -> Result<u64, StoreError> {

@@ -12,7 +12,7 @@ pub use trial::{Latency, Served, Spread, Trial};
 
 use super::keys::Keys;
 use super::link::{Lane, Link};
-use super::reply::{self, Reply};
+use super::reply::Reply;
 use super::script::Scripts;
 use crate::error::StoreError;
 use crate::options::RedisOptions;
@@ -23,16 +23,18 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Sessions of one step of [`Inspector::sessions`], about: what Redis looks through before it serves somebody else.
-const STEP_KEYS: usize = 256;
+const STEP_KEYS: usize = 1024;
+/// Records read by one command: they may be large.
+const RECORDS_MAX: usize = 256;
 
 /// The view of an operator on the Redis of a fleet.
 ///
 /// It is no worker: it takes no lease, sends no canary and begins no epoch.
 pub struct Inspector {
-    keys: Keys,
-    link: Link,
+    pub(super) keys: Keys,
+    pub(super) link: Link,
     redis: RedisOptions,
-    scripts: Scripts,
+    pub(super) scripts: Scripts,
 }
 
 impl Inspector {
@@ -86,20 +88,18 @@ impl Inspector {
                 found.push(key);
             }
         }
-        if found.is_empty() {
-            return Ok((next, Vec::new()));
+        let mut records = Vec::with_capacity(found.len());
+        for some in found.chunks(RECORDS_MAX) {
+            let mut values = Reply::new(op, self.run("records", redis::cmd("MGET").arg(some)).await?)?;
+            while !values.is_empty() {
+                records.extend(values.record().ok().flatten());
+            }
         }
-        let mut cmd = redis::cmd("MGET");
-        cmd.arg(&found);
-        let Value::Array(values) = self.run("records", &cmd).await? else {
-            return Ok((next, Vec::new()));
-        };
-        let records = values.into_iter().filter_map(|value| reply::record(op, value).ok()?);
-        Ok((next, records.collect()))
+        Ok((next, records))
     }
 
     /// Runs a command that may be run twice.
-    async fn run(&self, op: &'static str, cmd: &redis::Cmd) -> Result<Value, StoreError> {
+    pub(super) async fn run(&self, op: &'static str, cmd: &redis::Cmd) -> Result<Value, StoreError> {
         self.link.run(Lane::Requests, op, cmd).await
     }
 }

@@ -1,0 +1,237 @@
+//! `anyworker sessions`: who is connected, by what, where; and an end to it.
+
+mod find;
+mod kick;
+mod list;
+mod show;
+
+pub use find::Id;
+pub(crate) use find::{Lookup, each, find};
+
+use crate::{Context, UNAVAILABLE, USAGE};
+use clap::{Args, Subcommand, ValueEnum};
+use std::io::{self, Write};
+use store::{Inspector, Joined, Record, Sid, StoreError, Transport};
+
+/// Characters of a session's id that are shown: enough to name it, too few to use it.
+const SHOWN_CHARS: usize = 8;
+
+/// Of `sessions`.
+#[derive(Clone, Debug, Args)]
+pub struct SessionsArgs {
+    /// What to do; a list without
+    #[command(subcommand)]
+    action: Option<Action>,
+    #[command(flatten)]
+    list: ListArgs,
+}
+
+/// What to do with sessions.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Action {
+    /// One line for each session (the default)
+    List(ListArgs),
+    /// Everything about one session; exits 1 if there is none
+    Show {
+        /// Its id, its Socket.IO id, or the beginning of one
+        #[arg(value_name = "SID", allow_hyphen_values = true)]
+        sid: Id,
+        /// Show ids of sessions whole: whoever has one is that client
+        #[arg(long)]
+        full: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// End sessions, at once where a worker serves them; exits 1 if one is not found
+    Kick {
+        /// Their ids, their Socket.IO ids, or the beginnings of such; behind `--` if one begins with a hyphen
+        #[arg(value_name = "SID", required = true)]
+        sids: Vec<Id>,
+    },
+    /// How many there are, by transport, worker and namespace
+    Count {
+        /// Which ones
+        #[command(flatten)]
+        filter: Filter,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Of `sessions list`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+pub struct ListArgs {
+    #[command(flatten)]
+    filter: Filter,
+    /// Show ids of sessions whole: whoever has one is that client
+    #[arg(long)]
+    full: bool,
+    /// Print JSON, an object on each line
+    #[arg(long)]
+    json: bool,
+}
+
+/// Which sessions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+pub struct Filter {
+    /// Only those with this transport
+    #[arg(long, value_name = "TRANSPORT")]
+    transport: Option<Kind>,
+    /// Only those of this worker: its slot, its name, or the beginning of that
+    #[arg(long, value_name = "WORKER")]
+    worker: Option<String>,
+    /// Only those in this namespace
+    #[arg(long, value_name = "NAMESPACE")]
+    namespace: Option<String>,
+    /// Only those in this room
+    #[arg(long, value_name = "ROOM")]
+    room: Option<String>,
+    /// Only those of this user
+    #[arg(long, value_name = "USER")]
+    user: Option<String>,
+}
+
+/// A transport, on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[expect(missing_docs, reason = "the protocol's own words")]
+pub enum Kind {
+    Polling,
+    Websocket,
+}
+
+impl Filter {
+    fn admits(&self, record: &Record) -> bool {
+        let transport = match record.transport {
+            Transport::Polling => Kind::Polling,
+            Transport::Websocket => Kind::Websocket,
+        };
+        self.transport.is_none_or(|wanted| wanted == transport)
+            && self
+                .worker
+                .as_ref()
+                .is_none_or(|wanted| is_of_worker(&record.worker, wanted))
+            && self.user.as_ref().is_none_or(|user| record.who.as_ref() == Some(user))
+            && (self.namespace.is_none() && self.room.is_none()
+                || record.namespaces.iter().any(|(nsp, joined)| self.is_in(nsp, joined)))
+    }
+
+    fn is_in(&self, nsp: &str, joined: &Joined) -> bool {
+        self.namespace.as_ref().is_none_or(|wanted| wanted == nsp)
+            && self.room.as_ref().is_none_or(|room| joined.rooms.contains(room))
+    }
+}
+
+/// Whether a worker's name, `<instance>-<slot>.<spawn>`, is meant.
+pub(crate) fn is_of_worker(name: &str, wanted: &str) -> bool {
+    name.starts_with(wanted) || slot_of(name) == Some(wanted)
+}
+
+/// The slot in a worker's name.
+fn slot_of(name: &str) -> Option<&str> {
+    let (_, place) = name.rsplit_once('-')?;
+    place.split_once('.').map(|(slot, _)| slot)
+}
+
+/// A session's id as it is shown.
+pub(crate) fn shown(sid: &Sid, full: bool) -> String {
+    match sid.as_str().get(..SHOWN_CHARS) {
+        Some(beginning) if !full => format!("{beginning}\u{2026}"),
+        _ => sid.to_string(),
+    }
+}
+
+/// Runs the command.
+pub(crate) async fn run(context: &Context, args: &SessionsArgs) -> io::Result<u8> {
+    // A filter of nothing would go unnoticed.
+    if args.action.is_some() && args.list != ListArgs::default() {
+        writeln!(io::stderr(), "options belong behind `list`, `show`, `kick` or `count`")?;
+        return Ok(USAGE);
+    }
+    let inspector = match inspector(context) {
+        Ok(inspector) => inspector,
+        Err(reason) => {
+            writeln!(io::stderr(), "{reason}")?;
+            return Ok(UNAVAILABLE);
+        }
+    };
+    let done = match args.action.as_ref().unwrap_or(&Action::List(args.list.clone())) {
+        Action::List(args) => list::list(&inspector, args).await,
+        Action::Show { sid, full, json } => show::show(&inspector, sid, *full, *json).await,
+        Action::Kick { sids } => kick::kick(&inspector, sids, context.notes).await,
+        Action::Count { filter, json } => list::count(&inspector, filter, *json).await,
+    };
+    settle(context, done)
+}
+
+/// The way to Redis, or why there is none.
+pub(crate) fn inspector(context: &Context) -> Result<Inspector, String> {
+    let Some(redis) = &context.redis else {
+        return Err(
+            "redis.enabled = false: sessions are in the memory of the worker, and cannot be seen from here".into(),
+        );
+    };
+    redis.inspector().map_err(|error| format!("{}: {error}", redis.url))
+}
+
+/// Why a command that looks into Redis did not end well.
+#[derive(Debug)]
+pub(crate) enum Trouble {
+    /// Nothing can be printed.
+    Output(io::Error),
+    /// Redis did not answer.
+    Store(StoreError),
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+impl From<StoreError> for Trouble {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// The exit code; what went wrong is told. A reader who has seen enough (`| head`) is no fault.
+pub(crate) fn settle(context: &Context, done: Result<u8, Trouble>) -> io::Result<u8> {
+    match done {
+        Ok(code) => Ok(code),
+        Err(Trouble::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(0),
+        Err(Trouble::Output(error)) => Err(error),
+        Err(Trouble::Store(error)) => {
+            let url = context.redis.as_ref().map_or("", |redis| &redis.url);
+            writeln!(io::stderr(), "{url}: {error}")?;
+            Ok(UNAVAILABLE)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_is_named_by_slot_or_by_name() {
+        for (wanted, expect) in [
+            ("2", true),
+            ("k3f9", true),
+            ("k3f9x2ab-2.17", true),
+            ("17", false),
+            ("1", false),
+            ("other", false),
+        ] {
+            assert_eq!(is_of_worker("k3f9x2ab-2.17", wanted), expect, "{wanted}");
+        }
+    }
+
+    #[test]
+    fn ids_are_secrets() {
+        let sid = Sid::from_random([9; 15]);
+        assert!(!shown(&sid, false).contains(&sid.as_str()[..9]));
+        assert_eq!(shown(&sid, true), sid.as_str());
+    }
+}

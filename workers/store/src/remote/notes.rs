@@ -1,0 +1,186 @@
+//! Notes about the lives of sessions: written by workers, read by operators.
+
+use super::inspect::Inspector;
+use super::keys::Keys;
+use super::link::{Lane, Link};
+use super::reply::{self, Reply};
+use super::script::Script;
+use super::{Remote, Shared, millis};
+use crate::error::StoreError;
+use crate::notes::{Batch, NoteBounds, Notes};
+use redis::Value;
+use redis::aio::MultiplexedConnection;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// Batches read at a time: they are up to 32 KiB each.
+const BATCHES_MAX: usize = 16;
+/// Never more items than that, however small they are.
+const ITEMS_MAX: u64 = 100_000;
+/// What an item takes besides its notes, about.
+const ITEM_BYTES: usize = 128;
+/// Who writes the notes of operators' commands.
+const OPERATOR: &str = "operator";
+/// How long a read waits for something new.
+const BLOCK: Duration = Duration::from_millis(1000);
+
+/// Adds a batch, and takes away what has become too much.
+async fn write(
+    link: &Link,
+    keys: &Keys,
+    script: &Script,
+    worker: &str,
+    notes: &Notes,
+    bounds: NoteBounds,
+) -> Result<(), StoreError> {
+    let op = "trace";
+    let mut cmd = redis::cmd("XADD");
+    cmd.arg(keys.trace()).arg("MAXLEN").arg("~").arg(ITEMS_MAX).arg("*");
+    cmd.arg("w").arg(worker).arg("b").arg(notes.number);
+    cmd.arg("t").arg(notes.began_ms).arg("g").arg(notes.lost);
+    cmd.arg("n").arg(&notes.text);
+    let id = reply::text(op, link.run(Lane::Bulk, op, &cmd).await?)?;
+    let mut cmd = script.call(&[keys.trace(), keys.trace_sizes()]);
+    cmd.arg(id)
+        .arg(notes.text.len() + ITEM_BYTES)
+        .arg(bounds.bytes_max)
+        .arg(millis(bounds.age_max));
+    link.script(Lane::Bulk, script, &cmd).await?;
+    Ok(())
+}
+
+impl Remote {
+    pub(crate) async fn trace(&self, notes: &Notes, bounds: NoteBounds) -> Result<(), StoreError> {
+        let Shared {
+            keys,
+            link,
+            scripts,
+            options,
+            ..
+        } = &*self.shared;
+        write(link, keys, &scripts.trace, &options.me, notes, bounds).await
+    }
+}
+
+impl Inspector {
+    /// The next batches of notes after the one with this id (empty: from the oldest); none: that was all.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn notes(&self, after: &str) -> Result<Vec<Batch>, StoreError> {
+        let op = "trace";
+        let from = if after.is_empty() {
+            "-".to_owned()
+        } else {
+            next_id(after)
+        };
+        let mut cmd = redis::cmd("XRANGE");
+        cmd.arg(self.keys.trace())
+            .arg(from)
+            .arg("+")
+            .arg("COUNT")
+            .arg(BATCHES_MAX);
+        batches(op, self.run(op, &cmd).await?)
+    }
+
+    /// Writes notes of an operator's command, such as a kick.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn trace(&self, notes: &Notes, bounds: NoteBounds) -> Result<(), StoreError> {
+        // Of each command another one: its batches are counted from 1.
+        let me = format!("{OPERATOR}-{:08x}", fastrand::u32(..));
+        write(&self.link, &self.keys, &self.scripts.trace, &me, notes, bounds).await
+    }
+
+    /// Notes from now on, as they are written.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn new_notes(&self) -> Result<NewNotes<'_>, StoreError> {
+        let op = "trace";
+        let mut cmd = redis::cmd("XREVRANGE");
+        cmd.arg(self.keys.trace()).arg("+").arg("-").arg("COUNT").arg(1);
+        let last = batches(op, self.run(op, &cmd).await?)?.pop();
+        Ok(NewNotes {
+            inspector: self,
+            connection: self.link.connection_of_its_own().await?,
+            position: last.map_or_else(|| "0-0".to_owned(), |batch| batch.id),
+        })
+    }
+}
+
+/// Notes as they are written.
+#[derive(Debug)]
+pub struct NewNotes<'a> {
+    inspector: &'a Inspector,
+    /// A read that waits would hold up other commands.
+    connection: MultiplexedConnection,
+    position: String,
+}
+
+impl NewNotes<'_> {
+    /// The next batches; none if for a while there were none.
+    ///
+    /// # Errors
+    /// [`StoreError`]; then this is of no use any more.
+    pub async fn next(&mut self) -> Result<Vec<Batch>, StoreError> {
+        let op = "trace";
+        let link = &self.inspector.link;
+        let mut cmd = redis::cmd("XREAD");
+        cmd.arg("COUNT")
+            .arg(BATCHES_MAX)
+            .arg("BLOCK")
+            .arg(millis(BLOCK))
+            .arg("STREAMS")
+            .arg(self.inspector.keys.trace())
+            .arg(&self.position);
+        let patience = BLOCK + link.response_timeout();
+        let value = match timeout(patience, cmd.query_async::<Value>(&mut self.connection)).await {
+            Ok(Ok(Value::Nil)) => return Ok(Vec::new()),
+            Ok(Ok(value)) => value,
+            Ok(Err(error)) => return Err(link.error(op, &error)),
+            Err(_) => return Err(StoreError::Timeout { op, after: patience }),
+        };
+        let mut streams = Reply::new(op, value)?;
+        let mut stream = Reply::new(op, streams.value()?)?;
+        stream.value()?;
+        let found = batches(op, stream.value()?)?;
+        if let Some(last) = found.last() {
+            self.position.clone_from(&last.id);
+        }
+        Ok(found)
+    }
+}
+
+/// The id after this one. `(` for exclusive bounds is not known to Redis 6.0.
+fn next_id(id: &str) -> String {
+    let next = id
+        .split_once('-')
+        .and_then(|(ms, seq)| Some(format!("{ms}-{}", seq.parse::<u64>().ok()?.saturating_add(1))));
+    next.unwrap_or_else(|| id.to_owned())
+}
+
+fn batches(op: &'static str, value: Value) -> Result<Vec<Batch>, StoreError> {
+    let mut list = Reply::new(op, value)?;
+    let mut found = Vec::new();
+    while !list.is_empty() {
+        let mut item = Reply::new(op, list.value()?)?;
+        let id = item.text()?;
+        let mut fields = Reply::new(op, item.value()?)?;
+        let mut batch = Batch { id, ..Batch::default() };
+        while !fields.is_empty() {
+            let (name, value) = (fields.text()?, fields.value()?);
+            match name.as_str() {
+                "w" => batch.worker = reply::text(op, value)?,
+                "b" => batch.notes.number = reply::number(op, value)?,
+                "t" => batch.notes.began_ms = reply::number(op, value)?,
+                "g" => batch.notes.lost = reply::number(op, value)?,
+                "n" => batch.notes.text = reply::text(op, value)?,
+                _ => {}
+            }
+        }
+        found.push(batch);
+    }
+    Ok(found)
+}
