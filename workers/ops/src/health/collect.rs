@@ -158,10 +158,12 @@ impl<'a> Collector<'a> {
         let head = log.as_ref().map(|log| log.head);
         let fleet = self.fleet(head).await;
         match &fleet {
-            Ok(fleet) => report.add_fleet(fleet, head),
-            Err(error) => report.could_not_see.push(format!("workers of this machine: {error}")),
+            Ok(fleet) => {
+                report.add_fleet(fleet, head);
+                seen.fleet = Some(fleet);
+            }
+            Err(error) => seen.no_fleet = error.to_string(),
         }
-        seen.fleet = fleet.as_ref().ok();
         seen.log = log.as_ref();
         (report.verdict, report.reasons) = verdict::of(self.context, &seen);
         report

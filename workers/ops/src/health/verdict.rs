@@ -48,6 +48,8 @@ impl Verdict {
 #[derive(Default)]
 pub(super) struct Seen<'a> {
     pub(super) fleet: Option<&'a Fleet>,
+    /// Why there is none.
+    pub(super) no_fleet: String,
     pub(super) redis_down: Option<String>,
     pub(super) latency: Option<&'a Latency>,
     pub(super) info: Option<&'a Info>,
@@ -75,11 +77,14 @@ fn fleet(seen: &Seen<'_>) -> Vec<(Verdict, String)> {
     let tailers = seen.tailers.unwrap_or_default();
     let Some(fleet) = seen.fleet else {
         let (verdict, elsewhere) = if tailers > 0 {
-            (Verdict::Degraded, format!("; {} elsewhere", count(tailers, "worker")))
+            (
+                Verdict::Degraded,
+                format!(" ({} subscribed to the log)", count(tailers, "worker")),
+            )
         } else {
             (Verdict::Unhealthy, String::new())
         };
-        return vec![(verdict, format!("no supervisor runs on this machine{elsewhere}"))];
+        return vec![(verdict, format!("{}{elsewhere}", seen.no_fleet))];
     };
     let (slots, ready) = (fleet.slots(), fleet.ready_slots());
     let idle: Vec<String> = slots
