@@ -186,6 +186,9 @@ async fn faults_of_the_unit_are_found() {
     finds(unit("[Service]\nLimitNOFILE=1024\n"), &["systemd.nofile"]).await;
     finds(unit("[Service]\nWatchdogSec=0\n"), &["systemd.watchdog"]).await;
     finds(toml("workers.grace_ms = 90000"), &["systemd.drain_budget"]).await;
+    // Our own, as it is.
+    let ours = include_str!("../../systemd/anyworker.service");
+    finds(file("etc/systemd/system/anyworker.service", ours), &[]).await;
 }
 
 #[tokio::test]

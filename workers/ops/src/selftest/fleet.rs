@@ -56,7 +56,7 @@ async fn round_trip(context: &Context, sheet: &mut Sheet, fleet: &Fleet, target:
         Err(error) => sheet.failed(&error)?,
     }
     match walk.end().await {
-        Ok(()) => sheet.passed("Session ended, and nothing of it is left"),
+        Ok(()) => sheet.passed("Session ended, its key is gone"),
         Err(error) => sheet.failed(&format!("Session not ended: {error}")),
     }
 }
