@@ -334,11 +334,13 @@ impl ManagedRedis {
             "--save",
             "",
         ]);
+        // With `everysec` Redis holds writes back, for up to two seconds, while the disk is slow: who kills it then
+        // takes away what was acknowledged. With `no` all is in the kernel's hands before it is answered.
         command.args([
             "--appendonly",
             "yes",
             "--appendfsync",
-            "everysec",
+            "no",
             "--maxmemory-policy",
             "noeviction",
         ]);

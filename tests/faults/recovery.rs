@@ -217,6 +217,22 @@ async fn who_left_or_never_was_starts_anew() {
     }
 }
 
+/// A Redis that lost the end of its log counts from there again: to a client that has seen more, the next events
+/// would be old ones.
+#[tokio::test]
+async fn who_has_seen_more_than_there_is_starts_anew() {
+    let server = server().await;
+    let (wire, first, offset) = member(&server).await;
+    drop(wire);
+    let offset = offset.as_str().expect("an offset");
+    let (epoch, number) = offset.split_once('-').expect("an epoch and a number");
+    let number: u64 = number.parse().expect("a number");
+    let beyond = json!(format!("{epoch}-{}", number + 5));
+    let (_, missed, answer) = come_back(&server, &first["pid"], Some(&beyond)).await;
+    assert_eq!(missed, Vec::<Value>::new());
+    assert_ne!(answer["sid"], first["sid"]);
+}
+
 /// What stock clients see while `fault` goes on: everything that was acked, once, in order, in the
 /// session that they had.
 async fn nothing_is_lost(transports: &str, fault: impl AsyncFn(&mut Server, usize)) {

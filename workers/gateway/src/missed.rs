@@ -19,6 +19,9 @@ pub(crate) enum Missing {
     /// There is more than is replayed (`recovery.entries_max`).
     #[error("more than {0} entries were missed")]
     TooMany(usize),
+    /// The client has seen more of the log than there is: Redis lost its end.
+    #[error("redis lost the end of the log")]
+    EndLost,
     /// The log does not reach back so far.
     #[error("the log was trimmed")]
     Trimmed,

@@ -60,8 +60,14 @@ pub(crate) async fn find(worker: &Worker, own: &Sid, nsp: &str, resume: &Resume)
     let mut joined = joined.cloned().ok_or(Lost::Unknown)?;
     // Without an offset the client has seen nothing: it gets everything since the session's start.
     joined.since = resume.offset.map_or(joined.since, |offset| offset.max(joined.since));
-    if joined.since > worker.head() && joined.since.epoch() != worker.head().epoch() {
-        return Err(Lost::Gap(Missing::Trimmed));
+    if joined.since > worker.head() {
+        if joined.since.epoch() != worker.head().epoch() {
+            return Err(Lost::Gap(Missing::Trimmed));
+        }
+        // This worker may be behind; if the log is, what comes next would count as seen already.
+        if joined.since > worker.store.end_of_log().await? {
+            return Err(Lost::Gap(Missing::EndLost));
+        }
     }
     let (older, position) = missed::older_than_ring(worker, joined.since).await?;
     Ok(Found {

@@ -405,6 +405,14 @@ impl Store {
         }
     }
 
+    /// Position of the latest entry of the log, whether this worker's tail has heard it yet or not.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn end_of_log(&self) -> Result<Offset, StoreError> {
+        ask!(self.end_of_log())
+    }
+
     /// Reads the log after `after`, up to `upto` (or its end), at most `max` entries.
     ///
     /// # Errors

@@ -94,7 +94,8 @@ fn cut_connections_lose_and_double_nothing() {
         }
         stop.send(true).unwrap();
         let acknowledged = appending.await.unwrap();
-        assert!(acknowledged.len() > 200, "{}", acknowledged.len());
+        // However slow the machine: there was something to lose.
+        assert!(acknowledged.len() > 50, "{}", acknowledged.len());
         check(&mut tail, &acknowledged).await;
         check(&mut other, &acknowledged).await;
         let head: u64 = redis.run(&["HGET", "socketio:log:meta", "seq"]);
@@ -128,7 +129,8 @@ fn a_restart_with_its_data_loses_nothing() {
         sleep(Duration::from_millis(150)).await;
         stop.send(true).unwrap();
         let acknowledged = appending.await.unwrap();
-        assert!(acknowledged.len() > 200, "{}", acknowledged.len());
+        // However slow the machine: there was something to lose.
+        assert!(acknowledged.len() > 50, "{}", acknowledged.len());
         check(&mut tail, &acknowledged).await;
         check(&mut other, &acknowledged).await;
         assert!(a.load(&sid(1)).await.unwrap().is_some());

@@ -33,7 +33,7 @@ impl Connection {
             tracing::debug!(%error, "a replay was overtaken");
             self.end(match error {
                 Missing::Store(_) => Ending::StoreUnavailable,
-                Missing::TooMany(_) | Missing::Trimmed => Ending::SlowClient,
+                Missing::EndLost | Missing::TooMany(_) | Missing::Trimmed => Ending::SlowClient,
             });
         }
     }

@@ -26,7 +26,7 @@ pub(super) fn examine(context: &Context, redis: &Redis, evidence: &Evidence, fin
     role(evidence, findings);
     persistence(evidence, findings);
     disk(evidence, findings);
-    fsync(evidence, findings);
+    fsync(redis, evidence, findings);
     eviction(evidence, findings);
     memory(evidence, findings);
     output_buffer(context, evidence, findings);
@@ -128,10 +128,11 @@ fn disk(evidence: &Evidence, findings: &mut Findings) {
     }
 }
 
-fn fsync(evidence: &Evidence, findings: &mut Findings) {
+fn fsync(redis: &Redis, evidence: &Evidence, findings: &mut Findings) {
     const CHECK: &str = "redis.appendfsync";
     match evidence.setting("appendfsync") {
-        Ok(seen) if seen.value == "no" => findings.warn(
+        // It lives in the runtime directory, which seldom outlives a power failure either.
+        Ok(seen) if seen.value == "no" && !redis.managed => findings.warn(
             CHECK,
             format!(
                 "appendfsync is no ({}): a power failure costs up to half a minute",

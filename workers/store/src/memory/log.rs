@@ -108,6 +108,10 @@ impl Memory {
         Ok(appended)
     }
 
+    pub(crate) fn end_of_log(&self) -> Offset {
+        self.space.borrow().log.head()
+    }
+
     pub(crate) fn range(&self, after: Offset, upto: Option<Offset>, max: usize) -> Range {
         let space = self.space.borrow();
         let (start, head) = (space.log.start(), space.log.head());

@@ -95,6 +95,10 @@ fn batch(op: &'static str, last: Offset, value: Value) -> Result<Vec<(Offset, By
 }
 
 impl Remote {
+    pub(crate) async fn end_of_log(&self) -> Result<Offset, StoreError> {
+        Ok(self.shared.meta().await?.unwrap_or(Offset::ZERO))
+    }
+
     pub(crate) async fn range(&self, after: Offset, upto: Option<Offset>, max: usize) -> Result<Range, StoreError> {
         // First the head: entries that come later do no harm.
         let Some(head) = self.shared.meta().await? else {
