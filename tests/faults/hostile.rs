@@ -323,3 +323,38 @@ async fn who_reads_too_late_comes_back_and_misses_nothing() {
     }
     assert_eq!(seen, (0..MESSAGES).collect::<Vec<_>>());
 }
+
+/// What nobody would miss goes first: it alone never closes anybody.
+#[tokio::test]
+async fn volatile_events_are_dropped_before_a_slow_client_is() {
+    let server = Plan::new().with("limits = { outbox_bytes_max = 262144 }").start().await;
+    let mut slow = deaf(&server).await;
+    assert_eq!(slow.call(0, &json!(["join", "room"])).await, json!(["ok"]));
+    let mut fast = Wire::open(&server).await;
+    fast.connect().await;
+    assert_eq!(fast.call(0, &json!(["join", "room"])).await, json!(["ok"]));
+    let send = async |n: u32, volatile: bool, data: &str| {
+        let event = json!({ "event": "e", "args": [n, data], "room": "room", "volatile": volatile }).to_string();
+        server
+            .redis()
+            .command(&["XADD", "socketio:ingest", "*", "event", &event])
+            .await;
+    };
+    let padding = "x".repeat(20_000);
+    for n in 0..400 {
+        send(n, true, &padding).await;
+        // The other one keeps up, and gets all of it.
+        assert!(fast.data().await.starts_with(&format!(r#"42["e",{n},"#)));
+    }
+    send(400, false, "").await;
+    assert!(fast.data().await.starts_with(r#"42["e",400,"#));
+    let (mut last, mut came) = (0, 0);
+    while last != 400 {
+        let event: Value = serde_json::from_str(&slow.data().await[2..]).expect("JSON");
+        let n = event[1].as_u64().expect("a number");
+        assert!(came == 0 || n > last, "{n} after {last}");
+        (last, came) = (n, came + 1);
+    }
+    eprintln!("{came} of 401 came");
+    assert!(came < 401, "nothing was dropped");
+}

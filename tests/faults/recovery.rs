@@ -483,3 +483,44 @@ async fn a_gap_that_cannot_be_closed_is_said() {
         assert!(wire.data().await.starts_with(r#"42["message","again""#), "{reason}");
     }
 }
+
+/// Who gets offsets, and with them a private id: by the setting, by what is known of a client, by what it says itself.
+#[tokio::test]
+async fn offsets_go_to_those_who_understand_them() {
+    const NODE: &str = "EIO=4&transport=websocket";
+    const PYTHON: &str = "transport=websocket&EIO=4";
+    let cases = [
+        ("auto", NODE, "", "", true),
+        ("auto", PYTHON, "", "", false),
+        ("auto", PYTHON, "&recovery=1", "", true),
+        ("auto", NODE, "&recovery=0", "", false),
+        ("auto", PYTHON, "", r#"{"recovery":1}"#, true),
+        ("auto", NODE, "", r#"{"recovery":"0"}"#, false),
+        ("always", PYTHON, "", r#"{"recovery":0}"#, true),
+        ("never", NODE, "&recovery=1", r#"{"recovery":1}"#, false),
+    ];
+    for setting in ["auto", "always", "never"] {
+        let server = Plan::new()
+            .with(&format!("recovery = {{ offsets = '{setting}' }}"))
+            .start()
+            .await;
+        for (_, query, said, auth, expected) in cases.iter().filter(|case| case.0 == setting) {
+            let mut wire = Wire::dial(server.addr, &format!("/socket.io/?{query}{said}"), &[])
+                .await
+                .expect("a WebSocket");
+            wire.text().await;
+            wire.send(&format!("40{auth}")).await;
+            let answer = wire.data().await;
+            let case = format!("{setting}, {query}{said}, {auth}: {answer}");
+            assert_eq!(answer.contains("\"pid\""), *expected, "{case}");
+            assert_eq!(wire.call(0, &json!(["join", "room"])).await, json!(["ok"]));
+            publish(&server, &["x"]).await;
+            let event: Value = serde_json::from_str(&wire.data().await[2..]).expect("JSON");
+            assert_eq!(
+                event.as_array().expect("a list").len() == 3,
+                *expected,
+                "{case}, {event}"
+            );
+        }
+    }
+}

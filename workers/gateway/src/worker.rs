@@ -8,7 +8,7 @@ use crate::ring::Ring;
 use crate::trace::Tracer;
 use crate::ws::Connection;
 use app::{App, Relay};
-use boot::{Incarnation, Namespaces, Settings};
+use boot::{Incarnation, Namespaces, Offsets, Settings};
 use rustc_hash::FxHashMap;
 use serde_json::value::RawValue;
 use session::{Joined, Limits, Names, Offset, Pid, Record, Sid};
@@ -185,6 +185,12 @@ impl Worker {
     /// See [`session_ttl`].
     pub(crate) fn session_ttl(&self) -> Duration {
         session_ttl(&self.settings)
+    }
+
+    /// What a client wants about offsets, where that is for it to say.
+    pub(crate) fn heeded(&self, wants: Option<bool>) -> Option<bool> {
+        let recovery = &self.settings.recovery;
+        wants.filter(|_| recovery.enabled && recovery.offsets == Offsets::Auto)
     }
 
     /// A membership that begins now.

@@ -275,8 +275,8 @@ impl<'a> Batch<'a> {
             .resume
             .as_ref()
             .filter(|_| self.worker.settings.recovery.enabled);
-        if let Some(wants) = admitted.wants_offsets {
-            self.record.offsets = wants && self.worker.settings.recovery.enabled;
+        if let Some(wants) = self.worker.heeded(admitted.wants_offsets) {
+            self.record.offsets = wants;
         }
         let joined = match resume {
             None => None,

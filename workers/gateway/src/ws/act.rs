@@ -94,8 +94,8 @@ impl Connection {
 
     fn note_membership(&self, admitted: Admitted) -> Joined {
         let mut record = self.record.borrow_mut();
-        if let Some(wants) = admitted.wants_offsets {
-            record.offsets = wants && self.worker.settings.recovery.enabled;
+        if let Some(wants) = self.worker.heeded(admitted.wants_offsets) {
+            record.offsets = wants;
             self.offsets.set(record.offsets);
         }
         let joined = self.worker.new_membership(&record, admitted.data);
