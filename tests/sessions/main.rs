@@ -1,4 +1,4 @@
-//! What an operator sees of a whole fleet and its sessions: `status --watch`, `sessions`, `rooms`, `trace`.
+//! What an operator sees of a whole fleet and its sessions: `status --watch`, `sessions`, `rooms`, `trace`, `tail`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -13,5 +13,6 @@
 mod harness;
 
 mod many;
+mod tail;
 mod trace;
 mod watch;

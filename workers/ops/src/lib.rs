@@ -13,6 +13,7 @@ mod rooms;
 pub mod screen;
 mod selftest;
 mod sessions;
+mod tail;
 pub mod text;
 mod trace;
 mod web;
@@ -20,6 +21,7 @@ mod web;
 pub use context::{Context, Engine, Limits, Redis, SecurityCheck, StatusError};
 pub use sessions::{Action, Filter, Id, Kind, ListArgs, SessionsArgs};
 pub use store::{Endpoint, NoteBounds, RedisOptions};
+pub use tail::{Only, TailArgs};
 
 use clap::Subcommand;
 use std::io;
@@ -72,6 +74,8 @@ pub enum Command {
     },
     /// List, count, show and end sessions
     Sessions(Box<SessionsArgs>),
+    /// Follow what happens: events of the log, and the lives of sessions
+    Tail(Box<TailArgs>),
     /// Show the life of a session over all workers; exits 1 if nothing is noted about it
     Trace {
         /// Its id, its Socket.IO id, or the beginning of one
@@ -128,6 +132,7 @@ pub fn run(command: &Command, context: &Context) -> io::Result<u8> {
             Command::Selftest => selftest::run(context).await,
             Command::Rooms { namespace, json } => rooms::run(context, namespace.as_deref(), *json).await,
             Command::Sessions(args) => sessions::run(context, args).await,
+            Command::Tail(args) => tail::run(context, args).await,
             Command::Trace { sid, full, json } => trace::run(context, sid, *full, *json).await,
         }
     })

@@ -7,6 +7,7 @@ mod show;
 
 pub use find::Id;
 pub(crate) use find::{Lookup, each, find};
+pub(crate) use list::now_ms;
 
 use crate::{Context, UNAVAILABLE, USAGE};
 use clap::{Args, Subcommand, ValueEnum};

@@ -186,7 +186,7 @@ async fn each(inspector: &Inspector, mut look: impl FnMut(&Batch)) -> Result<(),
 }
 
 /// The ids of sessions among the values are secrets too.
-fn value(name: &str, value: &str, full: bool) -> String {
+pub(crate) fn value(name: &str, value: &str, full: bool) -> String {
     match Sid::parse(value) {
         Ok(sid) if name == "session" => shown(&sid, full),
         _ => clean(value).into_owned(),

@@ -115,7 +115,7 @@ fn new_notes_are_heard() {
         };
         store.trace(&notes(1, 10), bounds).await.unwrap();
         let inspector = inspector(&redis);
-        let mut new = inspector.new_notes().await.unwrap();
+        let mut new = inspector.follow().await.unwrap();
         let writing = async {
             for number in 2..=4 {
                 store.trace(&notes(number, 10), bounds).await.unwrap();
@@ -124,7 +124,8 @@ fn new_notes_are_heard() {
         let reading = async {
             let mut heard = Vec::new();
             while heard.len() < 3 {
-                heard.extend(new.next().await.unwrap().into_iter().map(|batch| batch.notes.number));
+                let followed = new.next().await.unwrap();
+                heard.extend(followed.notes.into_iter().map(|batch| batch.notes.number));
             }
             heard
         };

@@ -3,6 +3,7 @@
 mod doors;
 mod ends;
 mod evictions;
+mod follow;
 mod inbox;
 mod inspect;
 mod keys;
@@ -20,8 +21,8 @@ mod tailer;
 mod writer;
 
 pub(crate) use doors::{RemoteChannels, RemoteDoors, RemoteStreams};
+pub use follow::{Follow, Followed};
 pub use inspect::{Greeting, Info, Inspector, Latency, LogState, Missing, Rights, Served, Spread, Trial};
-pub use notes::NewNotes;
 pub use operate::{Detail, Polling};
 pub(crate) use tailer::RemoteTail;
 

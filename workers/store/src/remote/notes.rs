@@ -9,9 +9,6 @@ use super::{Remote, Shared, millis};
 use crate::error::StoreError;
 use crate::notes::{Batch, NoteBounds, Notes};
 use redis::Value;
-use redis::aio::MultiplexedConnection;
-use std::time::Duration;
-use tokio::time::timeout;
 
 /// Batches read at a time: they are up to 32 KiB each.
 const BATCHES_MAX: usize = 16;
@@ -21,8 +18,6 @@ const ITEMS_MAX: u64 = 100_000;
 const ITEM_BYTES: usize = 128;
 /// Who writes the notes of operators' commands.
 const OPERATOR: &str = "operator";
-/// How long a read waits for something new.
-const BLOCK: Duration = Duration::from_millis(1000);
 
 /// Adds a batch, and takes away what has become too much.
 async fn write(
@@ -92,65 +87,6 @@ impl Inspector {
         let me = format!("{OPERATOR}-{:08x}", fastrand::u32(..));
         write(&self.link, &self.keys, &self.scripts.trace, &me, notes, bounds).await
     }
-
-    /// Notes from now on, as they are written.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn new_notes(&self) -> Result<NewNotes<'_>, StoreError> {
-        let op = "trace";
-        let mut cmd = redis::cmd("XREVRANGE");
-        cmd.arg(self.keys.trace()).arg("+").arg("-").arg("COUNT").arg(1);
-        let last = batches(op, self.run(op, &cmd).await?)?.pop();
-        Ok(NewNotes {
-            inspector: self,
-            connection: self.link.connection_of_its_own().await?,
-            position: last.map_or_else(|| "0-0".to_owned(), |batch| batch.id),
-        })
-    }
-}
-
-/// Notes as they are written.
-#[derive(Debug)]
-pub struct NewNotes<'a> {
-    inspector: &'a Inspector,
-    /// A read that waits would hold up other commands.
-    connection: MultiplexedConnection,
-    position: String,
-}
-
-impl NewNotes<'_> {
-    /// The next batches; none if for a while there were none.
-    ///
-    /// # Errors
-    /// [`StoreError`]; then this is of no use any more.
-    pub async fn next(&mut self) -> Result<Vec<Batch>, StoreError> {
-        let op = "trace";
-        let link = &self.inspector.link;
-        let mut cmd = redis::cmd("XREAD");
-        cmd.arg("COUNT")
-            .arg(BATCHES_MAX)
-            .arg("BLOCK")
-            .arg(millis(BLOCK))
-            .arg("STREAMS")
-            .arg(self.inspector.keys.trace())
-            .arg(&self.position);
-        let patience = BLOCK + link.response_timeout();
-        let value = match timeout(patience, cmd.query_async::<Value>(&mut self.connection)).await {
-            Ok(Ok(Value::Nil)) => return Ok(Vec::new()),
-            Ok(Ok(value)) => value,
-            Ok(Err(error)) => return Err(link.error(op, &error)),
-            Err(_) => return Err(StoreError::Timeout { op, after: patience }),
-        };
-        let mut streams = Reply::new(op, value)?;
-        let mut stream = Reply::new(op, streams.value()?)?;
-        stream.value()?;
-        let found = batches(op, stream.value()?)?;
-        if let Some(last) = found.last() {
-            self.position.clone_from(&last.id);
-        }
-        Ok(found)
-    }
 }
 
 /// The id after this one. `(` for exclusive bounds is not known to Redis 6.0.
@@ -161,7 +97,8 @@ fn next_id(id: &str) -> String {
     next.unwrap_or_else(|| id.to_owned())
 }
 
-fn batches(op: &'static str, value: Value) -> Result<Vec<Batch>, StoreError> {
+/// The items of the stream.
+pub(super) fn batches(op: &'static str, value: Value) -> Result<Vec<Batch>, StoreError> {
     let mut list = Reply::new(op, value)?;
     let mut found = Vec::new();
     while !list.is_empty() {

@@ -75,7 +75,7 @@ pub(super) struct Chunk {
 }
 
 /// The entries of a batch of the stream.
-fn batch(op: &'static str, last: Offset, value: Value) -> Result<Vec<(Offset, Bytes)>, StoreError> {
+pub(super) fn batch(op: &'static str, last: Offset, value: Value) -> Result<Vec<(Offset, Bytes)>, StoreError> {
     let mut fields = Reply::new(op, value)?;
     fields.value()?;
     let lengths = fields.text()?;
