@@ -129,6 +129,8 @@ fn extend(by: Duration) -> NotifyState<'static> {
 /// By a program of systemd's own: the value counts with all drop-ins and defaults, which no file tells.
 fn ask_stop_timeout() -> io::Result<ChildStdout> {
     let mut command = Command::new("busctl");
+    // It would tell systemd how it fared, as if it were the service.
+    command.env_remove("NOTIFY_SOCKET");
     command
         .args(STOP_TIMEOUT)
         .stdin(Stdio::null())

@@ -36,7 +36,22 @@ fn main() -> ExitCode {
         misbehave(&words);
         return supervisor::main(stub::run);
     }
-    let names: Vec<&String> = words.iter().filter(|word| !word.starts_with('-')).collect();
+    // As a test runner calls it: `--list --format terse [--ignored]`, `NAME --exact --nocapture`.
+    let has = |flag: &str| words.iter().any(|word| word == flag);
+    let names: Vec<&String> = words
+        .iter()
+        .filter(|word| !word.starts_with('-') && *word != "terse")
+        .collect();
+    let is_meant = |name: &str| {
+        let fits = |word: &&String| {
+            if has("--exact") {
+                name == word.as_str()
+            } else {
+                name.contains(word.as_str())
+            }
+        };
+        names.is_empty() || names.iter().any(fits)
+    };
     let all = [
         faults::TESTS,
         operation::TESTS,
@@ -46,11 +61,9 @@ fn main() -> ExitCode {
         upgrade::TESTS,
     ]
     .concat();
-    let chosen = all
-        .into_iter()
-        .filter(|(name, _)| names.is_empty() || names.iter().any(|word| name.contains(*word)));
+    let chosen = all.into_iter().filter(|(name, _)| is_meant(name) && !has("--ignored"));
     let mut queue: Vec<Test> = chosen.collect();
-    if words.iter().any(|word| word == "--list") {
+    if has("--list") {
         queue.iter().for_each(|(name, _)| println!("{name}: test"));
         return ExitCode::SUCCESS;
     }

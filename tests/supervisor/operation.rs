@@ -58,7 +58,8 @@ fn status_has_its_shape() {
             "state",
             "uptime_s",
             "last_reload",
-            "last_handover"
+            "last_handover",
+            "reload"
         ])
     );
     assert_eq!(status["supervisor"]["pid"], supervisor.pid());
@@ -73,12 +74,17 @@ fn status_has_its_shape() {
         "sessions",
         "restarts",
         "last_exit",
+        "cpu_percent",
+        "rss_bytes",
+        "lag_us",
+        "log_position",
+        "handing_over",
     ];
     assert_eq!(keys(worker), set(&expected));
     assert_eq!(worker["version"], status["supervisor"]["version"]);
     assert_eq!((&worker["slot"], &worker["state"]), (&1.into(), &"ready".into()));
     let table = String::from_utf8(supervisor.command(&["status"]).stdout).unwrap();
-    assert!(table.contains("serving") && table.lines().count() == 5, "{table}");
+    assert!(table.contains("serving") && table.lines().count() == 6, "{table}");
 }
 
 fn no_supervisor_is_69() {
@@ -196,7 +202,16 @@ fn systemd_is_told() {
     };
     let text = config(scratch.path(), 2, "message", "");
     let mut supervisor = Supervisor::start_in(scratch, &text, &[], &BTreeMap::from([("NOTIFY_SOCKET", path)]));
-    assert!(hear().starts_with("READY=1\nSTATUS=serving with 2 workers"));
+    // The listeners are stored first: from then on nobody is refused.
+    assert_eq!(hear(), "FDSTORE=1\nFDNAME=slot-0\n");
+    assert_eq!(hear(), "FDSTORE=1\nFDNAME=slot-1\n");
+    let ready = hear();
+    assert!(ready.starts_with("READY=1\nSTATUS=serving with 2 workers"), "{ready}");
+    assert!(supervisor.command(&["scale", "1"]).status.success());
+    assert_eq!(hear(), "FDSTOREREMOVE=1\nFDNAME=slot-1\n");
+    assert!(supervisor.command(&["scale", "2"]).status.success());
+    assert_eq!(hear(), "FDSTORE=1\nFDNAME=slot-1\n");
+    supervisor.await_ready(2);
     assert!(supervisor.command(&["reload", "--wait"]).status.success());
     let reloading = hear();
     assert!(

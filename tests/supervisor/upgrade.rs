@@ -175,7 +175,7 @@ fn a_state_must_be_understood() {
             r#"{"version":99,"from":"3.0.0"}"#,
             "the state of anyworker 3.0.0 has format 99",
         ),
-        (r#"{"version":1,"from":"3.0.0"}"#, "missing field"),
+        (r#"{"version":2,"from":"3.0.0"}"#, "missing field"),
     ] {
         let scratch = tempfile::tempdir().unwrap();
         let file = scratch.path().join("state");
