@@ -92,7 +92,10 @@ fn worker(worker: &WorkerStatus) -> Line {
 fn total(workers: &[WorkerStatus]) -> Option<Line> {
     (workers.len() > 1).then(|| {
         let sum = |of: fn(&WorkerStatus) -> u64| workers.iter().map(of).sum::<u64>();
-        let cpu: f64 = workers.iter().filter_map(|worker| worker.cpu_percent).fold(0.0, |sum, cpu| sum + cpu);
+        let cpu: f64 = workers
+            .iter()
+            .filter_map(|worker| worker.cpu_percent)
+            .fold(0.0, |sum, cpu| sum + cpu);
         let row = columns([
             "all",
             "",
