@@ -8,11 +8,13 @@ fn main() -> ExitCode {
             control,
             setup,
             listeners,
+            admin,
         } = inherited;
         gateway::run(gateway::Inherited {
             control,
             setup,
             listeners,
+            admin,
         })
     })
 }

@@ -2,7 +2,7 @@
 
 use crate::config::{Config, Sources};
 use crate::control::server::Server;
-use crate::reactor::{Parts, Reactor, Spec, State};
+use crate::reactor::{Parts, Reactor, Spec, State, admin_listener};
 use crate::sys::listener::Listeners;
 use crate::sys::notify::{self, Notifier};
 use crate::sys::reap;
@@ -96,6 +96,7 @@ fn prepare(sources: Sources) -> Result<Reactor, Refusal> {
     }
     let Config { listen, workers, .. } = &spec.config;
     let listeners = Listeners::bind(listen, workers.count, found).map_err(Refusal::config)?;
+    let admin = admin_listener(&spec.config, true).map_err(Refusal::config)?;
     let redis = managed_redis(&spec)?;
     let socket = control_socket(runtime.directory());
     let server = Server::bind(&socket)
@@ -107,6 +108,7 @@ fn prepare(sources: Sources) -> Result<Reactor, Refusal> {
         spec,
         runtime,
         listeners,
+        admin,
         signals,
         server,
         redis,

@@ -13,19 +13,25 @@ const TEST_LINES_MAX: usize = 800;
 const SKIPPED: [&str; 6] = [".git", ".venv", "__pycache__", "node_modules", "target", "corpus"];
 
 /// Where each crate may depend on others of the workspace.
-const ARROWS: [(&str, &[&str]); 8] = [
+const ARROWS: [(&str, &[&str]); 9] = [
     (".", &["boot", "gateway", "ops"]),
     ("workers/app", &["session", "wire"]),
-    ("workers/boot", &[]),
-    ("workers/gateway", &["app", "boot", "session", "store", "wire"]),
+    ("workers/boot", &["meter"]),
+    ("workers/gateway", &["app", "boot", "meter", "session", "store", "wire"]),
+    ("workers/meter", &[]),
     ("workers/ops", &["store"]),
     ("workers/session", &["wire"]),
-    ("workers/store", &["session", "wire"]),
+    ("workers/store", &["meter", "session", "wire"]),
     ("workers/wire", &[]),
 ];
 
 /// Parts without clock, runtime, Redis or socket.
-const PURE: [&str; 3] = ["src/fleet/", "workers/session/src/", "workers/wire/src/"];
+const PURE: [&str; 4] = [
+    "src/fleet/",
+    "workers/meter/src/",
+    "workers/session/src/",
+    "workers/wire/src/",
+];
 
 struct File {
     /// Relative to the repository, with `/`.

@@ -94,12 +94,24 @@ pub(crate) struct Config {
     pub(crate) redis_directory: PathBuf,
     /// Whether the supervisor starts a Redis of its own, on the unix socket in `settings.redis`.
     pub(crate) managed_redis: bool,
+    /// `[admin]`.
+    #[serde(default)]
+    pub(crate) admin: Admin,
     /// What the workers are told.
     pub(crate) settings: boot::Settings,
     /// What the operator should know although nothing is wrong; to be logged at start.
     pub(crate) notices: Vec<String>,
     /// See [`Config::masked_toml`].
     masked_toml: String,
+}
+
+/// `[admin] address`: where metrics and health are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Admin {
+    /// None: nowhere.
+    pub(crate) address: Option<SocketAddr>,
+    /// Somebody set it: if it is taken, that is a fault.
+    pub(crate) chosen: bool,
 }
 
 /// `[workers]`

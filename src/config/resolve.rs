@@ -3,7 +3,7 @@
 
 use super::faults::Faults;
 use super::values::{Source, Value, Values};
-use super::{Config, Overrides, Workers, cross, endpoint, layers, parse, print, sections, security};
+use super::{Admin, Config, Overrides, Workers, cross, endpoint, layers, parse, print, sections, security};
 use boot::Settings;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -63,22 +63,8 @@ pub(super) fn resolve(inputs: Inputs<'_>, facts: &Facts<'_>, faults: Faults) -> 
     let redis_directory = redis_directory(&mut values, inputs.env, facts, &runtime_directory);
     let (redis, managed_redis) = endpoint::redis(&mut values, &runtime_directory, &mut notices);
     let workers = workers(&mut values, redis.is_some(), facts, &mut notices);
-    let mut settings = Settings {
-        engine: sections::engine(&mut values),
-        socket: sections::socket(&mut values),
-        http: sections::http(&mut values),
-        redis,
-        log: sections::log(&values),
-        recovery: sections::recovery(&values),
-        limits: sections::limits(&values),
-        trace: sections::trace(&values),
-        app: sections::app(&mut values),
-        checks: sections::checks(&mut values),
-        emit: sections::emit(&mut values),
-        diagnostics: sections::diagnostics(&mut values),
-        logging: sections::logging(&values, facts),
-        security: boot::Security::default(),
-    };
+    let mut settings = settings(&mut values, facts, redis);
+    let admin = admin(&mut values, &listen);
     cross::cross_check(&mut values, &settings, &workers);
     if !values.faults.is_empty() {
         return Err(values.faults);
@@ -113,10 +99,32 @@ pub(super) fn resolve(inputs: Inputs<'_>, facts: &Facts<'_>, faults: Faults) -> 
         runtime_directory,
         redis_directory,
         managed_redis,
+        admin,
         settings,
         notices,
         masked_toml,
     })
+}
+
+/// What the workers are told; security is found out later.
+fn settings(values: &mut Values, facts: &Facts<'_>, redis: Option<boot::Redis>) -> Settings {
+    Settings {
+        engine: sections::engine(values),
+        socket: sections::socket(values),
+        http: sections::http(values),
+        redis,
+        log: sections::log(values),
+        recovery: sections::recovery(values),
+        limits: sections::limits(values),
+        trace: sections::trace(values),
+        app: sections::app(values),
+        checks: sections::checks(values),
+        emit: sections::emit(values),
+        admin: sections::admin(values),
+        diagnostics: sections::diagnostics(values),
+        logging: sections::logging(values, facts),
+        security: boot::Security::default(),
+    }
 }
 
 fn listen(values: &mut Values) -> Vec<SocketAddr> {
@@ -140,6 +148,28 @@ fn listen(values: &mut Values) -> Vec<SocketAddr> {
         addresses.push(address);
     }
     addresses
+}
+
+fn admin(values: &mut Values, listen: &[SocketAddr]) -> Admin {
+    const KEY: &str = "admin.address";
+    let address = values
+        .text_if_any(KEY)
+        .and_then(|text| values.accept(KEY, parse::address(&text)));
+    if let Some(address) = address.filter(|address| address.port() != 0 && listen.contains(address)) {
+        values.fault(KEY, format!("{address} is in listen.address too"), "use another port");
+    }
+    if address.is_none() && !values.bool("admin.public_health") {
+        let remedy = "set an address, or admin.public_health = true";
+        values.fault(
+            KEY,
+            "none although admin.public_health is false: nobody could ask for health",
+            remedy,
+        );
+    }
+    Admin {
+        address,
+        chosen: values.is_set(KEY),
+    }
 }
 
 /// The directory that was set, or the first of the usual ones.

@@ -208,6 +208,13 @@ pub(super) fn emit(values: &mut Values) -> Emit {
     }
 }
 
+pub(super) fn admin(values: &Values) -> boot::Admin {
+    boot::Admin {
+        public_health: values.bool("admin.public_health"),
+        public_emit: values.bool("admin.public_emit"),
+    }
+}
+
 pub(super) fn diagnostics(values: &mut Values) -> Diagnostics {
     const KEY: &str = "diagnostics.engine_echo";
     let path = values.text_if_any(KEY).map(|path| parse::endpoint_path(&path));

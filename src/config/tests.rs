@@ -474,6 +474,30 @@ fn runtime_directory() {
     assert_eq!(relative.runtime_directory, place.0.path().join("run"));
 }
 
+#[test]
+fn the_admin_listener_is_chosen_or_not() {
+    let address = |config: &Config| config.admin.address.map(|address| address.to_string());
+    let quiet = from_env(&[]).unwrap();
+    assert_eq!(
+        (address(&quiet).as_deref(), quiet.admin.chosen),
+        (Some("127.0.0.1:9464"), false)
+    );
+    let chosen = from_env(&[("ANYWORKER_ADMIN__ADDRESS", ":9000")]).unwrap();
+    assert_eq!(
+        (address(&chosen).as_deref(), chosen.admin.chosen),
+        (Some("0.0.0.0:9000"), true)
+    );
+    assert_eq!(address(&from_file("[admin]\naddress = ''").unwrap()), None);
+    check_faults(
+        from_file("[admin]\naddress = ''\npublic_health = false"),
+        &["admin.address: none although"],
+    );
+    check_faults(
+        from_file("[admin]\naddress = '127.0.0.1:8000'"),
+        &["admin.address: 127.0.0.1:8000 is in listen.address too"],
+    );
+}
+
 /// The reference file as it stands, and with its commented assignments in force.
 #[test]
 fn reference_file_names_every_key_with_its_default() {

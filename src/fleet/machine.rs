@@ -11,6 +11,7 @@ use super::{
 };
 use boot::{Exit, Handover, ToSupervisor};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use tracing::{error, info, warn};
 
 /// All slots, and what the fleet is doing with them.
@@ -27,7 +28,7 @@ pub(crate) struct Fleet {
     /// The highest generation ever adopted.
     pub(super) generation_last: Generation,
     /// Workers ever spawned.
-    spawns: u64,
+    pub(super) spawns: u64,
     pub(super) slots: Vec<Slot>,
     pub(super) phase: Phase,
     /// None runs when the fleet is handed over.
@@ -45,6 +46,8 @@ pub(crate) struct Fleet {
     /// What came of the connections that were to move, since the latest reload or rebalance began.
     #[serde(default)]
     pub(super) handover: Option<Handover>,
+    #[serde(default)]
+    pub(super) restarts: super::exits::Restarts,
     #[serde(skip)]
     pub(super) rebalance: Option<Rebalance>,
     /// Slots whose listeners another worker has, too; lent anew after an upgrade.
@@ -101,6 +104,7 @@ impl Fleet {
             weighed_at: Moment::ZERO,
             recycle_after: Moment::ZERO,
             handover: None,
+            restarts: BTreeMap::new(),
             rebalance: None,
             lent: Vec::new(),
             actions: Vec::new(),
@@ -217,6 +221,8 @@ impl Fleet {
                     *deadline = now + boot_timeout;
                 }
             }
+            // The shell's.
+            ToSupervisor::Metrics(_) | ToSupervisor::Scrape { .. } => {}
             ToSupervisor::Given(report) => self.given(now, id, &report),
             ToSupervisor::Drained { closed, cut } => {
                 info!(slot = slot_id.number(), pid = worker.pid, closed, cut, "worker drained");
@@ -325,28 +331,6 @@ impl Fleet {
         }
     }
 
-    fn log_exit(&self, slot: SlotId, worker: &Worker, end: End, reason: &str) {
-        let (slot, generation, pid) = (slot.number(), worker.generation.number(), worker.pid);
-        let asked = matches!(
-            worker.state,
-            State::Draining { .. } | State::Stopping { .. } | State::Killed | State::Aborting { .. }
-        );
-        if asked || matches!(self.phase, Phase::Stopping(_)) {
-            info!(slot, generation, pid, reason, "worker exited");
-        } else if end == End::Signal(nix::libc::SIGKILL) {
-            warn!(
-                slot,
-                generation,
-                pid,
-                reason,
-                hint = "killed by someone else; out of memory?",
-                "worker exited"
-            );
-        } else {
-            warn!(slot, generation, pid, reason, "worker exited");
-        }
-    }
-
     /// The worker in the place of a slot ended without being asked to.
     fn crashed(&mut self, now: Moment, slot_id: SlotId, worker: &Worker, end: End, reason: String) {
         let exit = match end {
@@ -365,6 +349,7 @@ impl Fleet {
         };
         let slots = self.slots.len();
 
+        self.count_restart(worker, exit, end);
         let stable = now.saturating_sub(worker.born) >= STABLE_AFTER && worker.was_ready;
         if !stable {
             self.newcomer_died(now, slot_id, worker.generation, &reason);

@@ -5,6 +5,7 @@
 //! `src/LIFECYCLE.md` draws the sequences.
 
 mod breaker;
+mod exits;
 mod handover;
 mod machine;
 mod recycle;

@@ -300,9 +300,11 @@ impl World {
                     }
                     ToWorker::Stop => self.tell_to_go(worker.0, FAST_GRACE, 1_000, true),
                     ToWorker::Recall { .. } => {}
-                    ToWorker::Give { .. } | ToWorker::Lend { .. } | ToWorker::Take | ToWorker::WorkerGone { .. } => {
-                        panic!("the shell says that")
-                    }
+                    ToWorker::Give { .. }
+                    | ToWorker::Lend { .. }
+                    | ToWorker::Scraped { .. }
+                    | ToWorker::Take
+                    | ToWorker::WorkerGone { .. } => panic!("the shell says that"),
                 }
             }
             Action::Abort { worker } => self.tell_to_go(worker.0, ABORT_GRACE, 500, true),

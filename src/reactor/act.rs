@@ -4,9 +4,10 @@ use super::process::{Gone, Process};
 use super::{Reactor, banner};
 use crate::control::protocol::Answer;
 use crate::fleet::{Action, End, Event, Generation, Moment, SlotId, Ticket, WorkerId};
+use crate::sys::admin::AdminListener;
 use crate::sys::forensics;
 use crate::sys::spawn::{Order, spawn};
-use boot::{Exit, Handover, Incarnation, Setup, ToWorker};
+use boot::{Exit, Handover, Incarnation, ReloadResult, Setup, ToWorker};
 use nix::sys::signal::Signal;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use std::os::fd::AsFd;
@@ -83,12 +84,15 @@ impl Reactor {
             incarnation: incarnation.clone(),
             workers,
             listeners: u16::try_from(listeners.len()).unwrap_or(u16::MAX),
+            admin: self.admin.is_some(),
+            metrics: true,
             settings: spec.config.settings.clone(),
         };
         let order = Order {
             binary: &spec.binary,
             setup: &setup,
             listeners,
+            admin: self.admin.as_ref().map(AsFd::as_fd),
             identity: spec.identity.as_ref(),
         };
         let spawned = spawn(&order).map_err(|error| error.to_string())?;
@@ -170,6 +174,7 @@ impl Reactor {
     }
 
     fn announce_gone(&mut self, worker: WorkerId, slot: SlotId) {
+        self.ledger.close(worker);
         let Some(process) = self.processes.remove(worker) else {
             // It never had a process.
             return tracing::debug!(slot = slot.number(), worker = worker.number(), "nobody to announce");
@@ -207,6 +212,12 @@ impl Reactor {
     }
 
     fn reload_ended(&mut self, now: Moment, tickets: &[Ticket], outcome: Result<Generation, String>) {
+        let result = if outcome.is_ok() {
+            ReloadResult::Done
+        } else {
+            ReloadResult::Failed
+        };
+        self.ledger.reloaded(result);
         let (answer, status) = match outcome {
             Ok(generation) => {
                 let moved = self.fleet.snapshot().handover.unwrap_or_default();
@@ -256,7 +267,8 @@ impl Reactor {
             .ready(&format!("serving with {} workers", status.workers.len()));
         if let Some(spec) = self.specs.values().next() {
             let addresses = self.listeners.addresses();
-            banner::show(&spec.config, &status, &addresses, self.server.path());
+            let admin = self.admin.as_ref().map(AdminListener::address);
+            banner::show(&spec.config, &status, &addresses, admin, self.server.path());
         }
         self.check_stop_budget();
     }

@@ -9,12 +9,19 @@ use std::path::Path;
 use tracing::info;
 
 /// Shows it: a few lines on a terminal, otherwise one log line.
-pub(super) fn show(config: &Config, status: &Status, addresses: &[SocketAddr], socket: &Path) {
+pub(super) fn show(
+    config: &Config,
+    status: &Status,
+    addresses: &[SocketAddr],
+    admin: Option<SocketAddr>,
+    socket: &Path,
+) {
     let version = boot::VERSION;
     let urls: Vec<String> = addresses
         .iter()
         .map(|address| url(*address, &config.settings.engine.path))
         .collect();
+    let admin = admin.map_or_else(|| "none".to_owned(), |address| url(address, "/metrics"));
     let pids: Vec<String> = status
         .workers
         .iter()
@@ -28,21 +35,22 @@ pub(super) fn show(config: &Config, status: &Status, addresses: &[SocketAddr], s
     };
     if config.settings.logging.json || !io::stderr().is_terminal() {
         let (urls, pids) = (urls.join(" "), pids.join(" "));
-        info!(version, urls, workers = status.workers.len(), pids, redis, socket = %socket.display(), "serving");
+        info!(version, urls, workers = status.workers.len(), pids, redis, admin, socket = %socket.display(), "serving");
         return;
     }
-    let text = lines(version, &urls, &pids, &redis, socket);
+    let text = lines(version, &urls, &pids, &redis, &admin, socket);
     // Without a terminal there is nobody to see it.
     io::stderr().write_all(text.as_bytes()).ok();
 }
 
-fn lines(version: &str, urls: &[String], pids: &[String], redis: &str, socket: &Path) -> String {
+fn lines(version: &str, urls: &[String], pids: &[String], redis: &str, admin: &str, socket: &Path) -> String {
     let mut text = String::new();
     let rows = [
         ("", format!("anyworker {version}")),
         ("listening", urls.join("  ")),
         ("workers", format!("{} (pids {})", pids.len(), pids.join(" "))),
         ("redis", redis.to_owned()),
+        ("metrics", admin.to_owned()),
         ("control", format!("{} (anyworker status)", socket.display())),
     ];
     for (name, value) in rows {

@@ -5,21 +5,25 @@
 mod act;
 mod banner;
 mod generation;
+mod metrics;
 mod process;
+mod requests;
 mod rollout;
 mod state;
 
 use crate::config::Sources;
-use crate::control::protocol::{Answer, Request, Status};
+use crate::control::protocol::Status;
 use crate::control::server::Server;
-use crate::fleet::{Event, Fleet, Generation, Moment, Pace, Ticket, WorkerId};
+use crate::fleet::{Event, Fleet, Generation, Moment, Pace, WorkerId};
+use crate::sys::admin::AdminListener;
 use crate::sys::listener::Listeners;
 use crate::sys::notify::Notifier;
 use crate::sys::reap::reap;
 use crate::sys::redis::{ManagedRedis, STOP_GRACE, Turn};
 use crate::sys::runtime::Runtime;
 use crate::sys::signals::{Caught, Signals};
-use boot::Exit;
+use boot::{Exit, ToSupervisor};
+use metrics::Ledger;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
@@ -32,6 +36,7 @@ use std::time::{Duration, Instant};
 use tracing::{error, info, warn};
 
 pub(crate) use generation::Spec;
+pub(crate) use rollout::admin_listener;
 pub(crate) use state::State;
 
 /// The loop came round so much later than it should have: the host or we were stopped.
@@ -52,6 +57,7 @@ pub(crate) struct Parts {
     pub(crate) spec: Spec,
     pub(crate) runtime: Runtime,
     pub(crate) listeners: Listeners,
+    pub(crate) admin: Option<AdminListener>,
     pub(crate) signals: Signals,
     pub(crate) server: Server,
     pub(crate) redis: Option<ManagedRedis>,
@@ -73,6 +79,8 @@ pub(crate) struct Reactor {
     candidate: Option<Spec>,
     processes: Processes,
     listeners: Listeners,
+    admin: Option<AdminListener>,
+    ledger: Ledger,
     signals: Signals,
     server: Server,
     redis: Option<ManagedRedis>,
@@ -108,6 +116,7 @@ impl Reactor {
             spec,
             runtime,
             listeners,
+            admin,
             signals,
             server,
             redis,
@@ -135,6 +144,8 @@ impl Reactor {
             candidate: None,
             processes: Processes::default(),
             listeners,
+            admin,
+            ledger: Ledger::default(),
             signals,
             server,
             redis,
@@ -288,6 +299,7 @@ impl Reactor {
                 late_ms = u64::try_from(by.as_millis()).unwrap_or(u64::MAX),
                 "supervisor ran late"
             );
+            self.ledger.ran_late();
             self.pending.push_back(Event::Late { by });
         }
         self.due = self.due.max(now);
@@ -337,7 +349,16 @@ impl Reactor {
         let (messages, closed) = self.processes.receive(worker);
         hung_up |= closed;
         for message in messages {
-            self.feed(Event::Message { worker, message });
+            match message {
+                ToSupervisor::Metrics(snapshot) => self.ledger.note(self.now(), worker, snapshot),
+                ToSupervisor::Scrape { id } => self.report_to(worker, id),
+                ToSupervisor::Beat(_)
+                | ToSupervisor::Drained { .. }
+                | ToSupervisor::Failed { .. }
+                | ToSupervisor::Given(_)
+                | ToSupervisor::Ready { .. }
+                | ToSupervisor::Waiting => self.feed(Event::Message { worker, message }),
+            }
         }
         if hung_up {
             self.feed(Event::HungUp { worker });
@@ -430,58 +451,5 @@ impl Reactor {
             self.now(),
             self.rollout.last.clone(),
         )
-    }
-
-    // === requests ===
-
-    fn obey(&mut self, client: u64, request: Request) {
-        if request == Request::Status {
-            // A view that is watched asks every second.
-            tracing::debug!(?request, "control request");
-        } else {
-            info!(?request, "control request");
-        }
-        let now = self.now();
-        match request {
-            Request::Rebalance => self.feed(Event::Rebalance {
-                tickets: vec![Ticket(client)],
-            }),
-            Request::Reload { wait } => self.roll_out(Asker::Client { id: client, wait }, false),
-            Request::Scale { workers } => {
-                let alone = self
-                    .specs
-                    .values()
-                    .next_back()
-                    .is_some_and(|spec| spec.config.settings.redis.is_none());
-                let answer = if self.fleet.is_stopping() {
-                    Answer::refused(vec!["the supervisor stops".to_owned()])
-                } else if workers == 0 || workers > crate::fleet::SLOTS_MAX {
-                    let max = crate::fleet::SLOTS_MAX;
-                    Answer::refused(vec![format!("workers.count: {workers} is not within 1 to {max}")])
-                } else if alone && workers > 1 {
-                    Answer::refused(vec![
-                        "workers.count: without Redis there can be one worker only".to_owned(),
-                    ])
-                } else {
-                    self.feed(Event::Scale(workers));
-                    Answer::done(format!("{workers} slots from now on; `anyworker status` shows them"))
-                };
-                self.server.answer(now, client, &answer);
-            }
-            Request::Status => {
-                let answer = Answer {
-                    ok: true,
-                    lines: Vec::new(),
-                    status: Some(self.status()),
-                };
-                self.server.answer(now, client, &answer);
-            }
-            Request::Upgrade { wait } => self.roll_out(Asker::Client { id: client, wait }, true),
-            Request::Stop { fast } => {
-                let line = if fast { "stopping" } else { "draining" };
-                self.server.answer_and_hold(now, client, &Answer::done(line));
-                self.feed(Event::Stop(if fast { Pace::Fast } else { Pace::Graceful }));
-            }
-        }
     }
 }

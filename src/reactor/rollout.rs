@@ -2,12 +2,16 @@
 //! fleet. Nothing of what serves is touched before both are good.
 
 use super::{Reactor, Spec};
+use crate::config::Config;
 use crate::control::protocol::Answer;
 use crate::fleet::{End, Event, Ticket};
+use crate::sys::admin::AdminListener;
 use crate::sys::check::Check;
+use crate::sys::listener::ListenError;
 use crate::sys::reexec;
+use boot::ReloadResult;
 use serde::{Deserialize, Serialize};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 /// Who wants a reload or an upgrade.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +27,8 @@ pub(super) enum Asker {
 pub(super) struct Trial {
     check: Check,
     spec: Spec,
+    /// The admin listener, if that changes.
+    admin: Change,
     askers: Vec<Asker>,
     /// The supervisor itself goes on as this binary.
     upgrade: bool,
@@ -40,6 +46,31 @@ pub(super) struct Rollout {
     leap: Option<(Spec, Vec<Asker>)>,
     /// How the last request ended, for `status`.
     pub(super) last: Option<String>,
+}
+
+/// What becomes of the admin listener.
+#[derive(Debug)]
+enum Change {
+    None,
+    To(Option<AdminListener>),
+}
+
+/// The admin listener of a configuration. An address that nobody chose may be taken, by another anyworker, say.
+pub(crate) fn admin_listener(config: &Config, patience: bool) -> Result<Option<AdminListener>, ListenError> {
+    let Some(address) = config.admin.address else {
+        return Ok(None);
+    };
+    match AdminListener::bind(address, patience && config.admin.chosen) {
+        Ok(listener) => {
+            info!(address = %listener.address(), "admin listener");
+            Ok(Some(listener))
+        }
+        Err(error) if config.admin.chosen => Err(error),
+        Err(error) => {
+            warn!(%error, "no admin listener, no metrics; set admin.address");
+            Ok(None)
+        }
+    }
 }
 
 impl Rollout {
@@ -115,6 +146,13 @@ impl Reactor {
             if faults.is_empty() { Ok(next) } else { Err(faults) }
         });
         let started = checked.and_then(|spec| {
+            // After an upgrade the next binary comes here, too.
+            let admin = if upgrade {
+                Ok(Change::None)
+            } else {
+                self.change_admin(&spec)
+            };
+            let admin = admin.map_err(|fault| vec![fault])?;
             let state = upgrade
                 .then(|| self.bequeath(Vec::new()).and_then(|state| reexec::store(&state)))
                 .transpose()
@@ -125,13 +163,14 @@ impl Reactor {
                     "binary: {binary} cannot be executed: {error}; install it again"
                 )]
             })?;
-            Ok((check, spec))
+            Ok((check, spec, admin))
         });
         match started {
-            Ok((check, spec)) => {
+            Ok((check, spec, admin)) => {
                 self.rollout.trial = Some(Trial {
                     check,
                     spec,
+                    admin,
                     askers,
                     upgrade,
                 });
@@ -145,6 +184,7 @@ impl Reactor {
         let Some(Trial {
             check,
             spec,
+            admin,
             askers,
             upgrade,
         }) = self.rollout.trial.take_if(|trial| trial.check.is(pid))
@@ -153,7 +193,7 @@ impl Reactor {
         };
         match check.verdict(end) {
             Ok(()) if upgrade => self.rollout.leap = Some((spec, askers)),
-            Ok(()) => self.adopt(spec, &askers),
+            Ok(()) => self.adopt(spec, admin, &askers),
             Err(faults) => self.refuse(&askers, faults),
         }
         self.try_later();
@@ -201,9 +241,24 @@ impl Reactor {
         self.begin_trial(askers, false);
     }
 
-    fn adopt(&mut self, spec: Spec, askers: &[Asker]) {
+    /// What becomes of the admin listener with another configuration; workers that have the former keep it as
+    /// long as they live.
+    fn change_admin(&self, spec: &Spec) -> Result<Change, String> {
+        let wanted = spec.config.admin.address;
+        if wanted == self.admin.as_ref().map(AdminListener::wanted) {
+            return Ok(Change::None);
+        }
+        admin_listener(&spec.config, false)
+            .map(Change::To)
+            .map_err(|error| error.to_string())
+    }
+
+    fn adopt(&mut self, spec: Spec, admin: Change, askers: &[Asker]) {
         if self.fleet.is_stopping() {
             return self.refuse(askers, vec!["the supervisor stops".to_owned()]);
+        }
+        if let Change::To(admin) = admin {
+            self.admin = admin;
         }
         let now = self.now();
         let policy = spec.policy();
@@ -224,6 +279,7 @@ impl Reactor {
 
     /// Nothing changes, and everybody who asked is told why.
     fn refuse(&mut self, askers: &[Asker], faults: Vec<String>) {
+        self.ledger.reloaded(ReloadResult::Refused);
         for fault in &faults {
             error!(fault, "reload refused: nothing changes");
         }

@@ -3,12 +3,14 @@
 //! Whatever the reactor comes to hold must be here, or be lost by an upgrade; a new field needs
 //! `#[serde(default)]`, a change of meaning another [`STATE_VERSION`].
 
+use super::metrics::Ledger;
 use super::process::{self, Processes};
 use super::rollout::{Asker, Rollout};
 use super::{Reactor, Spec};
 use crate::config::{Config, Sources};
 use crate::control::server::{self, Server};
 use crate::fleet::{Event, Fleet, Generation, Moment};
+use crate::sys::admin::{self, AdminListener};
 use crate::sys::listener::{self, Listeners};
 use crate::sys::notify::Notifier;
 use crate::sys::redis::ManagedRedis;
@@ -47,6 +49,10 @@ pub(crate) struct State {
     processes: Vec<process::Legacy>,
     listeners: listener::Legacy,
     server: server::Legacy,
+    #[serde(default)]
+    admin: Option<admin::Legacy>,
+    #[serde(default)]
+    ledger: Ledger,
     redis: Option<Value>,
     runtime: (PathBuf, RawFd),
     /// Who wants the upgrade, and so the reload that comes next.
@@ -97,6 +103,7 @@ impl State {
             .chain(processes)
             .chain(listeners)
             .chain(self.server.descriptors())
+            .chain(self.admin.as_ref().map(|admin| admin.socket))
             .chain([self.runtime.1])
             .collect()
     }
@@ -127,6 +134,8 @@ impl Reactor {
             processes: self.processes.bequeath(),
             listeners: self.listeners.bequeath(),
             server: self.server.bequeath(),
+            admin: self.admin.as_ref().map(AdminListener::bequeath),
+            ledger: self.ledger.clone(),
             redis: self.redis.as_ref().map(serde_json::to_value).transpose()?,
             runtime: (self.runtime.directory().to_owned(), self.runtime.lock()),
             askers,
@@ -165,6 +174,12 @@ impl Reactor {
             candidate: None,
             processes: Processes::inherit(state.processes, &mut take)?,
             listeners: Listeners::inherit(state.listeners, &mut take)?,
+            admin: state
+                .admin
+                .as_ref()
+                .map(|admin| AdminListener::inherit(admin, &mut take))
+                .transpose()?,
+            ledger: state.ledger,
             signals,
             server: Server::inherit(state.server, &mut take)?,
             redis: state.redis.map(serde_json::from_value).transpose()?,
@@ -186,6 +201,7 @@ impl Reactor {
             gap_ms,
             "supervisor goes on as another binary"
         );
+        reactor.ledger.upgraded();
         // Nobody could be heard meanwhile. Whoever ended is reaped now: the kernel keeps its signal,
         // but not one for each.
         reactor.feed(Event::Late { by });

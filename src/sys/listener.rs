@@ -18,9 +18,9 @@ use tracing::{info, warn};
 const BACKLOG: i32 = 4_096;
 /// How long the address may still be taken at start: workers of a supervisor that was killed let
 /// it go when they see its death.
-const ADDRESS_PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const ADDRESS_PATIENCE: Duration = Duration::from_secs(2);
 /// Between two tries.
-const ADDRESS_RETRY: u16 = 50; // ms
+pub(super) const ADDRESS_RETRY: u16 = 50; // ms
 /// First part of the name that the listeners of a slot have in systemd's store.
 const STORED: &str = "slot-";
 
@@ -62,8 +62,9 @@ struct LegacyGroup {
 /// Why an address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ListenError {
-    #[error("listen.address: {address}: {step}: {source}{}", remedy(.address, .source))]
+    #[error("{key}: {address}: {step}: {source}{}", remedy(.address, .source))]
     Address {
+        key: &'static str,
         address: SocketAddr,
         step: &'static str,
         source: io::Error,
@@ -74,9 +75,16 @@ pub(crate) enum ListenError {
 
 impl ListenError {
     const fn of(address: SocketAddr, step: &'static str, source: io::Error) -> Self {
-        Self::Address { address, step, source }
+        Self::Address {
+            key: KEY,
+            address,
+            step,
+            source,
+        }
     }
 }
+
+const KEY: &str = "listen.address";
 
 fn remedy(address: &SocketAddr, source: &io::Error) -> String {
     let port = address.port();
@@ -370,7 +378,7 @@ fn await_vacancy(address: SocketAddr) -> Result<(), ListenError> {
 }
 
 /// A stream socket (closed at exec) with the options that both kinds of bind need.
-fn prepare(address: SocketAddr, beside: Option<&Socket>) -> io::Result<Socket> {
+pub(super) fn prepare(address: SocketAddr, beside: Option<&Socket>) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // Connections of a former run in TIME_WAIT do not matter.
     socket.set_reuse_address(true)?;

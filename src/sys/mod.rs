@@ -1,8 +1,10 @@
 //! System calls of the supervisor, one concern per file.
 
+pub(crate) mod admin;
 pub(crate) mod check;
 pub(crate) mod forensics;
 pub(crate) mod listener;
+pub(crate) mod memory;
 pub(crate) mod notify;
 pub(crate) mod reap;
 pub(crate) mod redis;

@@ -1,13 +1,12 @@
 //! The supervisor goes on as another binary in the same process: same process id, same children,
 //! same descriptors. What it knows goes along in a memfd.
 
+use super::memory;
 use super::spawn::{Binary, Estate, keep_at_exec};
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::fexecve;
 use serde::Serialize;
 use std::ffi::CString;
-use std::fs::File;
-use std::io::{self, Seek, Write};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
 
@@ -19,11 +18,7 @@ const STATE_VARIABLE: &str = "_ANYWORKER_STATE_FD";
 /// # Errors
 /// When there is no memory, or a path in it is not UTF-8.
 pub(crate) fn store(state: &impl Serialize) -> io::Result<OwnedFd> {
-    let mut file = File::from(memfd_create(c"anyworker-state", MFdFlags::MFD_CLOEXEC)?);
-    serde_json::to_writer(&mut file, state)?;
-    file.flush()?;
-    file.rewind()?;
-    Ok(file.into())
+    memory::file(c"anyworker-state", state)
 }
 
 /// Goes on as `binary`, which finds `state` and everything in `keep` open. Returns only when that

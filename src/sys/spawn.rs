@@ -4,12 +4,12 @@
 //! system calls only: it neither allocates, nor logs, nor takes a lock.
 #![expect(unsafe_code, reason = "fork, exec, and taking over inherited descriptors")]
 
+use super::memory;
 use super::user::Identity;
 use boot::{Exit, Setup, ToSupervisor};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl, open};
 use nix::libc;
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::SigSet;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, getsockopt, send, socketpair, sockopt};
 use nix::sys::stat::Mode;
@@ -17,7 +17,7 @@ use nix::unistd::{ForkResult, fork, setgroups, setresgid, setresuid};
 use std::collections::BTreeSet;
 use std::ffi::{CStr, CString};
 use std::fs::File;
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -78,6 +78,8 @@ pub(crate) struct Order<'a> {
     pub(crate) setup: &'a Setup,
     /// The listeners of its slot.
     pub(crate) listeners: Vec<BorrowedFd<'a>>,
+    /// The one that all workers share.
+    pub(crate) admin: Option<BorrowedFd<'a>>,
     /// Whom it becomes.
     pub(crate) identity: Option<&'a Identity>,
 }
@@ -118,6 +120,8 @@ pub struct Inherited {
     pub setup: Setup,
     /// The listeners of its slot.
     pub listeners: Vec<OwnedFd>,
+    /// The admin listener, that all workers share.
+    pub admin: Option<OwnedFd>,
 }
 
 /// Why this process is no worker.
@@ -224,8 +228,9 @@ pub(crate) fn spawn(order: &Order<'_>) -> Result<Spawned, SpawnError> {
         SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
     )
     .map_err(SpawnError::Control)?;
-    let setup = write_setup(order.setup).map_err(SpawnError::Setup)?;
-    let count = i32::try_from(order.listeners.len()).unwrap_or(i32::MAX - boot::fd::LISTENERS);
+    let setup = memory::file(c"anyworker-setup", order.setup).map_err(SpawnError::Setup)?;
+    let listeners = || order.listeners.iter().chain(&order.admin);
+    let count = i32::try_from(listeners().count()).unwrap_or(i32::MAX - boot::fd::LISTENERS);
     let above = boot::fd::LISTENERS + count;
     let lift = |fd: BorrowedFd<'_>| -> Result<OwnedFd, SpawnError> {
         let raw = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(above)).map_err(SpawnError::Duplicate)?;
@@ -236,7 +241,7 @@ pub(crate) fn spawn(order: &Order<'_>) -> Result<Spawned, SpawnError> {
         (lift(theirs.as_fd())?, boot::fd::CONTROL),
         (lift(setup.as_fd())?, boot::fd::SETUP),
     ];
-    for (listener, target) in order.listeners.iter().zip(boot::fd::LISTENERS..) {
+    for (listener, target) in listeners().zip(boot::fd::LISTENERS..) {
         lifted.push((lift(*listener)?, target));
     }
     let binary = lift(order.binary.fd.as_fd())?;
@@ -259,15 +264,6 @@ pub(crate) fn spawn(order: &Order<'_>) -> Result<Spawned, SpawnError> {
         }),
         ForkResult::Child => become_worker(&plan),
     }
-}
-
-fn write_setup(setup: &Setup) -> io::Result<OwnedFd> {
-    let fd = memfd_create(c"anyworker-setup", MFdFlags::MFD_CLOEXEC)?;
-    let mut file = File::from(fd);
-    serde_json::to_writer(&mut file, setup)?;
-    file.flush()?;
-    file.rewind()?;
-    Ok(file.into())
 }
 
 /// `anyworker worker --slot 2 --generation 1`: the numbers are for whoever reads `ps`.
@@ -409,16 +405,17 @@ pub(crate) fn inherited() -> Result<Inherited, InheritError> {
         .read_to_end(&mut text)
         .map_err(|error| InheritError::Setup(error.to_string()))?;
     let setup: Setup = boot::decode(&text).map_err(|error| InheritError::Setup(error.to_string()))?;
-    let listeners = (boot::fd::LISTENERS..)
-        .take(usize::from(setup.listeners))
-        .map(adopt)
-        .collect::<Result<_, _>>()?;
+    let mut numbers = boot::fd::LISTENERS..;
+    let listeners = numbers.by_ref().take(usize::from(setup.listeners)).map(adopt);
+    let listeners = listeners.collect::<Result<_, _>>()?;
+    let admin = numbers.next().filter(|_| setup.admin).map(adopt).transpose()?;
     // The kernel would show the number of the descriptor; only looks suffer when it fails.
     nix::sys::prctl::set_name(c"anyworker").ok();
     Ok(Inherited {
         control,
         setup,
         listeners,
+        admin,
     })
 }
 

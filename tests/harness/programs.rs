@@ -3,7 +3,9 @@
 use super::within;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Duration;
+use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 /// No client program takes longer, unless it says so.
@@ -15,6 +17,7 @@ pub(crate) struct Program {
     interpreter: PathBuf,
     script: PathBuf,
     args: Vec<String>,
+    input: Option<String>,
     limit: Duration,
 }
 
@@ -29,6 +32,7 @@ pub(crate) fn node(script: &str) -> Program {
         interpreter: PathBuf::from("node"),
         script: clients.join(script),
         args: Vec::new(),
+        input: None,
         limit: PROGRAM_LIMIT,
     }
 }
@@ -50,6 +54,7 @@ pub(crate) fn python(script: &str) -> Program {
         interpreter,
         script: clients().join(script),
         args: Vec::new(),
+        input: None,
         limit: PROGRAM_LIMIT,
     }
 }
@@ -64,6 +69,13 @@ impl Program {
     #[must_use]
     pub(crate) fn flag(mut self, name: &str) -> Self {
         self.args.push(name.to_owned());
+        self
+    }
+
+    /// What it reads from its standard input.
+    #[must_use]
+    pub(crate) fn input(mut self, text: &str) -> Self {
+        self.input = Some(text.to_owned());
         self
     }
 
@@ -82,13 +94,28 @@ impl Program {
     /// Runs it to its end: the JSON on its last line of output, and whether it is content.
     pub(crate) async fn run(self) -> (Value, bool) {
         let what = format!("{} {}", self.script.display(), self.args.join(" "));
-        let child = Command::new(&self.interpreter)
+        let mut child = Command::new(&self.interpreter)
             .arg(&self.script)
             .args(&self.args)
             .env("PYTHONDONTWRITEBYTECODE", "1")
+            .stdin(if self.input.is_some() {
+                Stdio::piped()
+            } else {
+                Stdio::inherit()
+            })
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .kill_on_drop(true)
-            .output();
-        let output = within(self.limit, &what, child).await.expect("run a client program");
+            .spawn()
+            .expect("run a client program");
+        let stdin = child.stdin.take();
+        let work = async {
+            if let (Some(mut stdin), Some(text)) = (stdin, self.input) {
+                stdin.write_all(text.as_bytes()).await.expect("a program that reads");
+            }
+            child.wait_with_output().await
+        };
+        let output = within(self.limit, &what, work).await.expect("run a client program");
         let text = String::from_utf8_lossy(&output.stdout);
         let json = text.lines().last().and_then(|line| serde_json::from_str(line).ok());
         let json = json.unwrap_or_else(|| {

@@ -20,6 +20,9 @@ const LOG_LINES_SHOWN: usize = 120;
 /// How long a server may take to leave when a test is over.
 const LEAVE: Duration = Duration::from_secs(5);
 
+/// From the port of the clients to the admin listener's.
+const ADMIN_PORTS: u16 = 20_000;
+
 /// Two heartbeats of a worker, and a little more.
 const BEATS: Duration = super::ms(600);
 
@@ -122,6 +125,8 @@ impl Plan {
         };
         let mut own = Table::new();
         own.insert("listen".to_owned(), table("address", &addr.to_string()));
+        let admin = SocketAddr::new(addr.ip(), addr.port() + ADMIN_PORTS);
+        own.insert("admin".to_owned(), table("address", &admin.to_string()));
         let run = dir.path().join("run");
         std::fs::create_dir(&run).expect("a runtime directory");
         own.insert("runtime".to_owned(), table("directory", &run.display().to_string()));
@@ -132,6 +137,7 @@ impl Plan {
         self.config = own;
         let server = Server {
             addr,
+            admin,
             child: None,
             redis,
             plan: self,
@@ -146,6 +152,8 @@ impl Plan {
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) addr: SocketAddr,
+    /// Where its metrics are.
+    pub(crate) admin: SocketAddr,
     pub(crate) redis: Option<Redis>,
     child: Option<Child>,
     plan: Plan,
@@ -275,6 +283,16 @@ impl Server {
         self.answers_ready().await;
         self.status_when("all workers are ready", |status| {
             status.supervisor.state == "serving" && status.ready_pids().len() == status.workers.len()
+        })
+        .await;
+    }
+
+    /// Waits until every slot has its worker, by asking the supervisor.
+    pub(crate) async fn serving(&self) {
+        until("an answer of the supervisor", async || {
+            let output = self.cli("status", &["--json"]).await;
+            let status: Option<Status> = serde_json::from_slice(&output.stdout).ok();
+            status.filter(|status| status.supervisor.state == "serving")
         })
         .await;
     }

@@ -44,7 +44,7 @@ pub(crate) fn until<T>(what: &str, patience: Duration, mut found: impl FnMut() -
 /// A configuration of stubs: `word` is for them, `more` is any further TOML.
 pub(crate) fn config(directory: &Path, workers: u16, word: &str, more: &str) -> String {
     format!(
-        "[listen]\naddress = '127.0.0.1:0'\n[runtime]\ndirectory = '{}'\n[redis]\nurl = 'redis://127.0.0.1:1'\nconnect_timeout_ms = 500\n\
+        "[listen]\naddress = '127.0.0.1:0'\n[admin]\naddress = ''\n[runtime]\ndirectory = '{}'\n[redis]\nurl = 'redis://127.0.0.1:1'\nconnect_timeout_ms = 500\n\
          [app.events]\nmessage = '{word}'\n[reload]\nsoak_ms = 100\n[workers]\ncount = {workers}\n{more}\n",
         directory.join("run").display()
     )

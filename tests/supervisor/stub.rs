@@ -30,6 +30,7 @@ pub(crate) fn run(inherited: Inherited) -> Exit {
         control,
         setup,
         listeners,
+        ..
     } = inherited;
     let word = setup.settings.app.events.message.clone();
     let word = match word.split_once("_slot") {
@@ -123,7 +124,7 @@ impl Stub {
                 Ok((count, lent)) => match boot::decode::<ToWorker>(&bytes[..count]).unwrap() {
                     ToWorker::WorkerGone { .. } => self.gone += 1,
                     // What came with it is closed: the other side drains.
-                    ToWorker::Give { .. } | ToWorker::Take => {}
+                    ToWorker::Give { .. } | ToWorker::Take | ToWorker::Scraped { .. } => {}
                     ToWorker::Lend { slot } => drop(self.lent.insert(slot, lent)),
                     ToWorker::Recall { slot } => drop(self.lent.remove(&slot)),
                     _ if word == "deaf" => {}

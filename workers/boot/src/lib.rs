@@ -9,11 +9,14 @@ mod exit;
 mod handover;
 mod message;
 mod settings;
+mod supervision;
 
 pub use exit::Exit;
 pub use handover::{Freezes, Handover};
 pub use message::{Beat, Incarnation, MESSAGE_BYTES_MAX, MessageError, Setup, ToSupervisor, ToWorker, decode, encode};
+pub use meter;
 pub use settings::*;
+pub use supervision::{ReloadResult, Restart, Supervision, WorkerState};
 
 /// What this binary is called in `status` and logs: `ANYWORKER_VERSION` of the environment it was
 /// built in (packagers name their builds by it), else the version of the package.
@@ -29,6 +32,7 @@ pub mod fd {
     pub const CONTROL: i32 = 3;
     /// A memfd, rewound, holding the [`crate::Setup`] as JSON.
     pub const SETUP: i32 = 4;
-    /// The first listener of the slot; the others follow it, [`crate::Setup::listeners`] in all.
+    /// The first listener of the slot; the others follow it, [`crate::Setup::listeners`] in all, and then,
+    /// with [`crate::Setup::admin`], the one that all workers share.
     pub const LISTENERS: i32 = 5;
 }

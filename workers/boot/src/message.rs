@@ -1,6 +1,7 @@
 //! What supervisor and worker say to each other.
 
 use crate::{Handover, Settings};
+use meter::Snapshot;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::fmt;
 
@@ -47,6 +48,12 @@ pub struct Setup {
     pub workers: u16,
     /// How many listeners were inherited, from [`crate::fd::LISTENERS`] on.
     pub listeners: u16,
+    /// Whether the admin listener was inherited, after them.
+    #[serde(default)]
+    pub admin: bool,
+    /// Whether the supervisor understands [`ToSupervisor::Metrics`]; one of an older build does not.
+    #[serde(default)]
+    pub metrics: bool,
     /// The checked configuration.
     pub settings: Settings,
 }
@@ -84,6 +91,11 @@ pub enum ToWorker {
         /// Whose they are.
         slot: u16,
     },
+    /// What the fleet has counted: a memfd with a [`meter::Report`] as JSON comes with this message.
+    Scraped {
+        /// Of the [`ToSupervisor::Scrape`].
+        id: u64,
+    },
     /// Close everything now and exit; a second signal, or `SIGQUIT`.
     Stop,
     /// Serve the WebSockets that the worker at the other end of the socket that comes with this
@@ -120,6 +132,14 @@ pub enum ToSupervisor {
     Beat(Beat),
     /// What was to be given is given, and stored as the other worker's; or it could not be.
     Given(Handover),
+    /// What the worker has counted since its birth; the latest one counts. Said every
+    /// [`ToSupervisor::METRICS_EVERY_MS`], before a [`Self::Scrape`], and at the end.
+    Metrics(Snapshot),
+    /// Somebody wants to see what the whole fleet has counted. Answered by [`ToWorker::Scraped`].
+    Scrape {
+        /// Of this question.
+        id: u64,
+    },
     /// Draining has ended; the worker exits next.
     Drained {
         /// WebSockets closed with 1012.
@@ -140,6 +160,8 @@ impl ToSupervisor {
 
     /// Milliseconds between two [`ToSupervisor::Waiting`].
     pub const WAITING_EVERY_MS: u64 = 1000;
+    /// Milliseconds between two [`ToSupervisor::Metrics`]: so much of what a worker counted is lost if it is killed.
+    pub const METRICS_EVERY_MS: u64 = 1000;
 }
 
 /// A heartbeat: what the supervisor shows in `status`.
@@ -232,6 +254,15 @@ mod tests {
             deaf: true,
         });
         assert_eq!(decode::<ToSupervisor>(&encode(&beat).unwrap()).unwrap(), beat);
+    }
+
+    #[test]
+    fn counts_survive_the_wire() {
+        let mut snapshot = Snapshot::default();
+        snapshot.count("gw_events_in_total", "", 3);
+        snapshot.gauge("gw_connections", "transport=http", 2.0);
+        let said = ToSupervisor::Metrics(snapshot);
+        assert_eq!(decode::<ToSupervisor>(&encode(&said).unwrap()).unwrap(), said);
     }
 
     #[test]

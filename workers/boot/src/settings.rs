@@ -60,6 +60,9 @@ pub struct Settings {
     pub checks: BTreeMap<String, Check>,
     /// `[emit]`: doors for events from outside.
     pub emit: Emit,
+    /// `[admin]`.
+    #[serde(default)]
+    pub admin: Admin,
     /// `[diagnostics]`.
     pub diagnostics: Diagnostics,
     /// `[logging]`.
@@ -406,6 +409,24 @@ pub struct Emit {
     pub node_prefix: String,
     /// `node_stream`: stream of `@socket.io/redis-streams-emitter`. Default `socket.io`.
     pub node_stream: String,
+}
+
+/// `[admin]`: what the public port answers besides clients. The admin listener answers all of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Admin {
+    /// `public_health`: `/api/live` and `/api/ready`. Default true.
+    pub public_health: bool,
+    /// `public_emit`: `/api/emit`. Default true.
+    pub public_emit: bool,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self {
+            public_health: true,
+            public_emit: true,
+        }
+    }
 }
 
 /// `[diagnostics]`

@@ -1,6 +1,7 @@
 //! The worker's end of the control socket: heartbeats to the supervisor, orders from it. End of
 //! file means that the supervisor is gone: drain and exit.
 
+use crate::admin::Admin;
 use crate::channel::Channel;
 use crate::handover::{self, Heir};
 use crate::worker::{Phase, Worker};
@@ -57,10 +58,11 @@ impl Control {
     }
 
     /// Waits, before there is anything to drain, for the order to leave.
-    pub(crate) async fn dismissed(&self) {
+    pub(crate) async fn dismissed(&self, admin: &Admin) {
         let mut buffer = vec![0; boot::MESSAGE_BYTES_MAX];
-        while let Some((order, _)) = self.0.receive(&mut buffer).await {
+        while let Some((order, descriptors)) = self.0.receive(&mut buffer).await {
             match order {
+                ToWorker::Scraped { id } => admin.answered(id, descriptors),
                 ToWorker::Drain { .. } | ToWorker::Stop => return,
                 ToWorker::Give { .. }
                 | ToWorker::Lend { .. }
@@ -96,6 +98,8 @@ pub(crate) async fn beat(worker: Rc<Worker>, control: Rc<Control>) {
         }
         nth += 1;
         let lag = last.elapsed().saturating_sub(every);
+        worker.metrics.lag.observe(lag.as_secs_f64());
+        worker.metrics.rss.set_count(rss_bytes);
         let sockets = worker.sockets.borrow().len() as u64;
         let beat = Beat {
             connections: worker.counters.connections.get() + sockets,
@@ -115,13 +119,14 @@ pub(crate) async fn beat(worker: Rc<Worker>, control: Rc<Control>) {
 }
 
 /// Carries out the supervisor's orders, until the last one: stop.
-pub(crate) async fn obey(worker: Rc<Worker>, control: Rc<Control>) {
+pub(crate) async fn obey(worker: Rc<Worker>, control: Rc<Control>, admin: Rc<Admin>) {
     let mut buffer = vec![0; boot::MESSAGE_BYTES_MAX];
     let mut lent = Lent::default();
     loop {
         let Some((order, descriptors)) = control.0.receive(&mut buffer).await else {
             info!("supervisor is gone, draining");
             worker.orphan.set(true);
+            admin.close();
             return drain(&worker, Instant::now() + ORPHAN_GRACE);
         };
         match order {
@@ -148,6 +153,7 @@ pub(crate) async fn obey(worker: Rc<Worker>, control: Rc<Control>) {
             }
             ToWorker::Lend { slot } => lent.borrow(&worker, slot, descriptors),
             ToWorker::Recall { slot } => lent.give_back(slot),
+            ToWorker::Scraped { id } => admin.answered(id, descriptors),
             ToWorker::Stop => {
                 worker.phase.send_replace(Phase::Stopping);
             }
@@ -258,6 +264,7 @@ async fn bury(worker: &Worker, incarnation: &str) {
             for sid in &ended {
                 worker.trace.note(sid, "worker_died", &[("worker", Text(incarnation))]);
             }
+            worker.metrics.swept.add(ended.len() as u64);
             info!(incarnation, sessions = ended.len(), "worker buried");
         }
         Err(error) => warn!(incarnation, %error, "worker not buried, its leases time out"),

@@ -1,9 +1,10 @@
 //! From a client's packet to what is to be done about it; the same for both transports.
 
 use crate::packet::Packet;
-use crate::worker::{Worker, count};
+use crate::worker::Worker;
 use app::{Action, Admission, App, Connecting, Sender};
 use bytes::Bytes;
+use meter::Counter;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use session::{Event, Offset, Pid, Record, Step, Violation};
@@ -61,27 +62,35 @@ pub(crate) struct Act {
 }
 
 /// Decides about a message of a session; updates what the record says about half-arrived packets
-/// and left namespaces.
-pub(crate) fn dispatch(worker: &Worker, record: &mut Record, incoming: Incoming<'_>) -> Result<Effect, Violation> {
+/// and left namespaces. Events are counted in `events`.
+pub(crate) fn dispatch(
+    worker: &Worker,
+    record: &mut Record,
+    incoming: Incoming<'_>,
+    events: &Counter,
+) -> Result<Effect, Violation> {
     match incoming {
         Incoming::Text(text) => {
             let step = record.text(text, &worker.limits)?;
-            Ok(decide(worker, record, step))
+            Ok(decide(worker, record, step, events))
         }
         Incoming::Binary(bytes) => match record.binary(bytes, &worker.limits)? {
             None => Ok(Effect::Nothing),
             Some(whole) => {
                 let step = record.assembled(&whole, &worker.limits)?;
-                Ok(decide(worker, record, step))
+                Ok(decide(worker, record, step, events))
             }
         },
     }
 }
 
-fn decide(worker: &Worker, record: &Record, step: Step<'_>) -> Effect {
+fn decide(worker: &Worker, record: &Record, step: Step<'_>, events: &Counter) -> Effect {
     match step {
         Step::Nothing => Effect::Nothing,
-        Step::Event(event) => react(worker, record, &event),
+        Step::Event(event) => {
+            events.one();
+            react(worker, record, &event)
+        }
         Step::Connect { nsp, auth } => admit(&*worker.app, record, nsp, auth),
         Step::Refuse { nsp, message } => Effect::Send(Packet::connect_error(nsp, message, None)),
         Step::Left { nsp, .. } => Effect::Left { nsp: nsp.to_owned() },
@@ -101,7 +110,7 @@ fn react(worker: &Worker, record: &Record, event: &Event<'_>) -> Effect {
         event,
     );
     if !reaction.known {
-        count(&worker.counters.unknown_events, 1);
+        worker.metrics.unknown_events.one();
     }
     let ack = event.ack.map(|id| {
         (

@@ -1,6 +1,6 @@
 //! A Redis that throws keys away when it is full: it is said, because a key may be a session, or the log.
 
-use crate::worker::{Worker, count};
+use crate::worker::Worker;
 use std::rc::Rc;
 use store::Evictions;
 use tokio::time::sleep;
@@ -40,7 +40,7 @@ fn compare(worker: &Worker, before: &Evictions, now: &Evictions) {
     // A Redis that was started again counts from zero.
     let keys = now.keys.saturating_sub(before.keys);
     if keys > 0 {
-        count(&worker.counters.evicted, keys);
+        worker.metrics.evicted.add(keys);
         warn!(
             policy,
             keys, "redis was full and threw keys away: clients whose session or messages went start anew"

@@ -7,10 +7,10 @@ mod engine;
 mod origin;
 mod query;
 
+use crate::metrics::Code;
 use crate::ready;
-use crate::worker::{Phase, Worker, count};
-use answer::plain;
-pub(crate) use answer::{Answer, body, unavailable};
+use crate::worker::{Phase, Worker};
+pub(crate) use answer::{Answer, body, plain, unavailable};
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -77,7 +77,6 @@ async fn drained(phase: &mut tokio::sync::watch::Receiver<Phase>) {
 }
 
 async fn route(worker: &Rc<Worker>, request: Request<Incoming>, peer: SocketAddr) -> Answer {
-    count(&worker.counters.requests, 1);
     let path = request.uri().path();
     let settings = &worker.settings;
     let mut answer = if is_below(path, &settings.engine.path) {
@@ -90,23 +89,35 @@ async fn route(worker: &Rc<Worker>, request: Request<Incoming>, peer: SocketAddr
     {
         engine::serve(worker, request, peer, crate::ws::Speech::Echo).await
     } else {
-        match (request.method(), path) {
-            (&Method::GET | &Method::HEAD, "/api/live") => ready::live(),
-            (&Method::GET | &Method::HEAD, "/api/ready") => ready::ready(worker).await,
-            (&Method::POST, "/api/emit") => emit::serve(worker, request).await,
-            (_, "/api/emit") if worker.settings.emit.secret.is_some() => {
-                plain(StatusCode::METHOD_NOT_ALLOWED, "use POST\n")
-            }
-            (_, "/api/live" | "/api/ready") => plain(StatusCode::METHOD_NOT_ALLOWED, "use GET\n"),
-            _ => plain(StatusCode::NOT_FOUND, "not found\n"),
-        }
+        let shown = match path {
+            "/api/emit" => settings.admin.public_emit,
+            _ => settings.admin.public_health,
+        };
+        let answer = if shown { operator(worker, request).await } else { None };
+        answer.unwrap_or_else(|| plain(StatusCode::NOT_FOUND, "not found\n"))
     };
+    worker.metrics.requests.one(Code::of(answer.status()));
     if !worker.is_serving() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         answer
             .headers_mut()
             .insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
     }
     answer
+}
+
+/// What is answered for operators, if it is that.
+pub(crate) async fn operator(worker: &Worker, request: Request<Incoming>) -> Option<Answer> {
+    let answer = match (request.method(), request.uri().path()) {
+        (&Method::GET | &Method::HEAD, "/api/live") => ready::live(),
+        (&Method::GET | &Method::HEAD, "/api/ready") => ready::ready(worker).await,
+        (&Method::POST, "/api/emit") => emit::serve(worker, request).await,
+        (_, "/api/emit") if worker.settings.emit.secret.is_some() => {
+            plain(StatusCode::METHOD_NOT_ALLOWED, "use POST\n")
+        }
+        (_, "/api/live" | "/api/ready") => plain(StatusCode::METHOD_NOT_ALLOWED, "use GET\n"),
+        _ => return None,
+    };
+    Some(answer)
 }
 
 /// Whether a request's path is the endpoint's (which ends with `/`); without the slash counts too.

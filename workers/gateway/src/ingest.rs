@@ -2,7 +2,8 @@
 //! reads channels and streams, and a second after it died another one does.
 
 use crate::emit::entry_of;
-use crate::worker::{Phase, Worker, count};
+use crate::metrics::Ingested;
+use crate::worker::{Phase, Worker, unix_ms};
 use boot::Emit;
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -62,11 +63,13 @@ async fn stand_by(worker: &Rc<Worker>, doors: &Doors) {
         match doors.lead().await {
             Ok(true) => {
                 info!("this worker reads the doors for events from outside");
+                worker.metrics.reads_doors.set_count(1);
                 let reason = tokio::select! {
                     reason = keep_the_lead(doors) => reason,
                     Err(error) = channels(worker, doors) => error.to_string(),
                     Err(error) = streams(worker, doors) => error.to_string(),
                 };
+                worker.metrics.reads_doors.set_count(0);
                 debug!(reason, "the doors are left");
             }
             Ok(false) => {}
@@ -146,7 +149,7 @@ fn is_refused_unread(worker: &Worker, door: &str, bytes: usize) -> bool {
     let max = worker.settings.log.entry_bytes_max;
     let refused = bytes > max.saturating_mul(ESCAPED_BYTES);
     if refused {
-        count(&worker.counters.ingest_refused, 1);
+        worker.metrics.ingested.one(Ingested::Refused);
         warn!(
             door,
             bytes, max, "an event from outside is refused: it is larger than log.entry_bytes_max"
@@ -197,6 +200,7 @@ async fn streams(worker: &Rc<Worker>, doors: &Doors) -> Result<(), StoreError> {
             if is_refused_unread(worker, &item.stream, item.bytes()) {
                 continue;
             }
+            note_lag(worker, item);
             let own = item.stream == worker.settings.emit.stream;
             let id = format!("{} {}", item.stream, item.id);
             appended.extend(take(worker, &item.stream, read_item(own, item), Some(id)));
@@ -206,7 +210,7 @@ async fn streams(worker: &Rc<Worker>, doors: &Doors) -> Result<(), StoreError> {
             match outcome {
                 Ok(_) => {}
                 Err(error @ (AppendError::Refused { .. } | AppendError::TooLarge { .. })) => {
-                    count(&worker.counters.ingest_refused, 1);
+                    worker.metrics.ingested.one(Ingested::Refused);
                     warn!(%error, "an event from outside is refused");
                 }
                 Err(error @ (AppendError::Closed | AppendError::QueueFull { .. } | AppendError::Timeout { .. })) => {
@@ -221,6 +225,15 @@ async fn streams(worker: &Rc<Worker>, doors: &Doors) -> Result<(), StoreError> {
         } else {
             streams.done(&items).await?;
         }
+    }
+}
+
+/// The id of an item begins with the time of its birth, by the clock of Redis (milliseconds since 1970).
+fn note_lag(worker: &Worker, item: &Item) {
+    let born = item.id.split_once('-').and_then(|(ms, _)| ms.parse::<u64>().ok());
+    let lag = born.map(|born| Duration::from_millis(unix_ms().saturating_sub(born)));
+    if let Some(lag) = lag {
+        worker.metrics.ingest_lag.observe(lag.as_secs_f64());
     }
 }
 
@@ -245,11 +258,11 @@ fn take(
     match order {
         Ok(order) => {
             let (entry, named) = entry_of(order)?;
-            count(&worker.counters.ingested, 1);
+            worker.metrics.ingested.one(Ingested::Taken);
             Some(worker.store.append(entry, named.or(id)))
         }
         Err(error) => {
-            count(&worker.counters.ingest_refused, 1);
+            worker.metrics.ingested.one(Ingested::Refused);
             warn!(door, %error, "an event from outside is refused");
             None
         }

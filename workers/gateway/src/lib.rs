@@ -2,6 +2,7 @@
 //!
 //! Everything of one worker runs on one thread. [`run`] is the whole life of a worker process.
 
+mod admin;
 mod channel;
 mod control;
 mod dispatch;
@@ -15,6 +16,7 @@ mod http;
 mod hub;
 mod ingest;
 mod lobby;
+mod metrics;
 mod missed;
 mod orders;
 mod packet;

@@ -43,7 +43,7 @@ pub(crate) async fn receive(listener: &TcpListener) {
 }
 
 async fn visit(stream: TcpStream) {
-    let service = service_fn(async |request| Ok::<_, Infallible>(answer(&request)));
+    let service = service_fn(async |request: Request<Incoming>| Ok::<_, Infallible>(answer(request.uri().path())));
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
@@ -55,8 +55,9 @@ async fn visit(stream: TcpStream) {
     }
 }
 
-fn answer(request: &Request<Incoming>) -> Answer {
-    match request.uri().path() {
+/// The same on the admin listener.
+pub(crate) fn answer(path: &str) -> Answer {
+    match path {
         "/api/live" => ready::live(),
         "/api/ready" => {
             let json = r#"{"status":"not_ready","checks":{"log":false,"redis":false},"security_validated":false,"multi_worker_support":false}"#;

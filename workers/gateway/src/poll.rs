@@ -173,6 +173,13 @@ async fn overlapped(worker: &Worker, sid: &Sid) -> Reply {
     Reply::Broken
 }
 
+/// Counts a request of a session that began elsewhere.
+pub(crate) fn note_foreign(worker: &Worker, record: &Record) {
+    if record.worker != worker.name() {
+        worker.metrics.foreign.one();
+    }
+}
+
 /// Ends a polling session.
 async fn end(worker: &Worker, sid: &Sid, ending: &Ending) {
     note_end(worker, ending);
@@ -206,6 +213,7 @@ async fn end_in_store(worker: &Worker, sid: &Sid, record: Option<&Record>, endin
 }
 
 fn note_end(worker: &Worker, ending: &Ending) {
+    worker.metrics.ended(ending);
     if worker.settings.logging.connections {
         info!(reason = %ending, transport = "polling", "client disconnected");
     } else {

@@ -61,7 +61,7 @@ pub(crate) fn is_ready(worker: &Worker) -> bool {
     !worker.leaving.get() && worker.is_serving() && is_redis_up(worker) && is_log_heard(worker)
 }
 
-fn is_redis_up(worker: &Worker) -> bool {
+pub(crate) fn is_redis_up(worker: &Worker) -> bool {
     worker.stores() && worker.tail_up.get()
 }
 

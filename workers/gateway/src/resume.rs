@@ -7,9 +7,10 @@
 use crate::dispatch::Resume;
 use crate::emit;
 use crate::ending::Ending;
+use crate::metrics;
 use crate::missed::{self, Missing};
 use crate::ring::Logged;
-use crate::worker::{Worker, count};
+use crate::worker::Worker;
 use session::trace::Value::{Offset as At, Shown, Text};
 use session::{Joined, Offset, Record, Sid};
 use std::rc::Rc;
@@ -114,7 +115,7 @@ impl Found {
                 "session resumed"
             );
         }
-        count(&worker.counters.resumed, 1);
+        worker.metrics.resumes.one(metrics::Resume::Ok);
         Ok(())
     }
 
@@ -176,6 +177,6 @@ pub(crate) fn report(worker: &Worker, sid: &Sid, nsp: &str, lost: &Lost) {
     worker
         .trace
         .note(sid, "not_recovered", &[("namespace", Text(nsp)), ("why", Shown(lost))]);
-    count(&worker.counters.not_resumed, 1);
+    worker.metrics.resumes.one(metrics::Resume::of(lost));
     info!(nsp, reason = %lost, "session not recovered, the client starts anew");
 }

@@ -89,6 +89,11 @@ impl Ring {
         self.head
     }
 
+    /// How much is here.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(crate) fn push(&mut self, logged: Rc<Logged>) {
         self.head = logged.offset;
         self.bytes += logged.entry.size();

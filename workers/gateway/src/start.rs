@@ -1,8 +1,10 @@
 //! A worker's life: up, serving, out.
 
+use crate::admin::Admin;
 use crate::control::{self, Control};
+use crate::metrics::Limit;
 use crate::worker::{Phase, Worker, count};
-use crate::{drain, evictions, http, ingest, lobby, tailer, trace};
+use crate::{drain, evictions, http, ingest, lobby, metrics, tailer, trace};
 use boot::{Exit, RedisEndpoint, Settings, Setup, ToSupervisor};
 use futures_util::future::join_all;
 use std::convert::Infallible;
@@ -26,6 +28,11 @@ const LOBBY_AFTER: Duration = Duration::from_secs(1);
 const DEDUPE_WINDOW: Duration = Duration::from_secs(300);
 /// Of failures of accept(2) the first is reported, and then every so many.
 const ACCEPT_WARN_EVERY: u64 = 200;
+/// What accept(2) says when the process, or the system, has no more descriptors.
+const EXHAUSTED: [i32; 2] = [
+    rustix::io::Errno::MFILE.raw_os_error(),
+    rustix::io::Errno::NFILE.raw_os_error(),
+];
 /// When accept(2) fails for want of file descriptors or memory, this long until the next try.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -36,6 +43,8 @@ pub struct Inherited {
     pub control: OwnedFd,
     /// The listeners of the slot.
     pub listeners: Vec<OwnedFd>,
+    /// The listener for metrics and health, which all workers share.
+    pub admin: Option<OwnedFd>,
     /// What we are told at birth.
     pub setup: Setup,
 }
@@ -72,10 +81,16 @@ async fn live(inherited: Inherited) -> Exit {
         Ok(listeners) => listeners,
         Err(error) => return fail(&control, Exit::Internal, format!("listener not usable: {error}")).await,
     };
+    let admin = Admin::new(control.clone());
+    match inherited.admin.map(listener).transpose() {
+        Ok(Some(listener)) => drop(tokio::task::spawn_local(admin.clone().receive(listener))),
+        Ok(None) => {}
+        Err(error) => warn!(%error, "admin listener not usable"),
+    }
     let opened = tokio::select! {
         opened = open_store(&inherited.setup) => opened,
         never = receive(&listeners) => match never {},
-        () = control.dismissed() => return Exit::Done,
+        () = control.dismissed(&admin) => return Exit::Done,
         never = control.say_waiting() => match never {},
     };
     let (store, tail) = match opened {
@@ -83,8 +98,9 @@ async fn live(inherited: Inherited) -> Exit {
         Err(error) => return fail(&control, Exit::Config, error.to_string()).await,
     };
     let worker = Worker::new(inherited.setup, store, tail.position());
+    admin.serves(&worker);
     tokio::task::spawn_local(tailer::run(worker.clone(), tail));
-    tokio::task::spawn_local(control::obey(worker.clone(), control.clone()));
+    tokio::task::spawn_local(control::obey(worker.clone(), control.clone(), admin.clone()));
     tokio::task::spawn_local(control::heed_sigterm(worker.clone()));
     for listener in listeners {
         tokio::task::spawn_local(accept(worker.clone(), listener));
@@ -95,10 +111,13 @@ async fn live(inherited: Inherited) -> Exit {
     tokio::task::spawn_local(evictions::watch(worker.clone()));
     tokio::task::spawn_local(trace::run(worker.clone()));
     tokio::task::spawn_local(control::beat(worker.clone(), control.clone()));
+    tokio::task::spawn_local(metrics::tell(worker.clone(), control.clone()));
     let sockets = || worker.sockets.borrow().len() as u64;
     let clean = drain::leave(&worker, &control).await;
     let cut = if clean { 0 } else { sockets() };
     trace::finish(&worker).await;
+    admin.leave().await;
+    metrics::tell_now(&worker, &control).await;
     let closed = worker.counters.closed_by_drain.get();
     control.send(&ToSupervisor::Drained { closed, cut }).await;
     info!(closed, cut, "worker leaves");
@@ -200,9 +219,14 @@ fn options(settings: &Settings, me: &str) -> Options {
 pub(crate) async fn accept(worker: Rc<Worker>, listener: TcpListener) {
     let mut phase = worker.phase.subscribe();
     let mut failures: u64 = 0;
+    let mut was_full = false;
     loop {
         let is_full = worker.counters.connections.get() + worker.sockets.borrow().len() as u64
             >= worker.settings.limits.connections_max as u64;
+        if is_full && !was_full {
+            worker.metrics.limits.one(Limit::Connections);
+        }
+        was_full = is_full;
         if is_full {
             // They wait in the accept queue, where nothing is lost.
             tokio::select! {
@@ -218,6 +242,7 @@ pub(crate) async fn accept(worker: Rc<Worker>, listener: TcpListener) {
             // TCP_NODELAY it has from the listener.
             Ok((stream, peer)) => {
                 count(&worker.counters.connections, 1);
+                worker.metrics.accepted.one();
                 let worker = worker.clone();
                 tokio::task::spawn_local(async move {
                     http::serve(worker.clone(), stream, peer).await;
@@ -227,6 +252,10 @@ pub(crate) async fn accept(worker: Rc<Worker>, listener: TcpListener) {
             }
             Err(error) => {
                 failures += 1;
+                let out_of_descriptors = error.raw_os_error().is_some_and(|code| EXHAUSTED.contains(&code));
+                if out_of_descriptors {
+                    worker.metrics.limits.one(Limit::Descriptors);
+                }
                 if failures.is_multiple_of(ACCEPT_WARN_EVERY) || failures == 1 {
                     warn!(%error, failures, "connection not accepted");
                 }

@@ -4,6 +4,7 @@
 use crate::ending::Ending;
 use crate::fault::{self, Copies};
 use crate::hub::Outlet;
+use crate::metrics::Reset;
 use crate::missed;
 use crate::orders;
 use crate::resume::close_ghost;
@@ -21,6 +22,7 @@ pub(crate) async fn run(worker: Rc<Worker>, mut tail: Tail) {
         worker.canary_seen.set(tail.heard());
         match event {
             TailEvent::Entries(entries) => {
+                worker.metrics.entries.add(entries.len() as u64);
                 for (offset, bytes) in entries {
                     if let Some(logged) = missed::read(offset, &bytes) {
                         take(&worker, logged);
@@ -28,7 +30,8 @@ pub(crate) async fn run(worker: Rc<Worker>, mut tail: Tail) {
                 }
                 worker.flush_dirty();
             }
-            TailEvent::Canary { .. } => {}
+            TailEvent::Canary { took: None, .. } => {}
+            TailEvent::Canary { took: Some(took), .. } => worker.metrics.canary.observe(took.as_secs_f64()),
             TailEvent::Wake(sid) => {
                 worker
                     .parks
@@ -40,6 +43,10 @@ pub(crate) async fn run(worker: Rc<Worker>, mut tail: Tail) {
             }
             TailEvent::Reset { from, to, reason } => {
                 warn!(%from, %to, ?reason, "log entries are missing for good");
+                worker.metrics.resets.one(match reason {
+                    ResetReason::RedisLostData => Reset::RedisLostData,
+                    ResetReason::Trimmed => Reset::Trimmed,
+                });
                 worker.ring.borrow_mut().reset(to);
                 // Never silent: whoever missed something comes back, and is told that it cannot be made
                 // good. A Redis that lost its data may have taken nothing with it that we have not seen:

@@ -2,6 +2,7 @@
 //! happen on a worker that has never seen the session.
 
 use crate::fault::{self, Point};
+use crate::metrics::Upgrade;
 use crate::worker::Worker;
 use crate::ws::{Link, Opening, Style, open};
 use futures_util::{SinkExt, StreamExt};
@@ -28,9 +29,17 @@ pub(crate) async fn upgrade(
 ) {
     let deadline = Instant::now() + worker.settings.engine.upgrade_timeout;
     match timeout_at(deadline, probe(&worker, &mut ws, &sid, request)).await {
-        Ok(Some((record, opening))) => open(worker, ws, style, record, opening).await,
+        Ok(Some((record, opening))) => {
+            worker.metrics.upgrades.one(Upgrade::Ok);
+            open(worker, ws, style, record, opening).await;
+        }
         failed => {
-            let why = if failed.is_err() { "timed out" } else { "broken off" };
+            let (why, result) = if failed.is_err() {
+                ("timed out", Upgrade::Timeout)
+            } else {
+                ("broken off", Upgrade::Failed)
+            };
+            worker.metrics.upgrades.one(result);
             worker.trace.note(&sid, "upgrade_failed", &[("why", Text(why))]);
             debug!(
                 timed_out = failed.is_err(),

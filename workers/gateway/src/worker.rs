@@ -3,6 +3,7 @@
 use crate::fault;
 use crate::handover::Heir;
 use crate::hub::Hub;
+use crate::metrics::Metrics;
 use crate::poll::{Park, Recent};
 use crate::ring::Ring;
 use crate::trace::Tracer;
@@ -41,16 +42,9 @@ pub(crate) enum Phase {
 #[derive(Default)]
 pub(crate) struct Counters {
     pub(crate) connections: Cell<u64>,
-    pub(crate) requests: Cell<u64>,
-    pub(crate) unknown_events: Cell<u64>,
-    pub(crate) resumed: Cell<u64>,
-    pub(crate) not_resumed: Cell<u64>,
     pub(crate) closed_by_drain: Cell<u64>,
-    /// Orders from outside that were taken, and that were not.
-    pub(crate) ingested: Cell<u64>,
-    pub(crate) ingest_refused: Cell<u64>,
-    /// Keys that Redis threw away; counted by one worker of a fleet.
-    pub(crate) evicted: Cell<u64>,
+    /// WebSockets that have not taken all that was written.
+    pub(crate) stuck: Cell<u64>,
 }
 
 /// Adds to a counter.
@@ -97,6 +91,9 @@ pub(crate) struct Worker {
     pub(crate) counters: Counters,
     /// Notes about the lives of sessions.
     pub(crate) trace: Tracer,
+    pub(crate) metrics: Metrics,
+    /// The supervisor wants to know them.
+    pub(crate) tells: bool,
     /// When Redis last refused to store a session (it is full, say), if it has stored none since.
     refused: Cell<Option<Instant>>,
 }
@@ -151,6 +148,8 @@ impl Worker {
             tail_up: Cell::new(true),
             counters: Counters::default(),
             trace: Tracer::new(&settings),
+            metrics: Metrics::new(),
+            tells: setup.metrics,
             refused: Cell::new(None),
             settings,
         })

@@ -19,6 +19,7 @@ use crate::dispatch::{Effect, Incoming, dispatch};
 use crate::ending::Ending;
 use crate::ending::note_closed;
 use crate::hub::MemberId;
+use crate::metrics::{Carried, Slow};
 use crate::packet::Packet;
 use crate::ring::Logged;
 use crate::worker::{Phase, Worker, count};
@@ -233,11 +234,22 @@ impl Connection {
         }
         self.dirty.set(false);
         match Pin::new(&mut *self.ws.borrow_mut()).poll_flush(cx) {
-            Poll::Ready(Ok(())) => self.stuck.set(false),
+            Poll::Ready(Ok(())) => self.set_stuck(false),
             Poll::Ready(Err(e)) => return Poll::Ready(Ending::TransportError(e.to_string())),
-            Poll::Pending => self.stuck.set(true),
+            Poll::Pending => self.set_stuck(true),
         }
         Poll::Pending
+    }
+
+    fn set_stuck(&self, stuck: bool) {
+        if self.stuck.replace(stuck) != stuck {
+            let all = &self.worker.counters.stuck;
+            all.set(if stuck {
+                all.get() + 1
+            } else {
+                all.get().saturating_sub(1)
+            });
+        }
     }
 
     /// Flushes from outside the connection's task; what does not go out at once is left to the task.
@@ -269,7 +281,12 @@ impl Connection {
             self.send_message(message);
             return Ok(());
         }
-        let effect = dispatch(&self.worker, &mut self.record.borrow_mut(), incoming);
+        let effect = dispatch(
+            &self.worker,
+            &mut self.record.borrow_mut(),
+            incoming,
+            &self.worker.metrics.events_in,
+        );
         match effect.map_err(Ending::Protocol)? {
             Effect::Nothing => {}
             Effect::Send(packet) => self.send(packet),
@@ -331,9 +348,11 @@ impl Connection {
 
     /// Hands over an entry of the log; it leaves when the batch is through.
     pub(crate) fn deliver(self: &Rc<Self>, logged: &Logged) {
+        let metrics = &self.worker.metrics;
         if self.stuck.get() && logged.entry.kind == EntryKind::Volatile {
-            return;
+            return metrics.slow_consumers.one(Slow::Dropped);
         }
+        metrics.events_out.one(Carried::Websocket);
         if !self.dirty.get() {
             self.worker.dirty.borrow_mut().push(self.clone());
         }
@@ -363,6 +382,7 @@ impl Connection {
 
     /// Ends the session in the store, or leaves it there for its client to come back to.
     async fn settle(&self, ending: &Ending) {
+        self.worker.metrics.ended(ending);
         let record = self.record.borrow().clone();
         if self.worker.settings.logging.connections {
             info!(reason = %ending, who = record.who, transport = "websocket", "client disconnected");

@@ -10,6 +10,7 @@
 //! [`Store::open`] must be called inside a `LocalRuntime` or `LocalSet`.
 
 mod answer;
+mod counts;
 mod doors;
 mod error;
 mod limits;
@@ -24,6 +25,7 @@ pub use answer::{
     Amended, Appended, CREATED_REVISION, Evictions, Mail, Poll, PollMode, PostBegin, PostDone, PostEffects, Range,
     RequestId, Restored, Saved, Touched, UpgradeBegin, UpgradeFinish, UpgradeStep,
 };
+pub use counts::Counts;
 pub use doors::{Channels, DoorNames, Doors, Item, Streams};
 pub use error::{AppendError, StoreError};
 pub use notes::{Batch, NoteBounds, Notes};

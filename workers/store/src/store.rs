@@ -4,6 +4,7 @@ use crate::answer::{
     Amended, Appended, Evictions, Poll, PollMode, PostBegin, PostDone, PostEffects, Range, RequestId, Restored, Saved,
     Touched, UpgradeBegin, UpgradeFinish, UpgradeStep,
 };
+use crate::counts::{Counts, Published};
 use crate::doors::{DoorNames, Doors};
 use crate::error::{AppendError, StoreError};
 use crate::memory::Memory;
@@ -24,6 +25,7 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub struct Store {
     backend: Inner,
+    counts: Rc<Counts>,
     requests: Rc<Cell<u64>>,
 }
 
@@ -50,23 +52,34 @@ impl Store {
     /// # Errors
     /// When Redis cannot be reached or does not let us do what is needed.
     pub async fn open(options: Options) -> Result<(Self, Tail), StoreError> {
+        let counts = Rc::new(Counts::new());
         let (backend, tail) = match options.backend.clone() {
             Backend::Memory => {
                 let (memory, tail) = Memory::open(options);
                 (Inner::Memory(Rc::new(memory)), tail)
             }
             Backend::Redis(redis) => {
-                let (remote, tail) = Remote::open(options, redis).await?;
+                let (remote, tail) = Remote::open(options, redis, &counts).await?;
                 (Inner::Remote(Rc::new(remote)), tail)
             }
         };
         Ok((
             Self {
                 backend,
+                counts,
                 requests: Rc::default(),
             },
             tail,
         ))
+    }
+
+    /// What this worker's store has counted.
+    #[must_use]
+    pub fn counts(&self) -> &Counts {
+        if let Inner::Remote(remote) = &self.backend {
+            remote.look();
+        }
+        &self.counts
     }
 
     /// A further worker with the incarnation `me` over the same memory, for tests of several
@@ -80,6 +93,7 @@ impl Store {
                 Some((
                     Self {
                         backend,
+                        counts: Rc::default(),
                         requests: Rc::default(),
                     },
                     tail,
@@ -394,7 +408,11 @@ impl Store {
             B(B),
         }
         let pending = match &self.backend {
-            Inner::Memory(memory) => Either::A(memory.append(entry, dedupe)),
+            Inner::Memory(memory) => {
+                let done = memory.append(entry, dedupe);
+                self.counts.published.one(Published::of(&done));
+                Either::A(done)
+            }
             Inner::Remote(remote) => Either::B(remote.append(entry, dedupe)),
         };
         async move {

@@ -3,6 +3,7 @@
 use super::unit::{CONNECTIONS_MAX, LUGGAGE_BYTES_MAX, pack, take_token, token};
 use super::{FromGiver, FromTaker, Hello, fault};
 use crate::channel::Channel;
+use crate::metrics::Stayed;
 use crate::worker::Worker;
 use crate::ws::{Connection, Leaver};
 use boot::Handover;
@@ -151,11 +152,12 @@ impl Gift {
             sleep(ROUND_PAUSE).await;
         }
         for socket in self.sockets() {
-            let why = match &self.refused {
-                Some(why) if !self.is_open() => why,
+            let (why, reason) = match &self.refused {
+                Some(why) if !self.is_open() => (why.as_str(), Stayed::Refused),
                 _ => socket.excuse_why(),
             };
             if self.is_open() || self.refused.is_some() {
+                self.worker.metrics.stayed.one(reason);
                 *self.report.stayed.entry(why.to_owned()).or_default() += 1;
             }
         }
@@ -226,6 +228,11 @@ impl Gift {
         };
         self.report.moved += moved;
         if moved > 0 {
+            self.worker.metrics.moved.add(moved);
+            self.worker
+                .metrics
+                .freeze
+                .observe_all(began.elapsed().as_secs_f64(), moved);
             self.report.freeze.note(began.elapsed(), moved);
             match self.unstored.iter_mut().find(|(known, _)| Rc::ptr_eq(known, channel)) {
                 Some((_, units)) => *units += 1,

@@ -30,6 +30,7 @@ pub(crate) async fn take(worker: Rc<Worker>, channel: Rc<Channel>) {
             FromGiver::Unit { sockets } => match unit(&worker, &channel, &storing, sockets, descriptors).await {
                 Ok(()) => {
                     taken += sockets;
+                    worker.metrics.taken.add(sockets as u64);
                     FromTaker::Owned
                 }
                 Err(why) => {

@@ -1,5 +1,6 @@
 //! Answers.
 
+use crate::metrics::Limit;
 use crate::poll::Reply;
 use crate::worker::Worker;
 use bytes::Bytes;
@@ -56,7 +57,10 @@ pub(crate) fn reply(worker: &Worker, gzip: bool, reply: Reply) -> Answer {
         Reply::Packets(payload) => packets(worker, gzip, payload),
         Reply::Refused(refusal) => refused(refusal),
         Reply::Taken => body(StatusCode::OK, "text/html", "ok"),
-        Reply::TooLarge => body(StatusCode::PAYLOAD_TOO_LARGE, "text/plain; charset=UTF-8", ""),
+        Reply::TooLarge => {
+            worker.metrics.limits.one(Limit::Payload);
+            body(StatusCode::PAYLOAD_TOO_LARGE, "text/plain; charset=UTF-8", "")
+        }
         Reply::TooSlow => body(StatusCode::REQUEST_TIMEOUT, "text/plain; charset=UTF-8", ""),
         Reply::Unavailable => unavailable(),
     }

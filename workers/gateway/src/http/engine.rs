@@ -5,6 +5,7 @@ use super::query::Query;
 use super::{body, origin};
 use crate::dispatch::flag;
 use crate::ending::Ending;
+use crate::metrics::{Handshake, Upgrade};
 use crate::poll;
 use crate::upgrade::upgrade;
 use crate::worker::{Worker, new_sid, unix_ms};
@@ -75,7 +76,12 @@ async fn polling(worker: &Rc<Worker>, request: Request<Incoming>, peer: SocketAd
     let query = Query::parse(uri.query().unwrap_or_default());
     let transport = match check(worker, &query, request.headers()) {
         Ok(transport) => transport,
-        Err(refusal) => return answer::refused(refusal),
+        Err(refusal) => {
+            if query.sid.is_none() {
+                worker.metrics.handshakes.one(Handshake::PollingRefused);
+            }
+            return answer::refused(refusal);
+        }
     };
     let Some(text) = query.sid.as_deref() else {
         let refusal = match (request.method(), transport) {
@@ -86,6 +92,7 @@ async fn polling(worker: &Rc<Worker>, request: Request<Incoming>, peer: SocketAd
             (&Method::GET, Transport::Websocket) => Refusal::BadRequest,
             _ => Refusal::BadMethod,
         };
+        worker.metrics.handshakes.one(Handshake::PollingRefused);
         return answer::refused(refusal);
     };
     let Ok(sid) = Sid::parse(text) else {
@@ -122,8 +129,10 @@ async fn begin(
     worker.note_stored(&created);
     if let Err(error) = created {
         debug!(%error, "session could not be stored");
+        worker.metrics.handshakes.one(Handshake::PollingUnavailable);
         return answer::unavailable();
     }
+    worker.metrics.handshakes.one(Handshake::PollingOk);
     let fields = [("transport", Text("polling")), ("address", Text(&record.address))];
     worker.trace.note(&record.sid, "opened", &fields);
     let engine = &worker.settings.engine;
@@ -220,10 +229,14 @@ async fn websocket(worker: &Rc<Worker>, mut request: Request<Incoming>, peer: So
     let accept = derive_accept_key(key.as_bytes());
     let purpose = match purpose(worker, &query, headers, peer, speech).await {
         Ok(purpose) => purpose,
-        Err(answer) => return *answer,
+        Err(answer) => {
+            note_refused(worker, query.sid.is_some(), answer.status());
+            return *answer;
+        }
     };
     let mut cookie = HeaderMap::new();
     if let Purpose::Fresh(record) = &purpose {
+        worker.metrics.handshakes.one(Handshake::WebsocketOk);
         set_cookie(worker, &record.sid, &mut cookie);
     }
     let style = Style {
@@ -258,6 +271,17 @@ async fn websocket(worker: &Rc<Worker>, mut request: Request<Incoming>, peer: So
         }
     });
     switch(&accept, cookie)
+}
+
+/// Counts a WebSocket that was not opened: of an upgrade, or of a new session.
+fn note_refused(worker: &Worker, upgrade: bool, status: StatusCode) {
+    if upgrade {
+        worker.metrics.upgrades.one(Upgrade::Refused);
+    } else if status == StatusCode::SERVICE_UNAVAILABLE {
+        worker.metrics.handshakes.one(Handshake::WebsocketUnavailable);
+    } else {
+        worker.metrics.handshakes.one(Handshake::WebsocketRefused);
+    }
 }
 
 async fn purpose(
@@ -304,11 +328,15 @@ async fn purpose(
         .upgrade_begin(&sid, request, worker.settings.engine.upgrade_timeout)
         .await
     {
-        Ok(UpgradeBegin::Go { .. }) => {
+        Ok(UpgradeBegin::Go { record }) => {
+            poll::note_foreign(worker, &record);
             worker.trace.note(&sid, "upgrading", &[]);
             Ok(Purpose::Upgrade { sid, request })
         }
-        Ok(UpgradeBegin::Busy | UpgradeBegin::Moved(_)) => Ok(Purpose::Close),
+        Ok(UpgradeBegin::Busy | UpgradeBegin::Moved(_)) => {
+            worker.metrics.upgrades.one(Upgrade::Refused);
+            Ok(Purpose::Close)
+        }
         Ok(UpgradeBegin::Unknown) => refuse(Refusal::SessionUnknown),
         Err(_) => Err(Box::new(answer::unavailable())),
     }

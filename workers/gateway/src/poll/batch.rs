@@ -1,11 +1,12 @@
 //! The packets of one POST: decided one after the other, their outcome stored in one step.
 
 use super::recent::remember;
-use super::{end_with, patiently};
+use super::{end_with, note_foreign, patiently};
 use crate::dispatch::{Act, Admitted, Effect, Incoming, Resume, dispatch};
 use crate::emit::Deed;
 use crate::ending::Ending;
 use crate::fault::{self, Point};
+use crate::metrics::Limit;
 use crate::packet::Packet;
 use crate::resume::{self, Found, Lost};
 use crate::worker::Worker;
@@ -13,6 +14,7 @@ use crate::ws::{Speech, note_connected, note_join, note_room, refusal};
 use app::Action;
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
+use meter::Counter;
 use session::trace::Value::{Number, Text};
 use session::{Joined, Names, Offset, Pid, Record};
 use std::rc::Rc;
@@ -96,6 +98,8 @@ pub(super) struct Batch<'a> {
     sent: Offset,
     /// Memberships that come from older sessions, which are given up once this one is stored.
     resumed: Vec<Found>,
+    /// Events in it.
+    events: Counter,
 }
 
 impl<'a> Batch<'a> {
@@ -121,6 +125,7 @@ impl<'a> Batch<'a> {
             horizon: worker.head(),
             sent,
             resumed: Vec::new(),
+            events: Counter::new(),
         }
     }
 
@@ -188,6 +193,8 @@ impl<'a> Batch<'a> {
                 Noted::Left { nsp, room } => note_room(worker, sid, "left", nsp, room),
             }
         }
+        note_foreign(worker, &self.record);
+        worker.metrics.events_in.add(self.events.get());
         let fields = [("packets", Number(self.packets)), ("mail", Number(mail as u64))];
         self.worker.trace.request(&self.record.sid, "post", &fields);
     }
@@ -255,7 +262,7 @@ impl<'a> Batch<'a> {
             return Ok(());
         }
         let had_partial = self.record.partial.is_some();
-        let effect = dispatch(self.worker, &mut self.record, incoming);
+        let effect = dispatch(self.worker, &mut self.record, incoming, &self.events);
         self.changed |= had_partial || self.record.partial.is_some();
         match effect.map_err(Ending::Protocol)? {
             Effect::Nothing => {}
@@ -348,7 +355,10 @@ impl<'a> Batch<'a> {
                             let nsp = act.nsp.clone();
                             self.noted.push(Noted::Joined { nsp, room });
                         }
-                        Err(why) => refused = Some(why),
+                        Err(why) => {
+                            self.worker.metrics.limits.one(Limit::Rooms);
+                            refused = Some(why);
+                        }
                     }
                 }
                 Deed::Leave(room) => {

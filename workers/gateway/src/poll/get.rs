@@ -1,9 +1,10 @@
 //! The poll: answered at once if there is anything, otherwise it waits here.
 
 use super::recent::{known, learn};
-use super::{Abort, Park, Parked, Reply, end, overlapped, patiently};
+use super::{Abort, Park, Parked, Reply, end, note_foreign, overlapped, patiently};
 use crate::ending::Ending;
 use crate::fault::{self, Point};
+use crate::metrics::Carried;
 use crate::missed::{self, Missing, Piece};
 use crate::orders;
 use crate::worker::{Phase, Worker, unix_ms};
@@ -65,6 +66,7 @@ async fn serve(worker: &Rc<Worker>, sid: &Sid, request: RequestId) -> Reply {
             let Some(record) = learn(worker, known, record, revision) else {
                 return Reply::Refused(Refusal::SessionUnknown);
             };
+            note_foreign(worker, &record);
             answer(
                 worker,
                 &Answer {
@@ -87,6 +89,7 @@ async fn serve(worker: &Rc<Worker>, sid: &Sid, request: RequestId) -> Reply {
             let Some(record) = learn(worker, known, record, revision) else {
                 return Reply::Refused(Refusal::SessionUnknown);
             };
+            note_foreign(worker, &record);
             let now = Instant::now();
             let waiting = Waiting {
                 revision,
@@ -321,7 +324,10 @@ async fn answer(worker: &Worker, answer: &Answer<'_>, mail: Mail) -> Reply {
             .take_while(|logged| logged.offset <= answer.upto);
         let mut record = Cow::Borrowed(answer.record.as_ref());
         let obeyed = missed::merge(&mut record, entries, mail, rooms_max, |piece| match piece {
-            Piece::Packet(packet) => packet.push_to(&mut payload),
+            Piece::Packet(packet) => {
+                worker.metrics.events_out.one(Carried::Polling);
+                packet.push_to(&mut payload);
+            }
             Piece::Mail(mail) => payload.push_text(std::str::from_utf8(&mail).unwrap_or_default()),
         });
         let orders = if obeyed.changed {

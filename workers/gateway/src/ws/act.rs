@@ -6,6 +6,7 @@ use crate::emit::Deed;
 use crate::ending::Ending;
 use crate::fault::{self, Point};
 use crate::hub::{MemberId, Outlet};
+use crate::metrics::Limit;
 use crate::orders::Order;
 use crate::packet::Packet;
 use crate::resume::{self, Lost};
@@ -248,7 +249,11 @@ impl Connection {
         let Some(joined) = record.namespaces.get_mut(nsp) else {
             return Ok(false);
         };
-        if !note_join(joined, room, head, self.worker.settings.socket.rooms_max)? {
+        let noted = note_join(joined, room, head, self.worker.settings.socket.rooms_max);
+        if noted.is_err() {
+            self.worker.metrics.limits.one(Limit::Rooms);
+        }
+        if !noted? {
             return Ok(false);
         }
         if let Some(member) = self.member(nsp) {

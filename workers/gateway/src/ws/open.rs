@@ -3,6 +3,7 @@
 use super::heart::Heart;
 use super::{Connection, Link, Stage, Style, Task};
 use crate::ending::Ending;
+use crate::metrics::Carried;
 use crate::missed::{self, Piece};
 use crate::packet::Packet;
 use crate::ring::Logged;
@@ -140,6 +141,7 @@ impl Connection {
 
     /// Its place among the worker's sockets is free for another.
     pub(super) fn leave_seat(&self) {
+        self.set_stuck(false);
         if let Some(place) = self.place.take() {
             self.worker.sockets.borrow_mut().try_remove(place);
         }
@@ -218,7 +220,10 @@ impl Connection {
             mail,
             rooms_max,
             |piece| match piece {
-                Piece::Packet(packet) => self.send(packet),
+                Piece::Packet(packet) => {
+                    self.worker.metrics.events_out.one(Carried::Websocket);
+                    self.send(packet);
+                }
                 Piece::Mail(mail) => Packet::from_mail(&mail)
                     .into_iter()
                     .for_each(|message| self.send_message(message)),

@@ -3,6 +3,7 @@
 
 use super::Connection;
 use crate::ending::Ending;
+use crate::metrics::Carried;
 use crate::missed::{self, Missing};
 use crate::packet::Packet;
 use crate::resume::Found;
@@ -41,6 +42,7 @@ impl Connection {
     async fn send_missed(self: &Rc<Self>, nsp: &str, found: Found, answer: Packet) -> Result<(), Missing> {
         let (mut older, mut position, mut answer) = (found.older, found.position, Some(answer));
         let part = self.worker.settings.limits.outbox_bytes_max / OUTBOX_PART;
+        let (metrics, mut recovered) = (&self.worker.metrics, 0);
         loop {
             let Some((newer, head)) = self.newer(position) else {
                 // The log went on faster than the client reads, or than Redis answered.
@@ -58,6 +60,8 @@ impl Connection {
             let packets: Vec<Packet> = missed::replay(nsp, &joined, entries).collect();
             let bytes: usize = packets.iter().map(Packet::size).sum();
             older.clear();
+            recovered += packets.len();
+            metrics.events_out.add(Carried::Websocket, packets.len() as u64);
             if bytes > SEGMENT_BYTES {
                 answer.take().into_iter().for_each(|answer| self.send(answer));
             }
@@ -65,6 +69,7 @@ impl Connection {
                 // From the look at the ring to the place in the hub without an await.
                 packets.into_iter().chain(answer).for_each(|packet| self.send(packet));
                 self.enter_hub(nsp, &joined, joined.since);
+                metrics.note_recovered(recovered);
                 return Ok(());
             }
             let mut unread = 0;

@@ -5,6 +5,7 @@ use super::heart::{Heart, Pulse};
 use super::{Connection, Link, Luggage, Speech, Stage, Style, over};
 use crate::channel::Channel;
 use crate::ending::Ending;
+use crate::metrics::Stayed;
 use crate::missed;
 use crate::worker::Worker;
 use futures_util::future::LocalBoxFuture;
@@ -95,11 +96,11 @@ impl Connection {
     }
 
     /// Why it did not move.
-    pub(crate) fn excuse_why(&self) -> &'static str {
+    pub(crate) fn excuse_why(&self) -> (&'static str, Stayed) {
         if self.ws.borrow().get_ref().luggage().is_none() {
-            "a large message is on its way"
+            ("a large message is on its way", Stayed::LargeMessage)
         } else {
-            "something is under way"
+            ("something is under way", Stayed::Busy)
         }
     }
 
@@ -146,7 +147,7 @@ impl Connection {
         self.stage.set(Stage::Here);
         self.ws.borrow_mut().get_mut().open();
         // What was kept goes out with the next flush, which is due.
-        self.stuck.set(true);
+        self.set_stuck(true);
         self.waker.borrow().wake_by_ref();
     }
 
@@ -220,7 +221,7 @@ impl Arrival {
         };
         let connection = Connection::seat(worker, self.ws, style, record, stored);
         connection.written_in.set(written_in);
-        connection.stuck.set(self.unsent);
+        connection.set_stuck(self.unsent);
         let heart = Heart::resumed(&pulse);
         let claim = stored.then(|| connection.claim(former, claim));
         if worker.ring.borrow().after(position).is_some() {

@@ -3,6 +3,7 @@
 //! lane at a time.
 
 use super::script::Script;
+use crate::counts::{Counts, Failed, Over};
 use crate::error::StoreError;
 use crate::options::{Endpoint, RedisOptions};
 use deadpool_redis::{Connection, Manager, Pool, Runtime};
@@ -12,6 +13,7 @@ use redis::{
 };
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
@@ -27,6 +29,16 @@ pub(super) enum Lane {
     Bulk = 2,
 }
 
+impl Lane {
+    const fn over(self) -> Over {
+        match self {
+            Self::Requests => Over::Requests,
+            Self::Log => Over::Log,
+            Self::Bulk => Over::Bulk,
+        }
+    }
+}
+
 /// A held connection.
 struct Held {
     /// Tells connections of a lane apart.
@@ -39,6 +51,8 @@ struct Slot {
     held: RefCell<Option<Held>>,
     connecting: tokio::sync::Mutex<()>,
     failed: RefCell<Option<(Instant, StoreError)>>,
+    /// It had a connection before.
+    broken: Cell<bool>,
 }
 
 impl Slot {
@@ -60,6 +74,7 @@ pub(super) struct Link {
     connect_timeout: Duration,
     response_timeout: Duration,
     password: Option<String>,
+    counts: Rc<Counts>,
 }
 
 impl fmt::Debug for Link {
@@ -72,7 +87,7 @@ impl fmt::Debug for Link {
 
 impl Link {
     /// Prepares; connects to nothing yet.
-    pub(super) fn new(options: RedisOptions) -> Result<Self, StoreError> {
+    pub(super) fn new(options: RedisOptions, counts: &Rc<Counts>) -> Result<Self, StoreError> {
         let refused = |reason: String| StoreError::Refused { op: "open", reason };
         if matches!(options.endpoint, Endpoint::Tls { .. }) {
             // The client's rustls has no cryptography of its own. An error means: there is one already.
@@ -102,6 +117,7 @@ impl Link {
             connect_timeout: options.connect_timeout,
             response_timeout: options.response_timeout,
             password: options.password,
+            counts: counts.clone(),
         })
     }
 
@@ -185,13 +201,19 @@ impl Link {
             Some(held) => held,
             None => Box::pin(self.connection(slot, op)).await?,
         };
-        match cmd.query_async::<Value>(&mut connection).await {
+        let began = Instant::now();
+        let answer = cmd.query_async::<Value>(&mut connection).await;
+        self.counts.op.observe(lane.over(), began.elapsed().as_secs_f64());
+        match answer {
             Ok(value) => {
                 self.healthy.set(true);
                 Ok(value)
             }
             Err(error) => {
                 let failure = self.classify(op, &error);
+                if !failure.unknown_script {
+                    self.counts.failed.one(Failed::of(&failure.error));
+                }
                 if failure.discard {
                     discard(slot, number);
                     self.healthy.set(false);
@@ -223,12 +245,16 @@ impl Link {
             Ok(connection) => {
                 let number = self.next.get() + 1;
                 self.next.set(number);
+                if slot.broken.take() {
+                    self.counts.reconnects.one();
+                }
                 let shared = MultiplexedConnection::clone(&connection);
                 slot.held.replace(Some(Held { number, connection }));
                 Ok((number, shared))
             }
             Err(error) => {
                 self.healthy.set(false);
+                self.counts.failed.one(Failed::of(&error));
                 slot.failed.replace(Some((Instant::now(), error.clone())));
                 Err(Failure::unsent(error))
             }
@@ -365,6 +391,7 @@ fn discard(slot: &Slot, number: u64) {
     if held.as_ref().is_some_and(|h| h.number == number)
         && let Some(old) = held.take()
     {
+        slot.broken.set(true);
         drop(Connection::take(old.connection));
     }
 }

@@ -27,6 +27,7 @@ pub use operate::{Detail, Polling};
 pub(crate) use tailer::RemoteTail;
 
 use crate::answer::Appended;
+use crate::counts::Counts;
 use crate::doors::DoorNames;
 use crate::error::{AppendError, StoreError};
 use crate::options::{Options, RedisOptions};
@@ -47,6 +48,7 @@ struct Shared {
     options: Options,
     keys: Keys,
     link: Link,
+    counts: Rc<Counts>,
     scripts: Scripts,
     /// The latest position of the log that this worker has heard of: it shows whether Redis lost data.
     known: Cell<Offset>,
@@ -78,10 +80,15 @@ pub(crate) struct Remote {
 }
 
 impl Remote {
-    pub(crate) async fn open(options: Options, redis: RedisOptions) -> Result<(Self, Tail), StoreError> {
+    pub(crate) async fn open(
+        options: Options,
+        redis: RedisOptions,
+        counts: &Rc<Counts>,
+    ) -> Result<(Self, Tail), StoreError> {
         let shared = Rc::new(Shared {
             keys: Keys::new(&options.prefix, redis.db),
-            link: Link::new(redis)?,
+            link: Link::new(redis, counts)?,
+            counts: counts.clone(),
             scripts: Scripts::new(),
             known: Cell::new(Offset::ZERO),
             ends: RefCell::default(),
@@ -94,6 +101,11 @@ impl Remote {
 
     pub(crate) fn doors(&self, names: DoorNames) -> RemoteDoors {
         RemoteDoors::new(&self.shared, names)
+    }
+
+    /// Counts what is not counted when it happens.
+    pub(crate) fn look(&self) {
+        self.shared.counts.queue.set_count(self.writer.queued_bytes() as u64);
     }
 
     pub(crate) fn available(&self) -> bool {

@@ -146,6 +146,7 @@ impl Tailer {
             stream = self.reconnect().await;
             self.shared.link.set_healthy(true);
             self.heard.set(Instant::now());
+            self.shared.counts.reconnects.one();
             info!(position = %self.position, "log tailer is back");
             self.inbox.push(TailEvent::Up);
         }
@@ -248,6 +249,7 @@ impl Tailer {
             return Ok(());
         }
         // A gap, a new epoch, or a part that is known: the stream has it all.
+        self.shared.counts.gaps.one();
         self.catch_up(last).await
     }
 

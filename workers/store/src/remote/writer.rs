@@ -7,6 +7,7 @@ use super::link::{Failure, Lane};
 use super::pace::Pace;
 use super::tailer::jittered;
 use crate::answer::Appended;
+use crate::counts::{Counts, Published};
 use crate::error::{AppendError, StoreError};
 use bytes::Bytes;
 use redis::Value;
@@ -33,6 +34,7 @@ const ENTRY_OVERHEAD: usize = 64;
 struct Pending {
     entry: Bytes,
     dedupe: Option<String>,
+    since: Instant,
     deadline: Instant,
     done: oneshot::Sender<Result<Appended, AppendError>>,
 }
@@ -50,6 +52,7 @@ struct Queue {
     bytes: Cell<usize>,
     some: Notify,
     closed: Cell<bool>,
+    counts: Rc<Counts>,
 }
 
 /// The end that entries are given to.
@@ -78,7 +81,10 @@ impl Drop for Writer {
 
 impl Writer {
     pub(super) fn start(shared: &Rc<Shared>) -> Self {
-        let queue = Rc::new(Queue::default());
+        let queue = Rc::new(Queue {
+            counts: shared.counts.clone(),
+            ..Queue::default()
+        });
         let options = &shared.options;
         let committer = Committer {
             shared: Rc::clone(shared),
@@ -101,8 +107,12 @@ impl Writer {
         dedupe: Option<String>,
     ) -> impl Future<Output = Result<Appended, AppendError>> + use<> {
         let after = self.patience;
-        let deadline = Instant::now() + after;
-        let queued = self.enqueue(entry, dedupe, deadline);
+        let now = Instant::now();
+        let deadline = now + after;
+        let queued = self.enqueue(entry, dedupe, now);
+        if let Err(error) = &queued {
+            self.queue.counts.published.one(Published::failed(error));
+        }
         async move {
             match timeout_at(deadline, queued?).await {
                 Ok(Ok(outcome)) => outcome,
@@ -112,11 +122,16 @@ impl Writer {
         }
     }
 
+    /// Bytes waiting or on their way.
+    pub(super) fn queued_bytes(&self) -> usize {
+        self.queue.bytes.get()
+    }
+
     fn enqueue(
         &self,
         entry: Bytes,
         dedupe: Option<String>,
-        deadline: Instant,
+        since: Instant,
     ) -> Result<oneshot::Receiver<Result<Appended, AppendError>>, AppendError> {
         if entry.len() > self.entry_bytes_max {
             return Err(AppendError::TooLarge {
@@ -128,7 +143,8 @@ impl Writer {
         let pending = Pending {
             entry,
             dedupe,
-            deadline,
+            since,
+            deadline: since + self.patience,
             done,
         };
         let queued = self.queue.bytes.get();
@@ -148,6 +164,8 @@ impl Writer {
 
 impl Queue {
     fn finish(&self, pending: Pending, outcome: Result<Appended, AppendError>) {
+        self.counts.published.one(Published::of(&outcome));
+        self.counts.publish.observe(pending.since.elapsed().as_secs_f64());
         self.bytes.set(self.bytes.get().saturating_sub(pending.size()));
         // Whoever appended may not be interested any more.
         drop(pending.done.send(outcome));
@@ -198,6 +216,7 @@ impl Committer {
             self.pace.turn().await;
             let batch = self.queue.take();
             self.number += 1;
+            self.shared.counts.batches.one();
             self.commit(batch).await;
             self.pace.answered();
         }

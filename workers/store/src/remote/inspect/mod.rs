@@ -19,6 +19,7 @@ use crate::options::RedisOptions;
 use redis::Value;
 use session::Record;
 use std::fmt;
+use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -46,7 +47,7 @@ impl Inspector {
         let keys = Keys::new(prefix, redis.db);
         // One connection: lanes share it, and an operator counts as one client.
         let redis = RedisOptions { pool_size: 1, ..redis };
-        let link = Link::new(redis.clone())?;
+        let link = Link::new(redis.clone(), &Rc::default())?;
         Ok(Self {
             keys,
             link,

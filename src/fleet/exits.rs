@@ -1,0 +1,81 @@
+//! How workers ended, told and counted; and what else of the fleet is counted.
+
+use super::machine::{Fleet, Phase};
+use super::slot::{State, Worker};
+use super::{End, Moment, SlotId};
+use boot::meter::text_of;
+use boot::{Exit, Restart};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tracing::{info, warn};
+
+/// Workers that ended without being asked to, by the labels of [`Restart`].
+pub(super) type Restarts = BTreeMap<String, u64>;
+
+/// What is counted of a fleet.
+#[derive(Clone, Debug)]
+pub(crate) struct Tally {
+    /// Slots there are to be.
+    pub(crate) slots: u16,
+    /// Workers ever spawned.
+    pub(crate) spawned: u64,
+    /// See [`Restart`]; by its labels.
+    pub(crate) restarts: BTreeMap<String, u64>,
+    /// Slots of workers, and how long those have said nothing.
+    pub(crate) silent: Vec<(u16, Duration)>,
+}
+
+impl Fleet {
+    /// What is counted.
+    pub(crate) fn tally(&self, now: Moment) -> Tally {
+        let silent = self.slots.iter().flat_map(|slot| {
+            let number = slot.id.number();
+            slot.workers()
+                .map(move |worker| (number, now.saturating_sub(worker.beat_at)))
+        });
+        Tally {
+            slots: self.target,
+            spawned: self.spawns,
+            restarts: self.restarts.clone(),
+            silent: silent.collect(),
+        }
+    }
+
+    /// The worker in the place of a slot ended without being asked to.
+    pub(super) fn count_restart(&mut self, worker: &Worker, exit: Option<Exit>, end: End) {
+        let aborted = matches!(worker.state, State::Aborting { .. } | State::Killed);
+        let why = match (exit, end) {
+            (Some(Exit::Config), _) => Restart::Config,
+            (Some(Exit::Dependency), _) => Restart::Dependency,
+            _ if aborted && worker.was_ready => Restart::Hung,
+            _ if aborted => Restart::Boot,
+            (_, End::Signal(nix::libc::SIGKILL)) => Restart::Killed,
+            (_, End::Signal(_)) => Restart::Signal,
+            (_, End::Code(_)) => Restart::Exit,
+        };
+        *self.restarts.entry(text_of(why).to_owned()).or_default() += 1;
+    }
+
+    /// Tells it to whoever reads the log.
+    pub(super) fn log_exit(&self, slot: SlotId, worker: &Worker, end: End, reason: &str) {
+        let (slot, generation, pid) = (slot.number(), worker.generation.number(), worker.pid);
+        let asked = matches!(
+            worker.state,
+            State::Draining { .. } | State::Stopping { .. } | State::Killed | State::Aborting { .. }
+        );
+        if asked || matches!(self.phase, Phase::Stopping(_)) {
+            info!(slot, generation, pid, reason, "worker exited");
+        } else if end == End::Signal(nix::libc::SIGKILL) {
+            warn!(
+                slot,
+                generation,
+                pid,
+                reason,
+                hint = "killed by someone else; out of memory?",
+                "worker exited"
+            );
+        } else {
+            warn!(slot, generation, pid, reason, "worker exited");
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! What all workers have counted, kept for whoever asks: the latest of each, and the sum of those that
+//! have ended, so that no counter goes back when a worker does.
+
+use super::Reactor;
+use crate::fleet::{Event, Moment, WorkerId};
+use crate::sys::memory;
+use boot::meter::{Reading, Report, Snapshot};
+use boot::{Supervision, ToWorker, WorkerState};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::os::fd::AsFd;
+use std::time::{SystemTime, UNIX_EPOCH};
+use tracing::error;
+
+/// See the module.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Ledger {
+    latest: BTreeMap<WorkerId, (Moment, Snapshot)>,
+    /// Of all workers that have ended.
+    ended: Snapshot,
+    /// Ends of reloads, by the labels of [`boot::ReloadResult`].
+    reloads: BTreeMap<String, u64>,
+    upgrades: u64,
+    late: u64,
+}
+
+impl Ledger {
+    /// A worker tells what it has counted.
+    pub(super) fn note(&mut self, now: Moment, worker: WorkerId, snapshot: Snapshot) {
+        self.latest.insert(worker, (now, snapshot));
+    }
+
+    /// A worker has ended; what it counted stays.
+    pub(super) fn close(&mut self, worker: WorkerId) {
+        if let Some((_, snapshot)) = self.latest.remove(&worker) {
+            self.ended.add(&snapshot);
+        }
+    }
+
+    /// A reload has ended.
+    pub(super) fn reloaded(&mut self, result: boot::ReloadResult) {
+        let labels = boot::meter::text_of(result);
+        *self.reloads.entry(labels.to_owned()).or_default() += 1;
+    }
+
+    /// The supervisor goes on as another binary.
+    pub(super) fn upgraded(&mut self) {
+        self.upgrades += 1;
+    }
+
+    /// The supervisor ran late.
+    pub(super) fn ran_late(&mut self) {
+        self.late += 1;
+    }
+
+    /// All workers together.
+    fn sum(&self) -> Snapshot {
+        let mut sum = self.ended.clone();
+        for (_, snapshot) in self.latest.values() {
+            sum.add(snapshot);
+        }
+        sum
+    }
+}
+
+impl Reactor {
+    /// A worker asks what the fleet has counted.
+    pub(super) fn report_to(&mut self, worker: WorkerId, id: u64) {
+        let report = self.report();
+        let sent = memory::file(c"anyworker-metrics", &report).map(|file| {
+            let message = ToWorker::Scraped { id };
+            self.processes.send_with(worker, &message, &[file.as_fd()])
+        });
+        match sent {
+            Ok(false) => {}
+            Ok(true) => self.pending.push_back(Event::HungUp { worker }),
+            Err(error) => error!(%error, "metrics not told"),
+        }
+    }
+
+    fn report(&self) -> Report {
+        let now = self.now();
+        let mut sum = self.ledger.sum();
+        self.supervision(now).read(&mut sum);
+        let mut workers: Vec<Reading> = self
+            .ledger
+            .latest
+            .iter()
+            .filter_map(|(id, told)| self.reading(now, *id, told))
+            .collect();
+        let silent = self.fleet.tally(now).silent.into_iter().map(|(slot, silent)| Reading {
+            slot,
+            age_ms: 0,
+            gauges: BTreeMap::from([("gw_worker_silent_seconds".to_owned(), silent.as_secs_f64())]),
+        });
+        workers.extend(silent);
+        Report { sum, workers }
+    }
+
+    fn reading(&self, now: Moment, id: WorkerId, (told, snapshot): &(Moment, Snapshot)) -> Option<Reading> {
+        let age = now.saturating_sub(*told);
+        Some(Reading {
+            slot: self.processes.get(id)?.slot.number(),
+            age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
+            gauges: snapshot.gauges().clone(),
+        })
+    }
+
+    /// What the supervisor knows itself.
+    fn supervision(&self, now: Moment) -> Supervision {
+        let of = Supervision::new();
+        let (snapshot, tally) = (self.fleet.snapshot(), self.fleet.tally(now));
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        of.started.set(since_1970.saturating_sub(now).as_secs_f64().round());
+        of.generation.set_count(snapshot.generation);
+        of.slots.set_count(u64::from(tally.slots));
+        of.degraded.set_count(u64::from(snapshot.state == "degraded"));
+        of.reloading.set_count(u64::from(snapshot.state == "reloading"));
+        let states = [
+            (WorkerState::Aborting, &["aborting", "exiting", "killed"][..]),
+            (WorkerState::Backoff, &["backoff", "parked"]),
+            (WorkerState::Booting, &["booting"]),
+            (WorkerState::Draining, &["draining", "stopping"]),
+            (WorkerState::Lagging, &["lagging"]),
+            (WorkerState::Ready, &["ready"]),
+        ];
+        for (state, names) in states {
+            let rows = snapshot.rows.iter().filter(|row| names.contains(&row.state));
+            of.workers.set_count(state, rows.count() as u64);
+        }
+        tally
+            .restarts
+            .iter()
+            .for_each(|(labels, n)| of.restarts.set(labels, *n));
+        of.spawned.set(tally.spawned);
+        self.ledger
+            .reloads
+            .iter()
+            .for_each(|(labels, n)| of.reloads.set(labels, *n));
+        of.upgrades.set(self.ledger.upgrades);
+        of.late.set(self.ledger.late);
+        of
+    }
+}

@@ -1,0 +1,19 @@
+//! The metrics of a running fleet: they add up, whoever is asked, and no counter ever goes back.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test fails by panicking"
+)]
+
+#[allow(dead_code, unused_imports, reason = "each test program uses its part of the harness")]
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod admin;
+mod documents;
+mod page;
+mod survival;
+mod traffic;
