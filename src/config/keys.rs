@@ -80,6 +80,7 @@ pub(super) static KEYS: &[Key] = &[
     int("http.compression_bytes_min", 1_024, 0, GIB),
     list("http.origins", &[]),
     bool("http.credentials", false),
+    list("http.trusted_proxies", &[]),
     int("log.entries_max", 100_000, 1, 1_000_000_000),
     int("log.age_max_ms", 300_000, 1, 7 * DAY_MS),
     int("log.entry_bytes_max", 1_000_000, 1, 256 * MIB),

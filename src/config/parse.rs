@@ -1,7 +1,8 @@
 //! Texts that have a form of their own: addresses, paths, origins, names. A fault is (what, remedy).
 
 use boot::{Namespaces, Origins, Probe};
-use std::net::SocketAddr;
+use ipnet::IpNet;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 type Parsed<T> = Result<T, (String, String)>;
@@ -103,6 +104,18 @@ pub(super) fn origins(texts: &[String]) -> Parsed<Origins> {
         origins.push(origin.strip_suffix(default_port).unwrap_or(&origin).to_owned());
     }
     Ok(Origins::Only(origins))
+}
+
+/// Networks, and addresses, which are networks of one.
+pub(super) fn networks(texts: &[String]) -> Parsed<Vec<IpNet>> {
+    let parse = |text: &String| match text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)) {
+        Ok(network) => Ok(network),
+        Err(_) => fault(
+            format!("{text:?} is neither an address nor a network"),
+            "write 10.0.0.5, 10.0.0.0/8 or fd00::/8",
+        ),
+    };
+    texts.iter().map(parse).collect()
 }
 
 /// A directory that sockets are made in: their paths must fit the kernel's limit.
@@ -313,6 +326,22 @@ mod tests {
             (list(&["https://"]), None),
         ] {
             assert_eq!(origins(&texts).ok(), expect, "{texts:?}");
+        }
+    }
+
+    #[test]
+    fn network_lists() {
+        for (text, expect) in [
+            ("10.0.0.0/8", Some("10.0.0.0/8")),
+            ("192.0.2.7", Some("192.0.2.7/32")),
+            ("fd00::/8", Some("fd00::/8")),
+            ("::1", Some("::1/128")),
+            ("10.0.0.0/33", None),
+            ("localhost", None),
+            ("10.0.0.1:80", None),
+        ] {
+            let expect = expect.map(|network| vec![network.parse().unwrap()]);
+            assert_eq!(networks(&[text.to_owned()]).ok(), expect, "{text}");
         }
     }
 

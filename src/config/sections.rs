@@ -89,6 +89,10 @@ pub(super) fn socket(values: &mut Values) -> Socket {
 
 pub(super) fn http(values: &mut Values) -> Http {
     let origins = values.accept("http.origins", parse::origins(&values.list("http.origins")));
+    let proxies = values.accept(
+        "http.trusted_proxies",
+        parse::networks(&values.list("http.trusted_proxies")),
+    );
     Http {
         header_timeout: values.millis("http.header_timeout_ms"),
         body_timeout: values.millis("http.body_timeout_ms"),
@@ -97,6 +101,7 @@ pub(super) fn http(values: &mut Values) -> Http {
         compression_bytes_min: values.size("http.compression_bytes_min"),
         origins: origins.unwrap_or(Origins::SameOrigin),
         credentials: values.bool("http.credentials"),
+        trusted_proxies: proxies.unwrap_or_default(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The handshake: what it says, how it refuses, cookies, CORS and origins.
 
-use crate::harness::{Plan, Poller, Reply, Request, Server, Wire, ask, soon};
+use crate::harness::{Plan, Poller, Reply, Request, Resp, Server, Wire, ask, soon};
 use std::collections::BTreeSet;
 
 const POLLING: &str = "/socket.io/?EIO=4&transport=polling";
@@ -222,4 +222,22 @@ async fn without_a_list_a_websocket_must_be_of_the_same_origin() {
     .await;
     assert!(matches!(refusal.expect_err("refused").status, 400 | 403));
     poller.connect().await;
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_says_who_the_client_is() {
+    for (trusted, expect) in [("127.0.0.0/8", "198.51.100.9"), ("10.0.0.0/8", "127.0.0.1")] {
+        let server = Plan::new()
+            .with(&format!("http = {{ trusted_proxies = ['{trusted}'] }}"))
+            .start()
+            .await;
+        let through = Request::get(POLLING).header("X-Forwarded-For", "192.0.2.1, 198.51.100.9, 127.0.0.2");
+        assert_eq!(request(&server, through).await.status, 200);
+        let keys = server.redis().keys("socketio:session:*").await;
+        let Resp::Text(record) = server.redis().command(&["GET", &keys[0]]).await else {
+            panic!("no record");
+        };
+        let record: serde_json::Value = serde_json::from_str(&record).unwrap();
+        assert_eq!(record["address"], expect, "{trusted}");
+    }
 }

@@ -2,6 +2,7 @@
 //! environment and flags; nothing here is re-checked later. The doc comment of a field is what the
 //! reference `supervisor.toml` says about its key.
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -166,6 +167,9 @@ pub struct Http {
     pub origins: Origins,
     /// `credentials`: send `Access-Control-Allow-Credentials`. Default false; refused with `"*"`.
     pub credentials: bool,
+    /// `trusted_proxies`: whose `X-Forwarded-For` tells a client's address. Default nobody's.
+    #[serde(default)]
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 /// Which web pages may talk to us.

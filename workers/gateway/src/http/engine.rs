@@ -2,7 +2,7 @@
 
 use super::answer::{self, Answer, body as text};
 use super::query::Query;
-use super::{body, origin};
+use super::{body, client, origin};
 use crate::dispatch::flag;
 use crate::ending::Ending;
 use crate::metrics::{Handshake, Upgrade};
@@ -156,7 +156,7 @@ fn new_record(
     transport: Transport,
     speech: Speech,
 ) -> Record {
-    let address = peer.ip().to_canonical().to_string();
+    let address = client::address(&worker.settings.http.trusted_proxies, peer.ip(), headers).to_string();
     let mut record = Record::new(new_sid(), transport, worker.name().to_owned(), address, unix_ms());
     record.offsets = speech == Speech::SocketIo && wants_offsets(worker, headers, query);
     // There are no namespaces to wait for.

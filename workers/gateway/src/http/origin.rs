@@ -87,6 +87,7 @@ mod tests {
             compression_bytes_min: 0,
             origins,
             credentials: false,
+            trusted_proxies: Vec::new(),
         };
         let check = |origins, pairs: &[_], expect| {
             assert_eq!(may_open_websocket(&http(origins), &headers(pairs)), expect, "{pairs:?}");

@@ -1,0 +1,66 @@
+//! Who a client is behind proxies: its address.
+
+use http::HeaderMap;
+use ipnet::IpNet;
+use std::net::{IpAddr, SocketAddr};
+
+/// Set by proxies: each appends the address that its request came from.
+const FORWARDED_FOR: &str = "x-forwarded-for";
+
+/// The client's address: that of the connection, unless a trusted proxy sits at its other end. Then it is the rightmost
+/// one in `X-Forwarded-For` that is no trusted proxy's: what stands left of it is the client's own word.
+pub(crate) fn address(proxies: &[IpNet], peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+    let trusted = |address: IpAddr| proxies.iter().any(|network| network.contains(&address));
+    let mut nearest = peer.to_canonical();
+    let lines = headers.get_all(FORWARDED_FOR).iter().rev();
+    let mut hops = lines.flat_map(|line| line.to_str().unwrap_or_default().rsplit(','));
+    while trusted(nearest) {
+        let Some(hop) = hops.next().and_then(parse) else { break };
+        nearest = hop;
+    }
+    nearest
+}
+
+/// An address as proxies write it; some append the port.
+fn parse(hop: &str) -> Option<IpAddr> {
+    let hop = hop.trim();
+    let bare = hop
+        .strip_prefix('[')
+        .and_then(|hop| hop.strip_suffix(']'))
+        .unwrap_or(hop);
+    let with_port = || hop.parse::<SocketAddr>().map(|address| address.ip());
+    let address: IpAddr = bare.parse().or_else(|_| with_port()).ok()?;
+    Some(address.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    #[test]
+    fn only_trusted_proxies_are_believed() {
+        let proxies: Vec<IpNet> = ["10.0.0.0/8", "fd00::/8"].map(|net| net.parse().unwrap()).into();
+        let check = |peer: &str, lines: &[&'static str], expect: &str| {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(FORWARDED_FOR, HeaderValue::from_static(line));
+            }
+            let found = address(&proxies, peer.parse().unwrap(), &headers);
+            assert_eq!(found.to_string(), expect, "{peer} {lines:?}");
+        };
+        check("192.0.2.1", &[], "192.0.2.1");
+        check("192.0.2.1", &["198.51.100.9"], "192.0.2.1");
+        check("10.0.0.1", &[], "10.0.0.1");
+        check("10.0.0.1", &["198.51.100.9"], "198.51.100.9");
+        check("::ffff:10.0.0.1", &["::ffff:198.51.100.9"], "198.51.100.9");
+        // What a client says of itself stands to the left.
+        check("10.0.0.1", &["127.0.0.1, 198.51.100.9, 10.2.3.4"], "198.51.100.9");
+        check("10.0.0.1", &["127.0.0.1", "198.51.100.9,fd00::1"], "198.51.100.9");
+        check("10.0.0.1", &["10.9.9.9,10.8.8.8"], "10.9.9.9");
+        check("10.0.0.1", &["198.51.100.9:4711"], "198.51.100.9");
+        check("fd00::1", &["[2001:db8::7]:443, [fd00::2]"], "2001:db8::7");
+        check("10.0.0.1", &["198.51.100.9, unknown, 10.2.3.4"], "10.2.3.4");
+        check("10.0.0.1", &["198.51.100.9, "], "10.0.0.1");
+    }
+}
