@@ -70,6 +70,8 @@ async fn a_deaf_worker_is_passed_by() {
         for link in &mut links {
             let reply = link.ask(&ready).await.expect("an answer");
             if reply.status == 503 && reply.json()["checks"]["log"] == false {
+                let age = reply.json()["canary_age_ms"].as_u64().expect("an age");
+                assert!(age >= 1000, "deaf, although heard {age} ms ago");
                 return Some(());
             }
         }

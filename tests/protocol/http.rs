@@ -20,6 +20,8 @@ async fn health_is_told() {
     assert_eq!(body["checks"]["redis"], true);
     assert!(body["security_validated"].is_boolean(), "{body}");
     assert_eq!(body["multi_worker_support"], true);
+    // Ready: so it is not overdue.
+    assert!(body["canary_age_ms"].as_u64().is_some_and(|age| age < 15_000), "{body}");
 }
 
 #[tokio::test]

@@ -40,7 +40,7 @@ pub(crate) async fn ready(worker: &Worker) -> Answer {
         (false, false) => "not_ready",
     };
     let security = &worker.settings.security.checks;
-    let json = serde_json::json!({
+    let mut json = serde_json::json!({
         "status": status,
         "checks": checks,
         "security_validated": !security.is_empty() && security.values().all(|passed| *passed),
@@ -48,6 +48,10 @@ pub(crate) async fn ready(worker: &Worker) -> Answer {
         "multi_worker_support": redis && worker.workers > 1 && is_redis_up(worker),
         "workers": worker.workers,
     });
+    if redis {
+        let age = worker.canary_seen.get().elapsed().as_millis();
+        json["canary_age_ms"] = u64::try_from(age).unwrap_or(u64::MAX).into();
+    }
     let code = if status == "ready" {
         StatusCode::OK
     } else {
