@@ -3,6 +3,7 @@
 # make chaos  break everything for five minutes at a time, under clients; CHAOS_SECONDS and SEED choose
 # make bench  measure it for half a minute with a stock client, on this machine alone
 # make deb    build a Debian package: target/debian/anyworker_*.deb
+# make docs   write docs/configure.md anew, from supervisor.toml and the code
 # make check  what continuous integration runs
 #
 # run, test, bench and deb install what is missing, and say so first.
@@ -12,7 +13,7 @@ SHELL := bash
 # Where rustup puts cargo, for shells that were open before.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help run build test chaos bench deb check clean
+.PHONY: help run build test chaos bench deb docs check clean
 
 help:
 	@sed -n 's/^# make /make /p' Makefile
@@ -42,6 +43,10 @@ deb:
 	cargo build --release
 	target/release/anyworker manual target/manual
 	cargo deb --no-build
+
+docs:
+	cargo run --quiet -- manual target/manual
+	cp target/manual/configure.md docs/
 
 check:
 	@.ci/run

@@ -109,7 +109,7 @@ enum Command {
         #[arg(value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
         slots: u16,
     },
-    /// Write manual pages and shell completions
+    /// Write manual pages, shell completions and docs/configure.md
     #[command(hide = true)]
     Manual {
         /// Where to

@@ -1,5 +1,6 @@
-//! Manual pages and shell completions, as a package has them.
+//! Manual pages, shell completions and the page about every key, as a package and `docs/` have them.
 
+use crate::config;
 use clap::Command;
 use clap_complete::{Shell, generate_to};
 use std::fs;
@@ -16,5 +17,6 @@ pub(crate) fn write(command: Command, directory: &Path) -> io::Result<()> {
     for shell in [Shell::Bash, Shell::Fish, Shell::Zsh] {
         generate_to(shell, &mut command, "anyworker", directory)?;
     }
+    fs::write(directory.join("configure.md"), config::page())?;
     clap_mangen::generate_to(command, directory)
 }

@@ -127,6 +127,15 @@ pub(super) static CHECK_KEYS: &[Key] = &[
     int("checks.NAME.timeout_ms", 2_000, 1, 60_000),
 ];
 
+/// Keys of which a reload refuses a change, and in which case; `reactor/generation.rs` compares them.
+pub(crate) static RESTART: [(&str, &str); 5] = [
+    ("listen.address", ""),
+    ("runtime.directory", ""),
+    ("redis.managed", ""),
+    ("redis.directory", ", with a managed Redis"),
+    ("workers.user", ", with a managed Redis"),
+];
+
 const fn bool(name: &'static str, default: bool) -> Key {
     Key {
         name,

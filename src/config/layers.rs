@@ -11,10 +11,17 @@ use std::path::Path;
 const PREFIX: &str = "ANYWORKER_";
 
 /// The guide's names and the keys that they set.
-const GUIDE: [(&str, &str); 3] = [
+pub(super) const GUIDE: [(&str, &str); 3] = [
     ("REDIS_URL", "redis.url"),
     ("REDIS_DB", "redis.db"),
     ("REDIS_ENABLED", "redis.enabled"),
+];
+
+/// The flags that set a key.
+pub(super) const FLAGS: [(&str, &str); 3] = [
+    ("--listen", "listen.address"),
+    ("--workers", "workers.count"),
+    ("--redis", "redis.url"),
 ];
 
 /// Lays the text of a configuration file over the defaults.
@@ -124,19 +131,13 @@ pub(super) fn env_name(key: &str) -> String {
 
 /// Lays the command line flags over the values.
 pub(super) fn flags(values: &mut Values, overrides: &Overrides) {
-    if !overrides.listen.is_empty() {
-        set(
-            values,
-            "listen.address",
-            &overrides.listen.join(","),
-            Source::Flag("--listen"),
-        );
-    }
-    if let Some(workers) = overrides.workers {
-        set(values, "workers.count", &workers.to_string(), Source::Flag("--workers"));
-    }
-    if let Some(url) = &overrides.redis {
-        set(values, "redis.url", url, Source::Flag("--redis"));
+    let Overrides { listen, redis, workers } = overrides;
+    let listen = Some(listen.join(",")).filter(|addresses| !addresses.is_empty());
+    let given = [listen, workers.map(|count| count.to_string()), redis.clone()];
+    for ((flag, key), text) in FLAGS.iter().zip(given) {
+        if let Some(text) = text {
+            set(values, key, &text, Source::Flag(flag));
+        }
     }
 }
 

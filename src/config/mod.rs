@@ -10,6 +10,7 @@
 //! Only [`files`] touches the file system; the rest is pure.
 
 mod cross;
+mod document;
 mod dotenv;
 mod endpoint;
 mod faults;
@@ -26,8 +27,11 @@ mod security;
 mod tests;
 mod values;
 
+pub(crate) use document::page;
 pub(crate) use faults::Faults;
 pub(crate) use files::load;
+#[cfg(test)]
+pub(crate) use keys::RESTART;
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

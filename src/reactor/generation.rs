@@ -93,3 +93,41 @@ fn name(identity: Option<&Identity>) -> String {
         |identity| format!("uid {}", identity.uid),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::RESTART;
+
+    #[test]
+    fn what_cannot_be_reloaded_is_documented() {
+        let directory = tempfile::tempdir().unwrap();
+        let spec = |text: &str, identity| {
+            let file = directory.path().join("supervisor.toml");
+            std::fs::write(&file, text).unwrap();
+            let sources = Sources {
+                file: Some(file),
+                ..Sources::default()
+            };
+            Spec {
+                config: config::load(&sources).unwrap(),
+                binary: Binary::open(Path::new("/proc/self/exe")).unwrap(),
+                identity,
+            }
+        };
+        let identity = Some(Identity {
+            uid: nix::unistd::Uid::from_raw(1),
+            gid: nix::unistd::Gid::from_raw(1),
+            groups: Vec::new(),
+        });
+        let old = spec("listen.address = ':1'\nruntime.directory = '/a'", None);
+        let new = "listen.address = ':2'\nruntime.directory = '/b'\nredis.url = 'redis://h'\nlogging.level = 'warn'";
+        let faults = old.unreloadable(&spec(new, identity));
+        let named: Vec<&str> = faults
+            .iter()
+            .filter_map(|fault| Some(fault.split_once(':')?.0))
+            .collect();
+        assert_eq!(named, RESTART.map(|(key, _)| key));
+        assert!(old.unreloadable(&old).is_empty());
+    }
+}
