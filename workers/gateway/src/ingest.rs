@@ -18,6 +18,8 @@ use wire::foreign::{self, ForeignError, Order};
 
 /// After a failure of Redis, this long until the next attempt.
 const RETRY: Duration = Duration::from_millis(300);
+/// After Redis has refused to let us hear the channels, this long: somebody has to change its ACL.
+const REFUSED_PAUSE: Duration = Duration::from_secs(10);
 /// Bytes that are read in one go.
 const WORK_BYTES: usize = 256 << 10;
 /// JSON and base64 write a byte of an entry with so many at most.
@@ -95,7 +97,17 @@ async fn keep_the_lead(doors: &Doors) -> String {
 
 /// Pub/sub: what cannot be appended now is lost, and said so.
 async fn channels(worker: &Rc<Worker>, doors: &Doors) -> Result<(), StoreError> {
-    let Some(mut channels) = doors.channels().await? else {
+    let opened = loop {
+        match doors.channels().await {
+            // The streams are open all the same.
+            Err(error @ StoreError::Refused { .. }) => {
+                warn!(%error, "channels for events from outside cannot be heard");
+                sleep(REFUSED_PAUSE).await;
+            }
+            opened => break opened?,
+        }
+    };
+    let Some(mut channels) = opened else {
         return pending().await;
     };
     loop {

@@ -183,8 +183,8 @@ fn commands(reach: &Reach, redis: &Redis, rights: &Rights, findings: &mut Findin
     let prefix = &redis.prefix;
     let user = format!(
         "give the workers a user of their own (Redis 6.2 or newer), and redis.url its name and password:\n\
-         ACL SETUSER anyworker on >PASSWORD ~{prefix}:* ~socket.io* resetchannels &{prefix}:* &socketio* &socket.io* +@all -@dangerous \
-         +info"
+         ACL SETUSER anyworker on >PASSWORD ~{prefix}:* ~socketio:* ~socket.io resetchannels &{prefix}:* &socketio \
+         &socket.io#/*#* &socket.io-request#/*# +@all -@dangerous +info"
     );
     if rights.dangerous.is_empty() {
         findings.pass(

@@ -1,0 +1,15 @@
+//! What the documents tell people to do works, and what they show is what comes.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test fails by panicking"
+)]
+
+#[allow(dead_code, unused_imports, reason = "each test program uses its part of the harness")]
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod redis;
