@@ -48,9 +48,12 @@ pub(crate) async fn ready(worker: &Worker) -> Answer {
         "multi_worker_support": redis && worker.workers > 1 && is_redis_up(worker),
         "workers": worker.workers,
     });
-    if redis {
+    if let Some(json) = json.as_object_mut().filter(|_| redis) {
         let age = worker.canary_seen.get().elapsed().as_millis();
-        json["canary_age_ms"] = u64::try_from(age).unwrap_or(u64::MAX).into();
+        json.insert(
+            "canary_age_ms".to_owned(),
+            u64::try_from(age).unwrap_or(u64::MAX).into(),
+        );
     }
     let code = if status == "ready" {
         StatusCode::OK
