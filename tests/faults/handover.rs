@@ -2,7 +2,7 @@
 //! middle.
 
 use crate::crowd::{Crowd, Seen, local};
-use crate::harness::{Plan, Server, Wire, children, ms, node, pass, signal, until};
+use crate::harness::{Plan, Poller, Server, Wire, Worker, children, ms, node, pass, signal, until};
 use nix::sys::signal::Signal;
 use serde_json::json;
 use std::time::Duration;
@@ -137,6 +137,29 @@ async fn stock_clients_see_no_disconnect() {
     let ((result, content), ()) = tokio::join!(herd.run(), reloads);
     assert!(content, "{result}");
     assert_eq!(result["alive"], 60, "{result}");
+}
+
+#[tokio::test]
+async fn an_upgrade_under_way_goes_on() {
+    let server = Plan::new().start().await;
+    let poller = Poller::open(&server).await;
+    poller.connect().await;
+    let mut wire = Wire::dial(server.addr, &poller.upgrade_target(), &[])
+        .await
+        .expect("a WebSocket");
+    wire.send("2probe").await;
+    assert_eq!(wire.text().await, "3probe");
+    server.signal(Signal::SIGHUP);
+    server
+        .status_when("all slots have a new worker", |status| {
+            let new = |worker: &&Worker| worker.generation == 2 && worker.state == "ready";
+            status.workers.iter().filter(new).count() == 4
+        })
+        .await;
+    wire.send("5").await;
+    assert_eq!(wire.call(0, &json!(["echo", "over"])).await, json!(["over"]));
+    server.logged("reload completed").await;
+    assert_eq!(wire.call(1, &json!(["echo", "moved"])).await, json!(["moved"]));
 }
 
 #[tokio::test]

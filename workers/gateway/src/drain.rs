@@ -71,7 +71,7 @@ async fn send_away(worker: &Rc<Worker>, control: &Control, deadline: Instant) {
     while worker.counters.connections.get() > 0 || !worker.sockets.borrow().is_empty() {
         // Those that came in by an upgrade meanwhile.
         if let Some(gift) = &mut gift {
-            gift.give_some().await;
+            gift.give_late().await;
         }
         worker
             .sockets

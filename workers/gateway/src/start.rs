@@ -3,7 +3,7 @@
 use crate::admin::Admin;
 use crate::control::{self, Control};
 use crate::metrics::Limit;
-use crate::worker::{Phase, Worker, count};
+use crate::worker::{Counted, Phase, Worker};
 use crate::{drain, evictions, http, ingest, lobby, metrics, tailer, trace};
 use boot::{Exit, RedisEndpoint, Settings, Setup, ToSupervisor};
 use futures_util::future::join_all;
@@ -241,13 +241,12 @@ pub(crate) async fn accept(worker: Rc<Worker>, listener: TcpListener) {
         match accepted {
             // TCP_NODELAY it has from the listener.
             Ok((stream, peer)) => {
-                count(&worker.counters.connections, 1);
+                let counted = Counted::new(&worker);
                 worker.metrics.accepted.one();
                 let worker = worker.clone();
                 tokio::task::spawn_local(async move {
-                    http::serve(worker.clone(), stream, peer).await;
-                    let open = &worker.counters.connections;
-                    open.set(open.get().saturating_sub(1));
+                    http::serve(worker, stream, peer).await;
+                    drop(counted);
                 });
             }
             Err(error) => {

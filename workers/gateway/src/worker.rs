@@ -52,6 +52,23 @@ pub(crate) fn count(counter: &Cell<u64>, n: u64) {
     counter.set(counter.get().wrapping_add(n));
 }
 
+/// A connection, counted until this is dropped. A drain waits for those that are no sessions' WebSockets yet.
+pub(crate) struct Counted(Rc<Worker>);
+
+impl Counted {
+    pub(crate) fn new(worker: &Rc<Worker>) -> Self {
+        count(&worker.counters.connections, 1);
+        Self(worker.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let open = &self.0.counters.connections;
+        open.set(open.get().saturating_sub(1));
+    }
+}
+
 /// The shared state of a worker. Everything runs on one thread; a borrow never outlives a step.
 pub(crate) struct Worker {
     pub(crate) settings: Settings,

@@ -173,11 +173,18 @@ impl Gift {
         all.filter(|socket| socket.can_move()).cloned().collect()
     }
 
-    /// Gives those that are here now and quiet soon.
-    pub(crate) async fn give_some(&mut self) {
-        let [wait, ..] = QUIET_PATIENCE;
-        let sockets = self.sockets();
-        self.round(&sockets, wait).await;
+    /// Gives those that came later, with as much patience as the others met.
+    pub(crate) async fn give_late(&mut self) {
+        let deadline = Instant::now() + GIVE_PATIENCE;
+        let [_, wait] = QUIET_PATIENCE;
+        while self.is_open() && Instant::now() < deadline {
+            let sockets = self.sockets();
+            if sockets.is_empty() {
+                break;
+            }
+            self.round(&sockets, wait).await;
+            sleep(ROUND_PAUSE).await;
+        }
     }
 
     /// Gives once what is quiet within `wait`.

@@ -8,7 +8,7 @@ use crate::ending::Ending;
 use crate::metrics::{Handshake, Upgrade};
 use crate::poll;
 use crate::upgrade::upgrade;
-use crate::worker::{Worker, new_sid, unix_ms};
+use crate::worker::{Counted, Worker, new_sid, unix_ms};
 use crate::ws::{self, Link, Luggage, Opening, Speech, Style};
 use boot::{Cookie, Offsets, SameSite};
 use bytes::Bytes;
@@ -246,6 +246,8 @@ async fn websocket(worker: &Rc<Worker>, mut request: Request<Incoming>, peer: So
     let upgraded = hyper::upgrade::on(&mut request);
     let worker = worker.clone();
     tokio::task::spawn_local(async move {
+        // A drain lets an upgrade end, and then hands it over with the others.
+        let _counted = Counted::new(&worker);
         let stream = match upgraded
             .await
             .map(hyper::upgrade::Upgraded::downcast::<TokioIo<TcpStream>>)
