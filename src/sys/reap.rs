@@ -7,9 +7,6 @@ use nix::unistd::Pid;
 use std::io;
 use tracing::error;
 
-/// No more children are reaped in one go; the rest follows on the next turn of the loop.
-const REAPED_MAX: usize = 256;
-
 /// A reaped child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Reaped {
@@ -27,11 +24,12 @@ pub(crate) fn become_subreaper() -> io::Result<()> {
     nix::sys::prctl::set_child_subreaper(true).map_err(io::Error::from)
 }
 
-/// Everything that ended. Never blocks. Whether it is one of ours is for the caller to know.
+/// Everything that ended: a signal tells of one, and may stand for many. Never blocks. Whether it is one of ours is for
+/// the caller to know.
 #[must_use]
 pub(crate) fn reap() -> Vec<Reaped> {
     let mut reaped = Vec::new();
-    while reaped.len() < REAPED_MAX {
+    loop {
         // Peek first: a status is taken by its process id, never blindly.
         let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         let pid = match waitid(Id::All, peek) {
@@ -73,5 +71,31 @@ fn take(pid: Pid) -> Option<End> {
             error!(pid = pid.as_raw(), %errno, "child cannot be reaped");
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    fn is_dead(pid: &i32) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z'))
+    }
+
+    #[test]
+    fn however_many_ended_all_are_reaped() {
+        let start = || {
+            Command::new("true")
+                .spawn()
+                .map(|child| i32::try_from(child.id()).expect("a pid"))
+        };
+        let pids: Vec<i32> = (0..300).map(|_| start().expect("a child")).collect();
+        while !pids.iter().all(is_dead) {
+            std::thread::yield_now();
+        }
+        let reaped: Vec<i32> = reap().iter().map(|reaped| reaped.pid).collect();
+        assert!(pids.iter().all(|pid| reaped.contains(pid)), "{} of 300", reaped.len());
     }
 }
