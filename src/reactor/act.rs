@@ -72,9 +72,12 @@ impl Reactor {
             .specs
             .get(&generation)
             .ok_or_else(|| format!("generation {generation} is forgotten"))?;
-        if self.listeners.of(slot).is_empty() {
+        // Those of slots before it, too, if they could not be opened in their time.
+        while self.listeners.slots().last() < Some(slot) {
             self.listeners.open().map_err(|error| error.to_string())?;
-            self.store(slot);
+            if let Some(opened) = self.listeners.slots().last() {
+                self.store(opened);
+            }
         }
         let listeners = self.listeners.of(slot);
         let incarnation = Incarnation::new(&self.instance, slot.number(), worker.number());
