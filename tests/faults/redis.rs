@@ -283,6 +283,23 @@ async fn a_redis_that_evicts_is_reported_and_clients_start_anew() {
     server.logged("redis was full and threw keys away").await;
     server.logged("session not recovered, the client starts anew").await;
     assert_eq!(server.status().await.ready_pids(), before);
+    // A worker that comes later counts what goes then, not once more what went before.
+    server.redis().command(&["CONFIG", "SET", "maxmemory", "200mb"]).await;
+    let said = |server: &Server, what: &str| server.log().matches(what).count();
+    pass(ms(1_500)).await;
+    let (full, small) = (
+        "redis was full and threw keys away",
+        "redis may throw sessions and the log away",
+    );
+    let (times, told) = (said(&server, full), said(&server, small));
+    let output = server.cli("reload", &["--wait"]).await;
+    assert!(output.status.success(), "{output:?}");
+    until("the new worker has looked", async || {
+        (said(&server, small) > told).then_some(())
+    })
+    .await;
+    pass(ms(1_000)).await;
+    assert_eq!(said(&server, full), times);
 }
 
 /// Whatever is sent while Redis is away: each publish is answered, and what waits is bounded.

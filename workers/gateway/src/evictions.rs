@@ -11,12 +11,12 @@ pub(crate) async fn watch(worker: Rc<Worker>) {
     if worker.slot != 0 {
         return;
     }
-    let mut before = Evictions::default();
+    let mut before = None;
     loop {
         match worker.store.evictions().await {
             Ok(Some(now)) => {
-                compare(&worker, &before, &now);
-                before = now;
+                compare(&worker, before.as_ref(), &now);
+                before = Some(now);
             }
             Ok(None) => return,
             Err(error) if error.passing() => {}
@@ -29,16 +29,17 @@ pub(crate) async fn watch(worker: Rc<Worker>) {
     }
 }
 
-fn compare(worker: &Worker, before: &Evictions, now: &Evictions) {
+/// With the look before; what happened before the first one, others have told.
+fn compare(worker: &Worker, before: Option<&Evictions>, now: &Evictions) {
     let policy = now.policy.as_str();
-    if now.endangers() && !before.endangers() {
+    if now.endangers() && !before.is_some_and(Evictions::endangers) {
         warn!(
             policy,
             "redis may throw sessions and the log away when it is full: set its maxmemory-policy to noeviction"
         );
     }
     // A Redis that was started again counts from zero.
-    let keys = now.keys.saturating_sub(before.keys);
+    let keys = before.map_or(0, |before| now.keys.saturating_sub(before.keys));
     if keys > 0 {
         worker.metrics.evicted.add(keys);
         warn!(
