@@ -1,6 +1,6 @@
 //! Workers that die, hang, or die again and again.
 
-use crate::harness::{Link, Plan, Poller, Request, Server, Status, ask, ms, soon, until, until_within, within};
+use crate::harness::{Link, Plan, Poller, Request, Server, Status, ask, ms, pass, soon, until, until_within, within};
 use crate::traffic::{Traffic, assert_alive, assert_unbroken};
 use nix::sys::signal::Signal;
 use std::path::Path;
@@ -62,6 +62,22 @@ async fn a_killed_worker_costs_no_session() {
     assert_alive(&ledgers);
     assert_unbroken(&ledgers, &troubles);
     assert_eq!(keys.len(), SESSIONS);
+}
+
+#[tokio::test]
+async fn a_worker_that_dies_while_redis_is_away_is_buried_when_it_is_back() {
+    let mut server = Plan::new().with("workers = { count = 2 }").start().await;
+    server.redis_mut().kill();
+    let pid = hit(&server, 0, Signal::SIGKILL).await;
+    dead(pid).await;
+    server.logged("worker exited").await;
+    // By now the other one has tried.
+    pass(ms(500)).await;
+    server.redis_mut().again().await;
+    server
+        .redis()
+        .keys_when("the mark of the dead", "socketio:dead:*", 1)
+        .await;
 }
 
 #[tokio::test]

@@ -17,12 +17,16 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 /// How long a worker drains whose supervisor is gone.
 const ORPHAN_GRACE: Duration = Duration::from_secs(30);
 /// A beat so late says that the loop stood still.
 const LATE: Duration = Duration::from_millis(500);
+/// A worker that dies while Redis is away is buried by then or not at all: its leases have run out.
+const BURY_PATIENCE: Duration = Duration::from_secs(600);
+/// Between two attempts.
+const BURY_RETRY: Duration = Duration::from_millis(500);
 /// Beats from one look at the memory to the next.
 const RSS_EVERY: u64 = 8;
 
@@ -41,7 +45,7 @@ impl Control {
         // Whether it is gone, the reading side finds out.
         let sent = tokio::time::timeout(patience, self.0.send(message, &[])).await;
         if !matches!(sent, Ok(Ok(()))) {
-            tracing::debug!("control message not sent");
+            debug!("control message not sent");
         }
     }
 }
@@ -251,13 +255,23 @@ fn drain(worker: &Worker, deadline: Instant) {
     });
 }
 
-/// What a dead worker held is void at once; its sessions can be resumed.
+/// What a dead worker held is void at once, or as soon as Redis is back; its sessions can be resumed.
 async fn bury(worker: &Worker, incarnation: &str) {
     let recovery = &worker.settings.recovery;
     let window = recovery.enabled.then_some(recovery.window);
-    let buried = match worker.store.mark_dead(incarnation).await {
-        Ok(()) => worker.store.sweep_dead(incarnation, window).await,
-        Err(error) => Err(error),
+    let give_up = Instant::now() + BURY_PATIENCE;
+    let buried = loop {
+        let buried = match worker.store.mark_dead(incarnation).await {
+            Ok(()) => worker.store.sweep_dead(incarnation, window).await,
+            Err(error) => Err(error),
+        };
+        match buried {
+            Err(error) if error.passing() && Instant::now() < give_up => {
+                debug!(incarnation, %error, "worker not buried yet");
+                tokio::time::sleep(BURY_RETRY).await;
+            }
+            buried => break buried,
+        }
     };
     match buried {
         Ok(ended) => {
