@@ -100,7 +100,8 @@ pub(crate) fn apply(record: &mut Record, logged: &Logged, rooms_max: usize, obey
     }
 }
 
-/// Stores what orders after `after` changed of a polling session, whatever its client changes meanwhile.
+/// Stores what orders change of a polling session, whatever its client changes meanwhile. `before` is its record as it
+/// was read.
 pub(crate) async fn store(worker: &Worker, before: &Record, orders: &[Rc<Logged>]) {
     let rooms_max = worker.settings.socket.rooms_max;
     let mut before = before.clone();

@@ -74,7 +74,7 @@ impl Connection {
         {
             let mut record = self.record.borrow_mut();
             (record.offsets, record.settled) = (true, true);
-            record.who.clone_from(&admitted.who);
+            record.who = admitted.who.clone().or(record.who.take());
             record.namespaces.insert(nsp, found.joined.clone());
         }
         self.offsets.set(true);
