@@ -5,9 +5,12 @@ use crate::worker::Worker;
 use boot::{Check, Probe};
 use http::StatusCode;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 /// The first line of an HTTP answer fits into this (bytes).
@@ -30,7 +33,7 @@ pub(crate) async fn ready(worker: &Worker) -> Answer {
         .settings
         .checks
         .iter()
-        .map(async |(name, check)| (name.as_str(), passes(check).await));
+        .map(async |(name, check)| (name.as_str(), passes(&worker.disks, check).await));
     checks.extend(futures_util::future::join_all(probes).await);
     let draining = worker.leaving.get() || !worker.is_serving();
     let all = checks.values().all(|passed| *passed);
@@ -82,12 +85,43 @@ fn is_log_heard(worker: &Worker) -> bool {
     worker.settings.redis.is_none() || worker.canary_seen.get().elapsed() < worker.settings.log.canary_overdue
 }
 
-async fn passes(check: &Check) -> bool {
+/// Whose turn it is to try each path of the checks.
+pub(crate) struct Disks(BTreeMap<PathBuf, Arc<Semaphore>>);
+
+impl Disks {
+    /// Those of these checks.
+    pub(crate) fn of<'a>(checks: impl Iterator<Item = &'a Check>) -> Self {
+        let paths = checks.filter_map(|check| match &check.probe {
+            Probe::WritablePath { path } => Some(path.clone()),
+            Probe::Http { .. } | Probe::Tcp { .. } => None,
+        });
+        Self(paths.map(|path| (path, Arc::new(Semaphore::new(1)))).collect())
+    }
+
+    /// Tried, not asked: permissions do not tell about full disks and read-only mounts. In a thread, because a mount whose
+    /// server is away holds whoever writes to it for as long as it likes; only one at a time is held.
+    async fn is_writable(&self, path: &PathBuf) -> bool {
+        let Some(turns) = self.0.get(path) else { return false };
+        let Ok(turn) = turns.clone().acquire_owned().await else {
+            return false;
+        };
+        let file = path.join(format!(".anyworker-check-{}", std::process::id()));
+        let tried = spawn_blocking(move || {
+            let written = std::fs::write(&file, b"ok").is_ok();
+            let removed = std::fs::remove_file(&file).is_ok();
+            drop(turn);
+            written && removed
+        });
+        tried.await.unwrap_or(false)
+    }
+}
+
+async fn passes(disks: &Disks, check: &Check) -> bool {
     let probe = async {
         match &check.probe {
             Probe::Http { authority, path } => http_ok(authority, path).await,
             Probe::Tcp { address } => TcpStream::connect(address).await.is_ok(),
-            Probe::WritablePath { path } => is_writable(path),
+            Probe::WritablePath { path } => disks.is_writable(path).await,
         }
     };
     timeout(check.timeout, probe).await.unwrap_or(false)
@@ -109,12 +143,4 @@ async fn http_ok(authority: &str, path: &str) -> bool {
         }
     }
     line.starts_with(b"HTTP/1.") && line.get(9) == Some(&b'2')
-}
-
-/// Tried, not asked: permissions do not tell about full disks and read-only mounts.
-fn is_writable(path: &Path) -> bool {
-    let file = path.join(format!(".anyworker-check-{}", std::process::id()));
-    let written = std::fs::write(&file, b"ok").is_ok();
-    let removed = std::fs::remove_file(&file).is_ok();
-    written && removed
 }

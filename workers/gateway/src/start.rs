@@ -61,7 +61,10 @@ pub fn run(inherited: Inherited) -> Exit {
             return Exit::Internal;
         }
     };
-    runtime.block_on(live(inherited))
+    let exit = runtime.block_on(live(inherited));
+    // A thread may hang in a call, to a disk or a name server: nobody waits for it.
+    runtime.shutdown_background();
+    exit
 }
 
 async fn live(inherited: Inherited) -> Exit {

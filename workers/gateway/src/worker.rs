@@ -5,6 +5,7 @@ use crate::handover::Heir;
 use crate::hub::Hub;
 use crate::metrics::Metrics;
 use crate::poll::{Park, Recent};
+use crate::ready::Disks;
 use crate::ring::Ring;
 use crate::trace::Tracer;
 use crate::ws::Connection;
@@ -111,6 +112,8 @@ pub(crate) struct Worker {
     pub(crate) metrics: Metrics,
     /// The supervisor wants to know them.
     pub(crate) tells: bool,
+    /// Of the configured checks.
+    pub(crate) disks: Disks,
     /// When Redis last refused to store a session (it is full, say), if it has stored none since.
     refused: Cell<Option<Instant>>,
 }
@@ -167,6 +170,7 @@ impl Worker {
             trace: Tracer::new(&settings),
             metrics: Metrics::new(),
             tells: setup.metrics,
+            disks: Disks::of(settings.checks.values()),
             refused: Cell::new(None),
             settings,
         })
@@ -284,7 +288,8 @@ fn random<const N: usize>() -> [u8; N] {
     })
 }
 
-/// Milliseconds since 1970, for people; nothing is decided by it.
+/// Milliseconds since 1970, for people. Only how long a client may take to join a first namespace goes by it, because
+/// it may do so on another worker.
 pub(crate) fn unix_ms() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX) + fault::clock_ahead_ms()
