@@ -30,8 +30,12 @@ use tracing::debug;
 /// its way when we close would fail.
 const IDLE_GRACE: Duration = Duration::from_millis(500);
 
+/// A client is given so long, at least, to take what was sent to it.
+const STALL_MIN: Duration = Duration::from_secs(10);
+
 /// Serves one connection to its end.
 pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
+    bound_stalls(&worker, &stream);
     let http = &worker.settings.http;
     let mut builder = http1::Builder::new();
     builder
@@ -63,6 +67,17 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAdd
     };
     if let Err(error) = ended {
         debug!(%error, "connection ended");
+    }
+}
+
+/// A client that takes nothing of what was sent is like one that says nothing: after the same time the kernel ends its
+/// connection. Without that, one that never opens its window would keep an answer, and a connection, for ever.
+fn bound_stalls(worker: &Worker, stream: &TcpStream) {
+    let engine = &worker.settings.engine;
+    let patience = (engine.ping_interval + engine.ping_timeout).max(STALL_MIN);
+    let millis = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
+    if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(stream, millis) {
+        debug!(%error, "a client may take its time");
     }
 }
 
