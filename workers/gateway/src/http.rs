@@ -55,6 +55,8 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAdd
     let mut connection = std::pin::pin!(connection);
     let mut phase = worker.phase.subscribe();
     let ended = tokio::select! {
+        // First: a request that has come by now is none to close a connection on.
+        biased;
         ended = connection.as_mut() => ended,
         () = drained(&mut phase) => {
             // Who was accepted and has not been heard yet is heard: the answer closes the connection, and
