@@ -300,9 +300,13 @@ struct Answer<'a> {
 }
 
 async fn answer(worker: &Worker, answer: &Answer<'_>, mail: Mail) -> Reply {
-    let (older, position) = match missed::older_than_ring(worker, answer.after).await {
+    // Redis takes it for answered: whoever was told to come back would prove by that a receipt of nothing.
+    let older = patiently(async || match missed::older_than_ring(worker, answer.after).await {
+        Err(Missing::Store(error)) => Err(error),
+        found => Ok(found),
+    });
+    let (older, position) = match older.await.unwrap_or_else(|error| Err(Missing::Store(error))) {
         Ok(found) => found,
-        Err(Missing::Store(error)) => return unavailable(&error),
         Err(gap) => {
             warn!(reason = %gap, "session ended: what it missed cannot be told");
             end(worker, &answer.record.sid, &Ending::TransportClosed).await;
