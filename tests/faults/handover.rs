@@ -5,7 +5,7 @@ use crate::crowd::{Crowd, Seen, local};
 use crate::harness::{Plan, Poller, Server, Wire, Worker, children, ms, node, pass, signal, until};
 use nix::sys::signal::Signal;
 use serde_json::json;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const MEMBERS: usize = 40;
 /// Messages go on for so long after a fault.
@@ -312,6 +312,53 @@ async fn a_supervisor_killed_in_the_middle_loses_nothing() {
         })
         .await;
     }
+}
+
+/// A Redis that goes away in the middle of it, and stays away for long.
+#[tokio::test]
+async fn a_session_that_moves_while_redis_is_away_goes_on() {
+    /// Longer than anybody tries in vain.
+    const AWAY: Duration = ms(13_000);
+    let mut server = Plan::new()
+        .durable_redis()
+        .with("workers = { count = 1 }\nreload = { soak_ms = 0 }")
+        .with("engine = { ping_interval_ms = 700, ping_timeout_ms = 3000 }")
+        .prepare()
+        .await;
+    let once = server.directory().join("once");
+    server.set_env("TEST_HANDOVER_FAULT", &format!("take.owned:stop:{}", once.display()));
+    server.run();
+    server.ready().await;
+    let mut wire = Wire::open(&server).await;
+    wire.connect().await;
+    server.signal(Signal::SIGHUP);
+    server.logged("fault of a test").await;
+    let stopped = stopped_child(&server).await;
+    server.redis_mut().kill();
+    signal(stopped, Signal::SIGCONT);
+    let (began, mut id) = (Instant::now(), 0);
+    while began.elapsed() < AWAY {
+        id += 1;
+        assert_eq!(wire.call(id, &json!(["echo", id])).await, json!([id]));
+        pass(ms(100)).await;
+    }
+    let refused = json!([{ "error": "service unavailable, try again" }]);
+    assert_eq!(wire.call(0, &json!(["join", "room"])).await, refused);
+    server.redis_mut().again().await;
+    while wire.call(0, &json!(["join", "room"])).await == refused {
+        pass(ms(50)).await;
+    }
+    // It is as good as any other, also after its next sign of life.
+    let began = Instant::now();
+    while began.elapsed() < ms(2_000) {
+        id += 1;
+        assert_eq!(wire.call(id, &json!(["echo", id])).await, json!([id]));
+        pass(ms(100)).await;
+    }
+    let mut other = Wire::open(&server).await;
+    other.connect().await;
+    assert_eq!(other.call(0, &json!(["publish", "room", 1])).await, json!(["ok"]));
+    assert!(wire.data().await.starts_with(r#"42["message",1"#));
 }
 
 /// The process of the server's that is stopped.

@@ -25,5 +25,6 @@ mod redis;
 mod reload;
 mod slow;
 mod stop;
+mod stuck;
 mod traffic;
 mod workers;

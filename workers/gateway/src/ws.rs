@@ -36,10 +36,11 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite as _, ReadBuf};
 use tokio::sync::mpsc;
-use tokio::time::Sleep;
+use tokio::time::{Sleep, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message, error::CapacityError};
 use tracing::{debug, info};
+use transfer::CLAIM_PATIENCE;
 use wire::engine;
 
 /// After our close frame, this long for the client's own close; then the connection is cut.
@@ -89,6 +90,8 @@ pub(crate) struct Connection {
     unsaved: Cell<bool>,
     /// Epoch of the log when the record was last written: another one means that Redis lost it.
     written_in: Cell<u64>,
+    /// Whether the session, if it came from another worker, is stored as ours.
+    claimed: Cell<Claimed>,
     /// How far it is on its way to another worker.
     stage: Cell<Stage>,
     /// Who asked it to move.
@@ -110,6 +113,17 @@ enum Stage {
     Gone,
     /// It ends, here.
     Ending,
+}
+
+/// Whether a session is stored as this worker's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Claimed {
+    /// It is, or began here.
+    Yes,
+    /// It came here, and is about to be: whatever else is to be stored waits for that.
+    Trying,
+    /// It came here, and Redis is away: nothing of it can be stored.
+    NotYet,
 }
 
 /// What only the connection's own task touches.
@@ -145,7 +159,8 @@ impl Connection {
         self.stage.set(Stage::Ending);
         self.asked.take();
         if let Some(claim) = claim {
-            claim.await;
+            // In time or not, it ends.
+            timeout(CLAIM_PATIENCE, claim).await.ok();
         }
         // In a box: a connection spends its life above, and what it does once need not take place in it.
         Box::pin(async { tokio::join!(self.settle(&ending), self.close(&ending)) }).await;
@@ -166,10 +181,10 @@ impl Connection {
                 return Poll::Ready(ending);
             }
             self.poll_chores(cx, task);
-            if task.blocked.is_some() && task.claim.is_some() {
-                break;
-            }
             if let Some(blocked) = &mut task.blocked {
+                if self.claimed.get() == Claimed::Trying {
+                    break;
+                }
                 match blocked.as_mut().poll(cx) {
                     Poll::Ready(()) => task.blocked = None,
                     Poll::Pending => break,
@@ -187,19 +202,13 @@ impl Connection {
                     self.peer_closed.set(true);
                     return Poll::Ready(Ending::TransportClosed);
                 }
-                Poll::Pending if self.unsaved.take() => task.blocked = Some(self.save_change()),
+                Poll::Pending if self.claimed.get() != Claimed::NotYet && self.unsaved.take() => {
+                    task.blocked = Some(self.save_change());
+                }
                 Poll::Pending => break,
             }
         }
-        while let Poll::Ready(beat) = task.heart.poll_beat(cx) {
-            match beat {
-                Beat::Ping => self.send(Packet::text("2")),
-                Beat::Late => return Poll::Ready(Ending::PingTimeout),
-                Beat::Unsettled if self.is_unsettled() => return Poll::Ready(Ending::ConnectTimeout),
-                Beat::Unsettled => {}
-            }
-        }
-        if let Some(ending) = self.ending.take() {
+        if let Some(ending) = self.poll_beats(cx, task).or(self.ending.take()) {
             return Poll::Ready(ending);
         }
         if self.stage.get() == Stage::Asked && task.is_quiet() {
@@ -226,6 +235,25 @@ impl Connection {
         if !task.pending.is_empty() {
             while let Poll::Ready(Some(())) = Pin::new(&mut task.pending).poll_next(cx) {}
         }
+    }
+
+    /// What the time has come for; why it ends, if it does.
+    fn poll_beats(self: &Rc<Self>, cx: &mut Context<'_>, task: &mut Task) -> Option<Ending> {
+        while let Poll::Ready(beat) = task.heart.poll_beat(cx) {
+            match beat {
+                Beat::Ping => self.send(Packet::text("2")),
+                Beat::Late if task.blocked.is_some() => {
+                    // Its pong may have come long ago: we do not read.
+                    task.heart.pardon();
+                    self.alive(task);
+                    cx.waker().wake_by_ref();
+                }
+                Beat::Late => return Some(Ending::PingTimeout),
+                Beat::Unsettled if self.is_unsettled() => return Some(Ending::ConnectTimeout),
+                Beat::Unsettled => {}
+            }
+        }
+        None
     }
 
     fn flush(&self, cx: &mut Context<'_>) -> Poll<Ending> {
@@ -302,7 +330,7 @@ impl Connection {
         match engine::decode(text) {
             Ok(engine::Packet::Pong(_)) => {
                 task.heart.pong();
-                task.pending.push(self.touch());
+                self.alive(task);
                 Ok(())
             }
             Ok(engine::Packet::Close) => Err(Ending::ClientLeft),

@@ -1,6 +1,6 @@
 //! Carrying out what a WebSocket client's packets lead to.
 
-use super::{Connection, Task};
+use super::{Claimed, Connection, Task};
 use crate::dispatch::{Act, Admitted, Resume};
 use crate::emit::Deed;
 use crate::ending::Ending;
@@ -285,6 +285,12 @@ impl Connection {
     /// Stores the record as it is now. Saves of a connection follow one another: reading is blocked
     /// meanwhile.
     async fn save(&self) -> Kept {
+        if self.claimed.get() == Claimed::NotYet {
+            return Kept::NotNow(StoreError::Unavailable {
+                op: "save",
+                reason: "the session is not claimed yet".to_owned(),
+            });
+        }
         self.written_in.set(self.worker.head().epoch());
         if !self.stored.get() {
             return match self.create().await {
@@ -312,8 +318,14 @@ impl Connection {
         }
     }
 
-    /// The client gave a sign of life: so does its record.
-    pub(super) fn touch(self: &Rc<Self>) -> LocalBoxFuture<'static, ()> {
+    /// The client lives, so its record is kept. A session that is not claimed yet is written anyway.
+    pub(super) fn alive(self: &Rc<Self>, task: &Task) {
+        if self.claimed.get() == Claimed::Yes {
+            task.pending.push(self.touch());
+        }
+    }
+
+    fn touch(self: &Rc<Self>) -> LocalBoxFuture<'static, ()> {
         let this = self.clone();
         Box::pin(async move {
             if !this.stored.get() {

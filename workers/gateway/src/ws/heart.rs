@@ -110,8 +110,18 @@ impl Heart {
         }
     }
 
-    /// Milliseconds from now to the deadlines are kept by the state, so that no beat is lost when the
-    /// task is late.
+    /// The pong may have come and could not be read: the client has its time once more.
+    pub(super) fn pardon(&mut self) {
+        if let State::Pong { .. } = self.state {
+            self.state = State::Pong {
+                by: Instant::now() + self.timeout,
+            };
+            self.rearm();
+        }
+    }
+
+    /// What the time has come for. The deadlines stand in the state, not in the `Sleep`: no beat is lost when the task is
+    /// late.
     pub(super) fn poll_beat(&mut self, cx: &mut Context<'_>) -> Poll<Beat> {
         loop {
             if self.sleep.as_mut().poll(cx).is_pending() {

@@ -1,7 +1,7 @@
 //! How a WebSocket begins to serve its session.
 
 use super::heart::Heart;
-use super::{Connection, Link, Stage, Style, Task};
+use super::{Claimed, Connection, Link, Stage, Style, Task};
 use crate::ending::Ending;
 use crate::metrics::Carried;
 use crate::missed::{self, Piece};
@@ -111,6 +111,7 @@ impl Connection {
             stored: Cell::new(stored),
             unsaved: Cell::new(false),
             written_in: Cell::new(worker.head().epoch()),
+            claimed: Cell::new(Claimed::Yes),
             stage: Cell::new(Stage::Here),
             asked: RefCell::default(),
             place: Cell::new(None),

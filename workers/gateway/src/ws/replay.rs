@@ -13,7 +13,7 @@ use session::{Offset, Pid};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
+use tokio::time::timeout;
 
 /// So many bytes leave in one segment of the network, wholly or not at all.
 const SEGMENT_BYTES: usize = 1200;
@@ -75,13 +75,17 @@ impl Connection {
             let mut unread = 0;
             for packet in packets {
                 if unread > 0 && unread + packet.size() > part {
-                    self.drained().await;
+                    if !self.drained().await {
+                        return Ok(());
+                    }
                     unread = 0;
                 }
                 unread += packet.size();
                 self.send(packet);
             }
-            self.drained().await;
+            if !self.drained().await {
+                return Ok(());
+            }
         }
     }
 
@@ -92,12 +96,17 @@ impl Connection {
         Some((newer, ring.head()))
     }
 
-    /// Waits until everything was written. An error shows at the next write.
-    async fn drained(&self) {
-        poll_fn(|cx| match Pin::new(&mut *self.ws.borrow_mut()).poll_flush(cx) {
-            Poll::Ready(_) => Poll::Ready(()),
-            Poll::Pending => Poll::Pending,
-        })
-        .await;
+    /// Waits until everything was written; false if that takes longer than a client may be silent. An error shows at the
+    /// next write.
+    async fn drained(&self) -> bool {
+        let engine = &self.worker.settings.engine;
+        let flushed = poll_fn(|cx| Pin::new(&mut *self.ws.borrow_mut()).poll_flush(cx));
+        let in_time = timeout(engine.ping_interval + engine.ping_timeout, flushed)
+            .await
+            .is_ok();
+        if !in_time {
+            self.end(Ending::SlowClient);
+        }
+        in_time
     }
 }

@@ -2,7 +2,7 @@
 //! another. The session's record and the log are the truth for everything else.
 
 use super::heart::{Heart, Pulse};
-use super::{Connection, Link, Luggage, Speech, Stage, Style, over};
+use super::{Claimed, Connection, Link, Luggage, Speech, Stage, Style, over};
 use crate::channel::Channel;
 use crate::ending::Ending;
 use crate::metrics::Stayed;
@@ -27,10 +27,12 @@ use tracing::debug;
 
 /// The record gets our name after this time, even if the other worker is not done.
 const CLAIM_AFTER: Duration = Duration::from_millis(500);
-/// Between two attempts to write our name into the record of a session that came here.
+/// Between the first two attempts to write our name into the record of a session that came here; it doubles with each
+/// attempt, up to the longest.
 const CLAIM_RETRY: Duration = Duration::from_millis(100);
-/// So many attempts; after that the next change of the record stores it.
-const CLAIM_TRIES: usize = 100;
+const CLAIM_RETRY_MAX: Duration = Duration::from_secs(1);
+/// A connection that ends before it is claimed waits for that so long.
+pub(super) const CLAIM_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A connection's state between two workers. A new field needs `#[serde(default)]`; a change of
 /// meaning needs another [`crate::handover::FORMAT`].
@@ -243,20 +245,23 @@ impl Arrival {
 }
 
 impl Connection {
-    /// Writes our name into the record, and raises its epoch.
+    /// Writes our name into the record, and raises its epoch, however long Redis is away.
     fn claim(self: &Rc<Self>, former: u64, mut claim: Claim) -> LocalBoxFuture<'static, ()> {
         let this = self.clone();
         // The same each time: writing it again is no other change.
         let record = self.record.borrow().clone();
+        self.claimed.set(Claimed::Trying);
         Box::pin(async move {
             // An error is the other side's end.
             timeout(CLAIM_AFTER, claim.may.wait_for(|may| *may)).await.ok();
-            for _ in 0..CLAIM_TRIES {
-                if this.try_claim(&record, former, &claim).await {
-                    break;
-                }
-                sleep(CLAIM_RETRY).await;
+            let mut pause = CLAIM_RETRY;
+            while !this.try_claim(&record, former, &claim).await {
+                this.claimed.set(Claimed::NotYet);
+                sleep(pause).await;
+                this.claimed.set(Claimed::Trying);
+                pause = (pause * 2).min(CLAIM_RETRY_MAX);
             }
+            this.claimed.set(Claimed::Yes);
             drop(claim.done);
         })
     }
