@@ -12,4 +12,9 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod book;
+mod commands;
+mod fleet;
+mod names;
 mod redis;
+mod shape;

@@ -1,0 +1,127 @@
+//! What the documents name is there: keys, commands, flags, files, headings.
+
+use crate::book::{Page, pages, root};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::process::Command;
+
+/// Files and names of others' that look like keys.
+const OTHERS: [&str; 7] = [
+    "redis.conf",
+    "redis.log",
+    "redis.sock",
+    "socket.broadcast",
+    "socket.data",
+    "socket.io",
+    "socket.join",
+];
+
+#[test]
+fn links_lead_somewhere() {
+    let pages: BTreeMap<String, Page> = pages().into_iter().map(|page| (page.path.clone(), page)).collect();
+    let mut complaints = String::new();
+    for page in pages.values() {
+        let directory = root().join(&page.path).parent().unwrap().to_owned();
+        for (line, target) in page.links() {
+            if target.contains("://") {
+                continue;
+            }
+            let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
+            let path = match file {
+                "" => root().join(&page.path),
+                file => directory.join(file),
+            };
+            let Ok(path) = path.canonicalize() else {
+                writeln!(complaints, "{}:{line}: {target}: no such file", page.path).unwrap();
+                continue;
+            };
+            if anchor.is_empty() {
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            let path = path.display().to_string();
+            if !(Page { path, text }).anchors().iter().any(|known| known == anchor) {
+                writeln!(complaints, "{}:{line}: {target}: no such heading", page.path).unwrap();
+            }
+        }
+    }
+    assert!(complaints.is_empty(), "\n{complaints}");
+}
+
+/// Headings of docs/configure.md, and checks of docs/doctor.md.
+fn known() -> (BTreeSet<String>, BTreeSet<String>) {
+    let read = |path: &str| std::fs::read_to_string(root().join(path)).unwrap();
+    let configure = read("docs/configure.md");
+    let keys: BTreeSet<String> = configure
+        .lines()
+        .filter_map(|line| line.strip_prefix("### "))
+        .map(str::to_owned)
+        .collect();
+    let mut names = keys.clone();
+    let doctor = read("docs/doctor.md");
+    names.extend(
+        doctor
+            .lines()
+            .filter_map(|line| Some(line.strip_prefix("| `")?.split_once('`')?.0.to_owned())),
+    );
+    let sections = keys.iter().filter_map(|key| Some(key.split_once('.')?.0.to_owned()));
+    (sections.collect(), names)
+}
+
+#[test]
+fn keys_exist() {
+    let (sections, names) = known();
+    let mut complaints = String::new();
+    for page in pages() {
+        for (line, span) in page.spans() {
+            // `engine.path = "/x/"` names a key, too.
+            let name = span.split([' ', '=']).next().unwrap_or(span);
+            let plain = name.chars().all(|c| c.is_ascii_lowercase() || matches!(c, '.' | '_'));
+            let is_key = name
+                .split_once('.')
+                .is_some_and(|(section, _)| sections.contains(section));
+            let is_section = names.iter().any(|known| known.starts_with(&format!("{name}.")));
+            if plain && is_key && !is_section && !names.contains(name) && !OTHERS.contains(&name) {
+                writeln!(complaints, "{}:{line}: {name}: no such key or check", page.path).unwrap();
+            }
+        }
+    }
+    assert!(complaints.is_empty(), "\n{complaints}");
+}
+
+#[test]
+fn commands_and_flags_exist() {
+    let help = |words: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_anyworker"))
+            .args(words)
+            .arg("--help")
+            .output();
+        let output = output.unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        output.status.success().then_some(text)
+    };
+    let mut complaints = String::new();
+    let mut named = 0;
+    for page in pages() {
+        for (line, span) in page.spans() {
+            let Some(words) = span.strip_prefix("anyworker ") else {
+                continue;
+            };
+            named += 1;
+            let words: Vec<&str> = words.split(' ').map(|word| word.trim_matches(['[', ']'])).collect();
+            let is_command = |word: &&&str| word.chars().all(|c| c.is_ascii_lowercase());
+            let command: Vec<&str> = words.iter().take_while(is_command).take(2).copied().collect();
+            let Some(text) = help(&command).or_else(|| help(&command[..1.min(command.len())])) else {
+                writeln!(complaints, "{}:{line}: {span}: no such command", page.path).unwrap();
+                continue;
+            };
+            for flag in words.iter().filter(|word| word.starts_with("--")) {
+                if !text.contains(*flag) {
+                    writeln!(complaints, "{}:{line}: {span}: no {flag}", page.path).unwrap();
+                }
+            }
+        }
+    }
+    assert!(named > 30, "{named}");
+    assert!(complaints.is_empty(), "\n{complaints}");
+}
