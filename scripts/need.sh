@@ -56,6 +56,7 @@ list_missing() {
     # The package of the server would start a service on port 6379; this one has the program alone.
     redis_works || want redis-tools "sessions are kept in Redis; anyworker starts its own, private one"
     [ "$purpose" = test ] || return 0
+    have curl || want curl "asks as the documents say, in their tests"
     have node || want nodejs "runs the stock JavaScript client in the tests"
     have npm || want npm "installs that client"
     have python3 || want python3 "runs the stock Python client in the tests"
