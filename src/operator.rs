@@ -3,8 +3,10 @@
 use crate::config::Config;
 use crate::control::client;
 use crate::sys::runtime::control_socket;
-use boot::{Namespaces, RedisEndpoint, Settings, Trace, TraceLevel};
-use ops::{Command, Context, Endpoint, Engine, Limits, NoteBounds, Redis, RedisOptions, SecurityCheck, StatusError};
+use boot::{Emit, Namespaces, RedisEndpoint, Settings, Trace, TraceLevel};
+use ops::{
+    Command, Context, DoorNames, Endpoint, Engine, Limits, NoteBounds, Redis, RedisOptions, SecurityCheck, StatusError,
+};
 use std::io;
 use std::process::ExitCode;
 
@@ -21,7 +23,7 @@ fn context(config: Config) -> Context {
     let liveness = engine.ping_interval + engine.ping_timeout;
     let window = Some(settings.recovery.window).filter(|_| settings.recovery.enabled);
     Context {
-        redis: redis.map(|redis| reached(redis, config.managed_redis)),
+        redis: redis.map(|redis| reached(redis, &settings.emit, config.managed_redis)),
         engine: talk(settings),
         limits: Limits {
             connections_max: settings.limits.connections_max,
@@ -84,7 +86,8 @@ fn notes(trace: &Trace) -> Option<NoteBounds> {
     })
 }
 
-fn reached(redis: &boot::Redis, managed: bool) -> Redis {
+fn reached(redis: &boot::Redis, emit: &Emit, managed: bool) -> Redis {
+    let open = |name: &String| (!name.is_empty()).then(|| name.clone());
     let options = RedisOptions {
         endpoint: match redis.endpoint.clone() {
             RedisEndpoint::Tcp { host, port } => Endpoint::Tcp { host, port },
@@ -102,6 +105,12 @@ fn reached(redis: &boot::Redis, managed: bool) -> Redis {
         options,
         managed,
         prefix: redis.prefix.clone(),
+        doors: DoorNames {
+            python_channel: open(&emit.python_channel),
+            node_prefix: open(&emit.node_prefix),
+            node_stream: open(&emit.node_stream),
+            own_stream: open(&emit.stream),
+        },
         url: redis.to_string(),
     }
 }

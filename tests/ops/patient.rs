@@ -15,9 +15,9 @@ use tokio::net::TcpStream;
 pub(crate) const ADMIN: &str = "b1946ac92492d2347c6235b4d2611184";
 /// Of the user of the workers.
 pub(crate) const WORKERS: &str = "591785b794601e212b260e25925636fd";
-/// All that workers need, and what the doctor may look at.
-pub(crate) const RIGHTS: &str =
-    "on >591785b794601e212b260e25925636fd ~socketio:* resetchannels &socketio:* +@all -@dangerous +info +config|get";
+/// Keys and channels of the workers.
+pub(crate) const NAMES: &str =
+    "~socketio:* ~socket.io resetchannels &socketio:* &socketio &socket.io#/*#* &socket.io-request#/*#";
 
 const UNIT: &str = "[Unit]\nDescription=x\n[Service]\nType=notify\nKillMode=mixed\nTimeoutStopSec=45\nWatchdogSec=15\n\
                     LimitNOFILE=1048576\n";
@@ -135,7 +135,12 @@ impl Patient {
         let mut text = String::new();
         for (name, value) in settings.into_iter().chain(illness.redis.iter().copied()) {
             match (name, value) {
-                ("user", "workers") => text.push_str(&format!("user workers {RIGHTS}\n")),
+                ("user", "workers") => {
+                    // All that workers need, and what the doctor may look at.
+                    text.push_str(&format!(
+                        "user workers on >{WORKERS} {NAMES} +@all -@dangerous +info +config|get\n"
+                    ));
+                }
                 (name, "") => text.push_str(&format!("{name} \"\"\n")),
                 (name, value) => text.push_str(&format!("{name} {value}\n")),
             }

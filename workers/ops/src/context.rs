@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
-use store::{Inspector, NoteBounds, RedisOptions, StoreError};
+use store::{DoorNames, Inspector, NoteBounds, RedisOptions, StoreError};
 
 /// Configuration and surroundings of a command.
 pub struct Context {
@@ -42,6 +42,8 @@ pub struct Redis {
     pub managed: bool,
     /// First part of every key.
     pub prefix: String,
+    /// What is read there of others.
+    pub doors: DoorNames,
     /// The URL without its password, for messages.
     pub url: String,
 }

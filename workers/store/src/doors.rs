@@ -2,7 +2,7 @@
 //! one leads and reads them, so that nothing is taken twice.
 
 use crate::error::StoreError;
-use crate::remote::{RemoteChannels, RemoteDoors, RemoteStreams};
+use crate::remote::{RemoteChannels, RemoteDoors, RemoteStreams, literal};
 use bytes::Bytes;
 
 /// Names of the doors; without a name a door is shut.
@@ -16,6 +16,28 @@ pub struct DoorNames {
     pub node_stream: Option<String>,
     /// Our own stream; what was taken from it is deleted.
     pub own_stream: Option<String>,
+}
+
+impl DoorNames {
+    /// Channels that are heard.
+    #[must_use]
+    pub fn channels(&self) -> Vec<String> {
+        self.python_channel.iter().cloned().collect()
+    }
+
+    /// Patterns of channels that are heard. An ACL must have them letter for letter.
+    #[must_use]
+    pub fn patterns(&self) -> Vec<String> {
+        let prefix = self.node_prefix.as_deref().map(literal);
+        let both = prefix.map(|prefix| [format!("{prefix}#/*#*"), format!("{prefix}-request#/*#")]);
+        both.into_iter().flatten().collect()
+    }
+
+    /// Streams that are read.
+    #[must_use]
+    pub fn streams(&self) -> Vec<String> {
+        self.own_stream.iter().chain(&self.node_stream).cloned().collect()
+    }
 }
 
 /// An item of a stream.

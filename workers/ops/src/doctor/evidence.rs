@@ -141,7 +141,7 @@ async fn ask(redis: &Redis, root: &Root) -> Result<Evidence, StoreError> {
         down: None,
         file: ConfigFile::find(redis, named, root),
         greeting: words(inspector.greeting().await),
-        rights: words(inspector.rights().await),
+        rights: words(inspector.rights(&redis.doors).await),
         open: words(inspector.is_open().await),
         latency: words(inspector.latency(LATENCY_ROUNDS).await),
         config: words(inspector.settings(&SETTINGS).await),

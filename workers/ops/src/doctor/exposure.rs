@@ -180,11 +180,10 @@ fn password(reach: &Reach, redis: &Redis, evidence: &Evidence, findings: &mut Fi
 
 fn commands(reach: &Reach, redis: &Redis, rights: &Rights, findings: &mut Findings) {
     const CHECK: &str = "redis.dangerous_commands";
-    let prefix = &redis.prefix;
     let user = format!(
         "give the workers a user of their own (Redis 6.2 or newer), and redis.url its name and password:\n\
-         ACL SETUSER anyworker on >PASSWORD ~{prefix}:* ~socketio:* ~socket.io resetchannels &{prefix}:* &socketio \
-         &socket.io#/*#* &socket.io-request#/*# +@all -@dangerous +info"
+         ACL SETUSER anyworker on >PASSWORD {} +@all -@dangerous +info",
+        names(redis)
     );
     if rights.dangerous.is_empty() {
         findings.pass(
@@ -213,6 +212,17 @@ fn commands(reach: &Reach, redis: &Redis, rights: &Rights, findings: &mut Findin
         format!("workers need and may not use {}", missing.join(", ")),
         user,
     );
+}
+
+/// Keys and channels of the workers, as an ACL has them.
+fn names(redis: &Redis) -> String {
+    let (prefix, doors) = (&redis.prefix, &redis.doors);
+    let mut rules = vec![format!("~{prefix}:*")];
+    rules.extend(doors.streams().iter().map(|stream| format!("~{stream}")));
+    rules.extend(["resetchannels".to_owned(), format!("&{prefix}:*")]);
+    let channels = [doors.channels(), doors.patterns()].concat();
+    rules.extend(channels.iter().map(|channel| format!("&{channel}")));
+    rules.join(" ")
 }
 
 #[cfg(test)]

@@ -69,16 +69,7 @@ impl RemoteDoors {
     }
 
     pub(crate) async fn channels(&self) -> Result<Option<RemoteChannels>, StoreError> {
-        let channels: Vec<String> = self.names.python_channel.iter().cloned().collect();
-        let patterns: Vec<String> = self
-            .names
-            .node_prefix
-            .iter()
-            .flat_map(|prefix| {
-                let prefix = super::keys::literal(prefix);
-                [format!("{prefix}#/*#*"), format!("{prefix}-request#/*#")]
-            })
-            .collect();
+        let (channels, patterns) = (self.names.channels(), self.names.patterns());
         if channels.is_empty() && patterns.is_empty() {
             return Ok(None);
         }

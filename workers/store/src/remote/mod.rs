@@ -23,6 +23,7 @@ mod writer;
 pub(crate) use doors::{RemoteChannels, RemoteDoors, RemoteStreams};
 pub use follow::{Follow, Followed};
 pub use inspect::{Greeting, Info, Inspector, Latency, LogState, Missing, Rights, Served, Spread, Trial};
+pub(crate) use keys::literal;
 pub use operate::{Detail, Polling};
 pub(crate) use tailer::RemoteTail;
 

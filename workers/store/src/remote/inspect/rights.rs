@@ -3,6 +3,7 @@
 
 use super::super::keys::Keys;
 use super::Inspector;
+use crate::doors::DoorNames;
 use crate::error::StoreError;
 use crate::options::RedisOptions;
 use redis::Cmd;
@@ -28,12 +29,19 @@ pub struct Missing {
     pub reason: String,
 }
 
+impl Missing {
+    fn of(command: &'static str, name: &str, reason: impl std::fmt::Display) -> Self {
+        let reason = format!("{name}: {reason}");
+        Self { command, reason }
+    }
+}
+
 impl Inspector {
-    /// What the workers' user may do.
+    /// What the workers' user may do; `doors` is what they read of others.
     ///
     /// # Errors
     /// When transactions are not allowed either, or there is no Redis.
-    pub async fn rights(&self) -> Result<Rights, StoreError> {
+    pub async fn rights(&self, doors: &DoorNames) -> Result<Rights, StoreError> {
         let mut rights = Rights::default();
         for words in DANGEROUS {
             let (name, mut cmd) = (words.first().copied().unwrap_or_default(), Cmd::new());
@@ -47,12 +55,22 @@ impl Inspector {
                 rights.missing.push(Missing { command, reason });
             }
         }
-        let channel = [self.keys.log_channel()];
-        if let Err(error) = self.link.subscribe(&channel).await {
-            rights.missing.push(Missing {
-                command: "SUBSCRIBE",
-                reason: error.to_string(),
-            });
+        for stream in doors.streams() {
+            let mut cmd = redis::cmd("XREAD");
+            cmd.arg("STREAMS").arg(&stream).arg("0");
+            if let Some(reason) = self.refusal(&cmd).await? {
+                rights.missing.push(Missing::of("XREAD", &stream, reason));
+            }
+        }
+        for channel in [vec![self.keys.log_channel()], doors.channels()].concat() {
+            if let Err(error) = self.link.subscribe(std::slice::from_ref(&channel)).await {
+                rights.missing.push(Missing::of("SUBSCRIBE", &channel, error));
+            }
+        }
+        for pattern in doors.patterns() {
+            if let Err(error) = self.link.subscribe_to(&[], std::slice::from_ref(&pattern)).await {
+                rights.missing.push(Missing::of("PSUBSCRIBE", &pattern, error));
+            }
         }
         Ok(rights)
     }
