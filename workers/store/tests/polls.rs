@@ -229,9 +229,12 @@ async fn a_dead_workers_lease_is_void(world: World) {
     let upgrade = b.upgrade_begin(&sid(1), b.request(), LONG).await.unwrap();
     assert!(matches!(upgrade, UpgradeBegin::Busy), "{upgrade:?}");
     b.mark_dead("a").await.unwrap();
+    let request = b.request();
+    let post = b.post_begin(&sid(1), request, None).await.unwrap();
+    assert!(matches!(post, PostBegin::Go { parked: false, .. }), "{post:?}");
     parked(&b, at(1)).await;
-    let post = b.post_begin(&sid(1), b.request(), None).await.unwrap();
-    assert!(matches!(post, PostBegin::Go { .. }), "{post:?}");
+    let post = b.post_begin(&sid(1), request, None).await.unwrap();
+    assert!(matches!(post, PostBegin::Go { parked: true, .. }), "{post:?}");
     let upgrade = b.upgrade_begin(&sid(1), b.request(), LONG).await.unwrap();
     assert!(matches!(upgrade, UpgradeBegin::Go { .. }), "{upgrade:?}");
 }

@@ -72,6 +72,7 @@ impl Memory {
         if !ours && space.is_post_held(sid, now) {
             return PostBegin::Overlap;
         }
+        let parked = space.is_get_held(sid, now);
         let Some(session) = space.sessions.get_mut(sid) else {
             return PostBegin::Unknown;
         };
@@ -83,7 +84,6 @@ impl Memory {
             deadline: now + POST_LEASE,
         });
         let (revision, sent) = (poll.revision, poll.sent);
-        let parked = poll.get.as_ref().is_some_and(|l| l.deadline > now);
         PostBegin::Go {
             record: news(session, revision, known),
             revision,
@@ -319,7 +319,7 @@ impl Space {
         }
         poll.get = Some(Lease {
             holder: mine,
-            deadline: session.expires,
+            deadline: poll.expires,
         });
         let ping_in = poll.ping_due.map(|due| due.saturating_duration_since(now));
         let record = news(session, revision, known);
