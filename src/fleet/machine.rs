@@ -181,6 +181,21 @@ impl Fleet {
         self.slots.iter().filter(|slot| slot.active()).count()
     }
 
+    /// Whether another supervisor process may go on with it: nothing is under way that only this one
+    /// could end.
+    #[must_use]
+    pub(crate) const fn is_movable(&self) -> bool {
+        matches!(self.phase, Phase::Booting { .. } | Phase::Serving)
+            && !self.reload.is_running()
+            && self.rebalance.is_none()
+    }
+
+    /// Whether a request to stop was taken.
+    #[must_use]
+    pub(crate) const fn is_stopping(&self) -> bool {
+        matches!(self.phase, Phase::Stopping(_) | Phase::Ended)
+    }
+
     // === events ===
 
     fn begin(&mut self, now: Moment) {
@@ -460,21 +475,4 @@ mod seed {
 /// Whole milliseconds, for log fields.
 pub(super) fn saturating_ms(span: std::time::Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
-}
-
-impl Fleet {
-    /// Whether another supervisor process may go on with it: nothing is under way that only this one
-    /// could end.
-    #[must_use]
-    pub(crate) const fn is_movable(&self) -> bool {
-        matches!(self.phase, Phase::Booting { .. } | Phase::Serving)
-            && !self.reload.is_running()
-            && self.rebalance.is_none()
-    }
-
-    /// Whether a request to stop was taken.
-    #[must_use]
-    pub(crate) const fn is_stopping(&self) -> bool {
-        matches!(self.phase, Phase::Stopping(_) | Phase::Ended)
-    }
 }

@@ -152,9 +152,7 @@ impl Binary {
         let fd = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
         Ok(Self { fd })
     }
-}
 
-impl Binary {
     /// Its descriptor, for the next supervisor process.
     pub(crate) fn number(&self) -> RawFd {
         self.fd.as_raw_fd()

@@ -48,9 +48,7 @@ impl Control {
             debug!("control message not sent");
         }
     }
-}
 
-impl Control {
     /// Tells the supervisor, as long as it is polled, that Redis is not there.
     pub(crate) async fn say_waiting(&self) -> Infallible {
         let mut ticks = interval(Duration::from_millis(ToSupervisor::WAITING_EVERY_MS));

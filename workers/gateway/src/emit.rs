@@ -31,6 +31,18 @@ impl Emit {
     }
 }
 
+/// What a sender is told about a publish that did not get into the log.
+pub(crate) fn refusal(result: Result<Appended, AppendError>) -> Option<String> {
+    result.err().map(|error| match error {
+        // Redis' own words are for the log.
+        AppendError::Refused { .. } => "the message log refused it".to_owned(),
+        AppendError::Closed
+        | AppendError::QueueFull { .. }
+        | AppendError::Timeout { .. }
+        | AppendError::TooLarge { .. } => error.to_string(),
+    })
+}
+
 /// An id counts within its namespace and rooms.
 fn dedupe(nsp: &str, rooms: &[String], id: Option<String>) -> Option<String> {
     id.map(|id| format!("{nsp}|{}|{id}", rooms.join("|")))

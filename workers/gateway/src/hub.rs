@@ -78,23 +78,13 @@ impl Hub {
         if member.rooms.iter().any(|r| &**r == room) {
             return;
         }
-        let namespace = self.namespaces.entry(member.nsp.clone()).or_default();
-        if let Some((name, list)) = namespace
-            .rooms
-            .get_key_value(room)
-            .map(|(n, _)| n.clone())
-            .and_then(|n| {
-                let list = namespace.rooms.get_mut(&n)?;
-                Some((n, list))
-            })
-        {
-            list.push(id);
-            member.rooms.push(name);
-        } else {
-            let name: Rc<str> = Rc::from(room);
-            namespace.rooms.insert(name.clone(), vec![id]);
-            member.rooms.push(name);
-        }
+        let rooms = &mut self.namespaces.entry(member.nsp.clone()).or_default().rooms;
+        let name = match rooms.get_key_value(room) {
+            Some((name, _)) => name.clone(),
+            None => Rc::from(room),
+        };
+        rooms.entry(name.clone()).or_default().push(id);
+        member.rooms.push(name);
     }
 
     /// Takes a member out of a room.

@@ -16,6 +16,7 @@ mod http;
 mod hub;
 mod ingest;
 mod lobby;
+mod membership;
 mod metrics;
 mod missed;
 mod orders;

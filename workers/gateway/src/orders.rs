@@ -1,10 +1,10 @@
 //! Orders in the log: sockets are told from outside to join or leave rooms, or to go.
 
 use crate::hub::Outlet;
+use crate::membership::note_join;
 use crate::packet::Packet;
 use crate::ring::Logged;
 use crate::worker::Worker;
-use crate::ws::note_join;
 use session::{EntryKind, Offset, Record};
 use std::rc::Rc;
 use std::time::Duration;

@@ -56,11 +56,11 @@ pub(crate) async fn run(worker: Rc<Worker>, mut tail: Tail) {
                         socket.end(Ending::LogLost);
                     }
                 }
-                worker.parks.borrow().values().flatten().for_each(|park| park.wake());
+                wake_all(&worker);
             }
             TailEvent::Deaf => {
                 info!(position = %tail.position(), "log is read, not heard");
-                worker.parks.borrow().values().flatten().for_each(|park| park.wake());
+                wake_all(&worker);
             }
             TailEvent::Down(error) => {
                 worker.tail_up.set(false);
@@ -70,10 +70,15 @@ pub(crate) async fn run(worker: Rc<Worker>, mut tail: Tail) {
                 worker.tail_up.set(true);
                 info!(position = %tail.position(), "log is back");
                 // Wakes are not kept by Redis: any may have been missed.
-                worker.parks.borrow().values().flatten().for_each(|park| park.wake());
+                wake_all(&worker);
             }
         }
     }
+}
+
+/// Whatever may have been missed, every parked poll looks for itself.
+fn wake_all(worker: &Worker) {
+    worker.parks.borrow().values().flatten().for_each(|park| park.wake());
 }
 
 fn take(worker: &Worker, logged: Rc<Logged>) {

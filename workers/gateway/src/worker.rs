@@ -176,6 +176,11 @@ impl Worker {
         })
     }
 
+    /// The name under which the store knows this worker.
+    pub(crate) fn name(&self) -> &str {
+        self.incarnation.as_str()
+    }
+
     /// Position of the log that this worker has seen.
     pub(crate) fn head(&self) -> Offset {
         self.ring.borrow().head()

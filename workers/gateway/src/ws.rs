@@ -10,7 +10,6 @@ mod replay;
 mod transfer;
 mod unfinished;
 
-pub(crate) use act::{note_connected, note_join, note_room, refusal};
 pub(crate) use link::{Link, Luggage};
 pub(crate) use open::{Opening, handshake, open, over};
 pub(crate) use transfer::{Arrival, Claim, Leaver, Portrait};

@@ -1,3 +1,4 @@
+//! The session: its record, its state machine, offsets, entries of the log. Pure: inputs in, effects
 //! out; no I/O, no clock, no async, no randomness of its own.
 
 mod entry;

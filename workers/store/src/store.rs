@@ -13,6 +13,7 @@ use crate::options::{Backend, Options};
 use crate::remote::Remote;
 use crate::tail::Tail;
 use bytes::Bytes;
+use futures_util::future::{Either, ready};
 use session::{Offset, Pid, Record, Sid};
 use std::cell::Cell;
 use std::rc::Rc;
@@ -403,23 +404,13 @@ impl Store {
         entry: Bytes,
         dedupe: Option<String>,
     ) -> impl Future<Output = Result<Appended, AppendError>> + use<> {
-        enum Either<A, B> {
-            A(A),
-            B(B),
-        }
-        let pending = match &self.backend {
+        match &self.backend {
             Inner::Memory(memory) => {
                 let done = memory.append(entry, dedupe);
                 self.counts.published.one(Published::of(&done));
-                Either::A(done)
+                Either::Left(ready(done))
             }
-            Inner::Remote(remote) => Either::B(remote.append(entry, dedupe)),
-        };
-        async move {
-            match pending {
-                Either::A(done) => done,
-                Either::B(pending) => pending.await,
-            }
+            Inner::Remote(remote) => Either::Right(remote.append(entry, dedupe)),
         }
     }
 

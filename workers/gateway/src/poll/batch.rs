@@ -3,14 +3,15 @@
 use super::recent::remember;
 use super::{end_with, note_foreign, patiently};
 use crate::dispatch::{Act, Admitted, Effect, Incoming, Resume, dispatch};
-use crate::emit::Deed;
+use crate::emit::{Deed, refusal};
 use crate::ending::Ending;
 use crate::fault::{self, Point};
+use crate::membership::{note_connected, note_join, note_room};
 use crate::metrics::Limit;
 use crate::packet::Packet;
 use crate::resume::{self, Found, Lost};
 use crate::worker::Worker;
-use crate::ws::{Speech, note_connected, note_join, note_room, refusal};
+use crate::ws::Speech;
 use app::Action;
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;

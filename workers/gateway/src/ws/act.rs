@@ -2,20 +2,20 @@
 
 use super::{Claimed, Connection, Task};
 use crate::dispatch::{Act, Admitted, Resume};
-use crate::emit::Deed;
+use crate::emit::{Deed, refusal};
 use crate::ending::Ending;
 use crate::fault::{self, Point};
 use crate::hub::{MemberId, Outlet};
+use crate::membership::{note_connected, note_join, note_room};
 use crate::metrics::Limit;
 use crate::orders::Order;
 use crate::packet::Packet;
 use crate::resume::{self, Lost};
-use crate::worker::Worker;
 use futures_util::future::LocalBoxFuture;
 use session::trace::Value::Text;
-use session::{Joined, Offset, Record, Sid};
+use session::{Joined, Offset};
 use std::rc::Rc;
-use store::{AppendError, Appended, Restored, Saved, StoreError, Touched};
+use store::{Restored, Saved, StoreError, Touched};
 use tracing::{debug, info, warn};
 
 /// What a client is told when Redis is away.
@@ -66,7 +66,7 @@ impl Connection {
         })
     }
 
-    /// Gives the client its session back: what it missed first, then the answer, then what comes.
+    /// Gives the client its session back; what comes in which order: [`Self::replay`].
     async fn resume(self: &Rc<Self>, admitted: &Admitted, resume: &Resume) -> Result<(), Lost> {
         let (sid, nsp) = (self.record.borrow().sid.clone(), &admitted.nsp);
         let found = resume::find(&self.worker, &sid, nsp, resume).await?;
@@ -192,25 +192,21 @@ impl Connection {
 
     /// Does what the application wants done, and acks when all of it is durable.
     pub(super) fn act(self: &Rc<Self>, act: Act, task: &mut Task) {
-        let mut appends = Vec::new();
-        let mut undo = Vec::new();
+        let (mut appends, mut joined) = (Vec::new(), Vec::new());
+        let mut changed = false;
         let mut refused = None;
         for action in act.actions {
             match Deed::of(&act.nsp, action) {
                 Deed::Emit(emit) => appends.push(emit.append(&self.worker.store)),
                 Deed::Join(room) => match self.join(&act.nsp, &room) {
-                    Ok(true) => undo.push(room),
+                    Ok(true) => joined.push(room),
                     Ok(false) => {}
                     Err(why) => refused = Some(why),
                 },
-                Deed::Leave(room) => {
-                    if self.leave(&act.nsp, &room) {
-                        undo.push(String::new());
-                    }
-                }
+                Deed::Leave(room) => changed |= self.leave(&act.nsp, &room),
             }
         }
-        let changed = !undo.is_empty();
+        changed |= !joined.is_empty();
         let (this, nsp, ack) = (self.clone(), act.nsp, act.ack);
         let work = async move {
             let mut failed = refused;
@@ -219,7 +215,8 @@ impl Connection {
                     Kept::Yes => {}
                     Kept::NotNow(error) => {
                         warn!(%error, "room could not be joined or left");
-                        undo.iter().filter(|room| !room.is_empty()).for_each(|room| {
+                        // A room that was left stays so: what went to it meanwhile is missing.
+                        joined.iter().for_each(|room| {
                             this.leave(&nsp, room);
                         });
                         failed = Some(UNAVAILABLE.to_owned());
@@ -354,56 +351,5 @@ impl Connection {
             Ok(Restored::Done | Restored::Present) => self.written_in.set(self.worker.head().epoch()),
             Err(error) => debug!(%error, "session not restored"),
         }
-    }
-}
-
-/// Notes a room in a membership: whether it is new, or why not.
-pub(crate) fn note_join(joined: &mut Joined, room: &str, head: Offset, rooms_max: usize) -> Result<bool, String> {
-    if joined.rooms.contains(room) {
-        return Ok(false);
-    }
-    if joined.rooms.len() >= rooms_max {
-        return Err(format!("a socket may be in {rooms_max} rooms at most"));
-    }
-    joined.rooms.insert(room, head);
-    Ok(true)
-}
-
-/// Notes that a session has joined a namespace.
-pub(crate) fn note_connected(worker: &Worker, record: &Record, nsp: &str) {
-    let Some(joined) = record.namespaces.get(nsp) else {
-        return;
-    };
-    let fields = [
-        ("namespace", Text(nsp)),
-        ("socket", Text(joined.sid.as_str())),
-        ("who", Text(record.who.as_deref().unwrap_or("-"))),
-    ];
-    worker.trace.note(&record.sid, "connected", &fields);
-}
-
-/// Notes that a socket has joined or left a room.
-pub(crate) fn note_room(worker: &Worker, sid: &Sid, what: &str, nsp: &str, room: &str) {
-    worker
-        .trace
-        .note(sid, what, &[("room", Text(room)), ("namespace", Text(nsp))]);
-}
-
-/// What a sender is told about a publish that did not get into the log.
-pub(crate) fn refusal(result: Result<Appended, AppendError>) -> Option<String> {
-    result.err().map(|error| match error {
-        // Redis' own words are for the log.
-        AppendError::Refused { .. } => "the message log refused it".to_owned(),
-        AppendError::Closed
-        | AppendError::QueueFull { .. }
-        | AppendError::Timeout { .. }
-        | AppendError::TooLarge { .. } => error.to_string(),
-    })
-}
-
-impl Worker {
-    /// The name under which the store knows this worker.
-    pub(crate) fn name(&self) -> &str {
-        self.incarnation.as_str()
     }
 }

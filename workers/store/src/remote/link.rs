@@ -423,14 +423,7 @@ impl From<StoreError> for Failure {
 
 impl Failure {
     fn refused(op: &'static str, reason: String) -> Self {
-        let error = StoreError::Refused { op, reason };
-        Self {
-            error,
-            broken: false,
-            discard: false,
-            sent: false,
-            unknown_script: false,
-        }
+        Self::unsent(StoreError::Refused { op, reason })
     }
 
     /// It never left this process.
