@@ -96,6 +96,15 @@ impl Page {
         examples
     }
 
+    /// The program that it shows in a language.
+    pub(crate) fn program(&self, language: &str) -> String {
+        let blocks = self.blocks();
+        let mut programs = blocks.iter().filter(|block| block.language == language);
+        let program = programs.next().expect("a program");
+        assert!(programs.next().is_none(), "more than one in {language}");
+        program.lines.join("\n")
+    }
+
     fn blocks(&self) -> Vec<Block<'_>> {
         let mut blocks: Vec<Block<'_>> = Vec::new();
         let mut fenced = false;

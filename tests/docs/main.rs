@@ -16,5 +16,6 @@ mod book;
 mod commands;
 mod fleet;
 mod names;
+mod programs;
 mod redis;
 mod shape;
