@@ -2,6 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+/// Programs whose lines are commands.
+const PROGRAMS: [&str; 7] = ["anyworker", "apt", "curl", "make", "redis-cli", "sudo", "systemctl"];
+
 /// One command, and what is shown of its output.
 #[derive(Debug)]
 pub(crate) struct Example {
@@ -81,9 +84,7 @@ impl Page {
                     command = format!("{begun}{next}");
                 }
                 let command = without_comment(&command);
-                open = ["anyworker ", "curl ", "redis-cli "]
-                    .iter()
-                    .any(|program| command.starts_with(program));
+                open = PROGRAMS.contains(&command.split(' ').next().unwrap_or_default());
                 if open {
                     examples.push(Example {
                         place: format!("{}:{}", self.path, block.at + nth),
@@ -203,7 +204,7 @@ fn without_comment(command: &str) -> &str {
 
 #[test]
 fn commands_and_output_are_told_apart() {
-    let text = "a\n\n    $ anyworker x  # why\n    out 1\n\n```sh\ncurl \\\n  -s y\nmake z\n```\n\n```json\n{}\n```\n\nb\n\n```json\n[]\n```\n";
+    let text = "a\n\n    $ anyworker x  # why\n    out 1\n\n```sh\ncurl \\\n  -s y\nnpm z\n```\n\n```json\n{}\n```\n\nb\n\n```json\n[]\n```\n";
     let page = Page {
         path: "p".to_owned(),
         text: text.to_owned(),

@@ -14,11 +14,23 @@ const TRIES: usize = 3;
 /// Of an output that is not as shown (lines).
 const LINES_SHOWN: usize = 100;
 
-/// Commands that are not run here, by what they begin with, and where they are.
-const ELSEWHERE: [(&str, &str); 1] = [(
-    "anyworker doctor --url https",
-    "needs a proxy with a certificate: tests/ops/doctor.rs",
-)];
+/// Commands that are not run here, by what they begin with, and why: what they do is tested elsewhere.
+const ELSEWHERE: [(&str, &str); 5] = [
+    (
+        "anyworker doctor --url https",
+        "a proxy with a certificate is in tests/ops/doctor.rs",
+    ),
+    ("apt ", "tests/systemd installs the package in a box of its own"),
+    (
+        "make ",
+        "they build, and test: .ci/run, tests/systemd for the package, bench/run.sh",
+    ),
+    (
+        "sudo ",
+        "they set up this machine; tests/docs/redis.rs starts a Redis with the same file",
+    ),
+    ("systemctl ", "tests/systemd has a systemd of its own"),
+];
 
 /// Commands that go on until somebody ends them.
 const ENDLESS: [&str; 3] = ["anyworker tail", "--watch", "--latency"];

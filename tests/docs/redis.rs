@@ -39,7 +39,15 @@ impl Own {
         let child = Command::new("redis-server")
             .arg(file)
             .args(["--bind", &addr.ip().to_string(), "--port", &port.to_string()])
-            .args(["--logfile", "redis.log", "--dir"])
+            .args([
+                "--daemonize",
+                "no",
+                "--pidfile",
+                "redis.pid",
+                "--logfile",
+                "redis.log",
+                "--dir",
+            ])
             .arg(directory.path())
             // For this test to look on.
             .args(["--unixsocketperm", "700", "--unixsocket"])
