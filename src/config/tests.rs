@@ -383,6 +383,10 @@ fn security_checks() {
     let shipped = from_env(&[("ANYWORKER_RUNTIME__DIRECTORY", "/nowhere/x")]).unwrap();
     for (name, &passed) in &shipped.settings.security.checks {
         assert!(passed || name == "not_root", "{name}");
+        assert!(
+            document::page().contains(&format!("\n    {name} ")),
+            "{name} is not explained"
+        );
     }
     let root = nix::unistd::geteuid().is_root();
     assert_eq!(passed(&shipped, "not_root"), !root);

@@ -125,3 +125,36 @@ fn commands_and_flags_exist() {
     assert!(named > 30, "{named}");
     assert!(complaints.is_empty(), "\n{complaints}");
 }
+
+/// What README.md says about defaults is what docs/configure.md has from the code.
+#[test]
+fn defaults_are_those_of_the_code() {
+    let read = |path: &str| std::fs::read_to_string(root().join(path)).unwrap();
+    let (readme, configure) = (read("README.md"), read("docs/configure.md"));
+    let default_of = |key: &str| {
+        let (_, rest) = configure.split_once(&format!("\n### {key}\n")).expect(key);
+        let (_, rest) = rest.split_once("\nDefault `").expect(key);
+        rest.split_once('`').unwrap().0.to_owned()
+    };
+    // `4; 1 without Redis`, `25 000`, `none: …`
+    let plain = |text: &str| {
+        let text = text.split([';', '*']).next().unwrap_or_default().replace("none", "");
+        let kept = |c: &char| c.is_alphanumeric() || matches!(c, '/' | '.' | ':');
+        text.chars().filter(kept).collect::<String>()
+    };
+    let (_, table) = readme.split_once("## Configuration").unwrap();
+    let (table, _) = table.split_once("## Commands").unwrap();
+    let mut compared = 0;
+    for row in table.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<&str> = row.split(" | ").collect();
+        let names: Vec<&str> = cells[0].split('`').skip(1).step_by(2).collect();
+        let section = names[0].split_once('.').unwrap().0;
+        for (name, said) in names.iter().zip(cells[1].split(", ")) {
+            let name = name.trim_start_matches(section).trim_start_matches('.');
+            let said = said.split(": ").next().unwrap();
+            assert_eq!(plain(said), plain(&default_of(&format!("{section}.{name}"))), "{row}");
+            compared += 1;
+        }
+    }
+    assert!(compared > 15, "{compared}");
+}
