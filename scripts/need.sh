@@ -28,6 +28,8 @@ as_root() {
 
 node_major() { node --version 2>/dev/null | sed -n 's/^v\([0-9]*\).*/\1/p'; }
 venv_works() { python3 -c 'import ensurepip, venv' >/dev/null 2>&1; }
+# has_candidate PACKAGE: whether apt could install it, as far as its lists tell.
+has_candidate() { have apt-cache && apt-cache policy "$1" | grep -q 'Candidate: [0-9]'; }
 redis_works() { have redis-server || have valkey-server; }
 
 check_cargo() {
@@ -44,6 +46,9 @@ list_missing() {
         [ "$purpose" = test ] || return 0
         have node && have npm || want node "runs the stock JavaScript client in the tests"
         venv_works || want python "runs the stock Python client in the tests"
+        have nginx || want nginx "stands in front of anyworker in the tests"
+        have haproxy || want haproxy "the same"
+        have caddy || want caddy "the same"
         return 0
     fi
     # The name that a linker driver has for cargo.
@@ -61,6 +66,11 @@ list_missing() {
     have npm || want npm "installs that client"
     have python3 || want python3 "runs the stock Python client in the tests"
     venv_works || want python3-venv "installs that client"
+    # Their services are neither started nor enabled: install_packages.
+    have nginx || want nginx "stands in front of anyworker in the tests"
+    have haproxy || want haproxy "the same"
+    # Not every release has it; the tests do without.
+    have caddy || ! has_candidate caddy || want caddy "the same"
     # Nothing of it is started; where no box can be made those tests are skipped.
     if [ "$(id -u)" = 0 ] && unshare -fpmnC --uts --ipc true 2>/dev/null; then
         [ -x /lib/systemd/systemd ] || want systemd "runs the unit of the package in a private box in the tests"
@@ -78,7 +88,23 @@ install_packages() {
     have apt-get || fail "only apt-get and Homebrew are known here; install these yourself: ${packages[*]}"
     say "installing with apt-get: ${packages[*]}"
     as_root apt-get update -qq
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${packages[@]}" >&2
+    local policy=/usr/sbin/policy-rc.d made=no package
+    # What maintainer scripts ask before they start a service: they are told not to.
+    if [ ! -e "$policy" ]; then
+        made=yes
+        printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+        as_root chmod +x "$policy"
+    fi
+    local code=0
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${packages[@]}" >&2 || code=$?
+    [ "$made" = no ] || as_root rm -f "$policy"
+    [ "$code" = 0 ] || exit "$code"
+    # Nor at the next boot.
+    for package in nginx haproxy caddy; do
+        case " ${packages[*]} " in
+            *" $package "*) ! have systemctl || as_root systemctl --quiet disable "$package" >&2 || true ;;
+        esac
+    done
 }
 
 # Debian's redis-server is a link to redis-check-rdb, which decides by its name what it is. The link is all

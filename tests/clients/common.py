@@ -15,7 +15,8 @@ def options(text: str, **defaults) -> argparse.Namespace:
     parser.add_argument("--transports", default="polling,websocket")
     parser.add_argument("--fresh", action="store_true", help="a new TCP connection per request")
     for name, default in defaults.items():
-        parser.add_argument("--" + name.replace("_", "-"), type=type(default), default=default)
+        kind = {"action": "store_true"} if default is False else {"type": type(default), "default": default}
+        parser.add_argument("--" + name.replace("_", "-"), **kind)
     return parser.parse_args()
 
 

@@ -1,12 +1,14 @@
 // N stock clients at once: connect, join, echo, and still there after a while. One line of JSON.
 //
 //   node herd.mjs --url URL [--clients 200] [--transports polling,websocket] [--hold-ms 3000] [--fresh]
+//   node herd.mjs --until-closed ...   instead of for so long: until standard input is closed
 //
 // `--fresh`: every request on a TCP connection of its own. Reconnection is off. Exit 0 if all did well.
 import { clientOptions, connected, describe, options, transportOf, until } from "./common.mjs";
 
 const opts = options({
   url: "", path: "/socket.io/", clients: 200, transports: "polling,websocket", hold_ms: 3000, fresh: false,
+  until_closed: false,
 });
 const wanted = opts.transports.split(",").at(-1);
 const result = { clients: opts.clients, connected: 0, acked: 0, carried: 0, alive: 0, errors: {} };
@@ -39,13 +41,14 @@ async function life(socket, number) {
   result.acked += 1;
   if (await until(() => transportOf(socket) === wanted)) result.carried += 1;
   else throw new Error(`still on ${transportOf(socket)}`);
-  await new Promise((next) => setTimeout(next, opts.hold_ms));
+  await (closed ?? new Promise((next) => setTimeout(next, opts.hold_ms)));
   if (!socket.connected) throw new Error("not connected any more");
   const last = await socket.timeout(10_000).emitWithAck("echo", number);
   if (last !== number) throw new Error(`last echo: ${JSON.stringify(last)}`);
   result.alive += 1;
 }
 
+const closed = opts.until_closed ? new Promise((done) => process.stdin.resume().on("end", done)) : undefined;
 let leaving = false;
 const sockets = await Promise.all(Array.from({ length: opts.clients }, (_, number) => one(number)));
 leaving = true;

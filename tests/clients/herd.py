@@ -1,4 +1,7 @@
-"""N stock clients at once: connect, join, echo, and still there after a while. One line of JSON."""
+"""N stock clients at once: connect, join, echo, and still there after a while. One line of JSON.
+
+With `--until-closed` that while ends when standard input is closed.
+"""
 
 import asyncio
 import collections
@@ -7,7 +10,7 @@ import sys
 
 from common import Clients, options, until
 
-OPTS = options(__doc__, clients=200, hold_ms=3000)
+OPTS = options(__doc__, clients=200, hold_ms=3000, until_closed=False)
 WANTED = OPTS.transports.split(",")[-1]
 
 
@@ -18,6 +21,7 @@ class Herd:
         self.counts = collections.Counter()
         self.errors = collections.Counter()
         self.leaving = False
+        self.closed = asyncio.ensure_future(asyncio.to_thread(sys.stdin.read)) if OPTS.until_closed else None
 
     async def one(self, clients: Clients, number: int):
         try:
@@ -41,7 +45,7 @@ class Herd:
         self.counts["acked"] += 1
         assert await until(lambda: client.transport() == WANTED), f"still on {client.transport()}"
         self.counts["carried"] += 1
-        await asyncio.sleep(OPTS.hold_ms / 1000)
+        await (self.closed or asyncio.sleep(OPTS.hold_ms / 1000))
         assert client.connected, "not connected any more"
         last = await client.call("echo", number, timeout=10)
         assert last == number, f"last echo: {last!r}"

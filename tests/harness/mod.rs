@@ -17,7 +17,7 @@ pub(crate) use polling::Poller;
 pub(crate) use programs::{Program, node, python};
 pub(crate) use proxy::{Proxy, Weather};
 pub(crate) use redis::{Redis, Resp};
-pub(crate) use server::{Plan, Server, Status, Worker, children, signal};
+pub(crate) use server::{Plan, Server, Status, Worker, children, free_address, signal};
 pub(crate) use terminal::Terminal;
 pub(crate) use ws::{Frame, Wire};
 

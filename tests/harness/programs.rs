@@ -7,6 +7,7 @@ use std::process::Stdio;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
+use tokio::sync::oneshot;
 
 /// No client program takes longer, unless it says so.
 const PROGRAM_LIMIT: Duration = Duration::from_secs(150);
@@ -18,6 +19,7 @@ pub(crate) struct Program {
     script: PathBuf,
     args: Vec<String>,
     input: Option<String>,
+    until: Option<oneshot::Receiver<()>>,
     limit: Duration,
 }
 
@@ -33,6 +35,7 @@ pub(crate) fn node(script: &str) -> Program {
         script: clients.join(script),
         args: Vec::new(),
         input: None,
+        until: None,
         limit: PROGRAM_LIMIT,
     }
 }
@@ -55,6 +58,7 @@ pub(crate) fn python(script: &str) -> Program {
         script: clients().join(script),
         args: Vec::new(),
         input: None,
+        until: None,
         limit: PROGRAM_LIMIT,
     }
 }
@@ -79,6 +83,13 @@ impl Program {
         self
     }
 
+    /// Its standard input is closed when `end` says so, or is dropped.
+    #[must_use]
+    pub(crate) fn until(mut self, end: oneshot::Receiver<()>) -> Self {
+        self.until = Some(end);
+        self
+    }
+
     /// It may run for so long.
     #[must_use]
     pub(crate) fn limit(mut self, limit: Duration) -> Self {
@@ -98,7 +109,7 @@ impl Program {
             .arg(&self.script)
             .args(&self.args)
             .env("PYTHONDONTWRITEBYTECODE", "1")
-            .stdin(if self.input.is_some() {
+            .stdin(if self.input.is_some() || self.until.is_some() {
                 Stdio::piped()
             } else {
                 Stdio::inherit()
@@ -109,12 +120,17 @@ impl Program {
             .spawn()
             .expect("run a client program");
         let stdin = child.stdin.take();
-        let work = async {
-            if let (Some(mut stdin), Some(text)) = (stdin, self.input) {
+        let input = async {
+            if let Some(mut stdin) = stdin {
+                let text = self.input.unwrap_or_default();
                 stdin.write_all(text.as_bytes()).await.expect("a program that reads");
+                if let Some(end) = self.until {
+                    // Said or dropped: both are the end.
+                    end.await.ok();
+                }
             }
-            child.wait_with_output().await
         };
+        let work = async { tokio::join!(input, child.wait_with_output()).1 };
         let output = within(self.limit, &what, work).await.expect("run a client program");
         let text = String::from_utf8_lossy(&output.stdout);
         let json = text.lines().last().and_then(|line| serde_json::from_str(line).ok());

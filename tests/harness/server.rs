@@ -490,7 +490,7 @@ pub(crate) fn children(pid: u32) -> Vec<u32> {
 }
 
 /// An address that no other test has: a loopback address for each process, a port for each server.
-fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let [_, high, middle, low] = std::process::id().to_be_bytes();
     let port = 20_000 + NEXT.fetch_add(1, Ordering::Relaxed);

@@ -167,7 +167,8 @@ pub struct Http {
     pub origins: Origins,
     /// `credentials`: send `Access-Control-Allow-Credentials`. Default false; refused with `"*"`.
     pub credentials: bool,
-    /// `trusted_proxies`: whose `X-Forwarded-For` tells a client's address. Default nobody's.
+    /// `trusted_proxies`: whose `X-Forwarded-For` tells a client's address, and whose `X-Anyworker-Request` the id of a
+    /// request. Default nobody's.
     #[serde(default)]
     pub trusted_proxies: Vec<IpNet>,
 }

@@ -21,12 +21,12 @@ end
 
 -- `ar` is the last request answered, and whether a ping was in it: the same request again gets the
 -- same again, and proves no receipt.
-local answered, pinged = string.match(p[10] or '', '^(%S+ %S+) (%d)$')
-local again = answered == mine
+local answered, pinged = string.match(p[10] or '', '^(.+) (%d)$')
+local again = same(answered, mine)
 
 if ARGV[2] ~= 'begin' then
-  if get ~= mine and not again then return 'lost' end
-elseif get ~= mine then
+  if get ~= mine and answered ~= mine then return 'lost' end
+elseif not same(get, mine) then
   if held(get, getd, now, ARGV[5]) then
     -- Another worker's lease: it may have died this very moment, and nobody has said so yet.
     if ARGV[6] == '0' and incarnation(get) ~= incarnation(mine) then return 'held' end

@@ -10,8 +10,9 @@ local p = redis.call('HMGET', KEYS[2], 'cur', 'post', 'done', 'get', 'bytes', 's
 if not p[1] then return whole and 'behind' or 'gone' end
 local revision = p[7]
 if p[3] == ARGV[1] then return 'done ' .. revision end
+if same(p[3], ARGV[1]) then return 'repeated' end
 if whole then
-  if revision ~= ARGV[13] or held(p[2], p[8], now, ARGV[14]) then return 'behind' end
+  if revision ~= ARGV[13] or held(p[2], p[8], now, ARGV[14]) or same(p[2], ARGV[1]) then return 'behind' end
 elseif p[2] ~= ARGV[1] then
   return 'gone'
 end

@@ -2,24 +2,46 @@
 
 use bytes::Bytes;
 use session::{Offset, Record};
+use std::hash::{DefaultHasher, Hasher};
 use std::time::Duration;
 
 /// One HTTP request or WebSocket of this worker; unique within its incarnation. A repeated call
 /// with the same id does nothing twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct RequestId(u64);
+pub struct RequestId {
+    number: u64,
+    given: Option<u64>,
+}
 
 impl RequestId {
     /// The `n`th request of this incarnation. See also [`crate::Store::request`].
     #[must_use]
     pub const fn new(n: u64) -> Self {
-        Self(n)
+        Self { number: n, given: None }
+    }
+
+    /// The same, of a request that came with an id of its own, which a proxy that repeats the request repeats as well:
+    /// whichever worker gets it then knows that it has been here. The id counts within a session.
+    #[must_use]
+    pub fn repeatable(self, id: &[u8]) -> Self {
+        let mut hasher = DefaultHasher::new();
+        hasher.write(id);
+        Self {
+            given: Some(hasher.finish()),
+            ..self
+        }
     }
 
     /// Its number.
     #[must_use]
     pub const fn number(self) -> u64 {
-        self.0
+        self.number
+    }
+
+    /// What stands for the id that it came with.
+    #[must_use]
+    pub(crate) const fn given(self) -> Option<u64> {
+        self.given
     }
 }
 
@@ -124,6 +146,9 @@ pub enum Poll {
 #[derive(Clone, Debug)]
 #[expect(clippy::large_enum_variant, reason = "the large one is the usual one")]
 pub enum PostBegin {
+    /// The same request was here before, and is still under way or ended in the middle with its worker: what came of it
+    /// is not known, so it must not be done.
+    Broken,
     /// It may; it holds the lease.
     Go {
         /// The session's record; `None` if it is still the revision that the caller said it knows.
@@ -139,6 +164,8 @@ pub enum PostBegin {
     Moved(Box<Record>),
     /// Another POST is already under way. The session has to end.
     Overlap,
+    /// The same request was here before and is done.
+    Repeated,
     /// There is no such session.
     Unknown,
 }
@@ -178,6 +205,8 @@ pub enum PostDone {
     Full,
     /// The session ended, moved, or the lease ran out: nothing was stored.
     Gone,
+    /// The same request was here before and is done: nothing was stored.
+    Repeated,
 }
 
 /// Whether a probe may go ahead.

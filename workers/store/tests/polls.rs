@@ -21,6 +21,9 @@ contract!(
     a_poll_parks_and_is_woken_by_mail,
     what_was_sent_is_confirmed_by_the_next_poll,
     a_repeated_poll_gets_the_same_again,
+    a_poll_that_a_proxy_repeats_is_no_overlap_and_no_receipt,
+    a_post_that_a_proxy_repeats_is_done_once,
+    a_post_that_broke_off_is_not_done_again,
     overlapping_polls_end_the_session,
     a_dead_workers_lease_is_void,
     a_released_poll_sent_nothing,
@@ -200,6 +203,96 @@ async fn a_repeated_poll_gets_the_same_again(world: World) {
             "{poll:?}"
         );
     }
+}
+
+async fn a_poll_that_a_proxy_repeats_is_no_overlap_and_no_receipt(world: World) {
+    let (a, _) = world.worker("a").await;
+    let (b, _) = world.worker("b").await;
+    polling(&a, at(1)).await;
+    let poll = async |store: &Store, request, mode| store.poll(&sid(1), request, mode, at(3), None).await.unwrap();
+    let (first, second) = (a.request().repeatable(b"one"), b.request().repeatable(b"one"));
+    for (store, request) in [(&a, first), (&b, second)] {
+        let parked = poll(store, request, PollMode::Begin).await;
+        assert!(matches!(parked, Poll::Parked { .. }), "{parked:?}");
+    }
+    let lost = poll(&a, first, PollMode::Wake).await;
+    assert!(matches!(lost, Poll::LeaseLost), "{lost:?}");
+    let one = [mail(2, "one")];
+    let effects = PostEffects {
+        mail: &one,
+        ..Default::default()
+    };
+    assert_eq!(post(&a, &sid(1), effects).await, DONE);
+    // The second one is answered, and its worker dies before the answer has left: a third one, on the same worker or another.
+    for (store, request, mode) in [
+        (&b, second, PollMode::Wake),
+        (&b, b.request().repeatable(b"one"), PollMode::Begin),
+        (&a, a.request().repeatable(b"one"), PollMode::Begin),
+    ] {
+        let answer = poll(store, request, mode).await;
+        assert!(
+            matches!(answer, Poll::Answer { after, upto, ref mail, .. }
+            if after == at(1) && upto == at(3) && mail[..] == one),
+            "{answer:?}"
+        );
+    }
+    let next = poll(&b, b.request().repeatable(b"two"), PollMode::Begin).await;
+    assert!(matches!(next, Poll::Parked { after, .. } if after == at(3)), "{next:?}");
+    let overlap = poll(&a, a.request().repeatable(b"three"), PollMode::Begin).await;
+    assert!(matches!(overlap, Poll::Overlap), "{overlap:?}");
+}
+
+async fn a_post_that_a_proxy_repeats_is_done_once(world: World) {
+    let (a, _) = world.worker("a").await;
+    let (b, _) = world.worker("b").await;
+    polling(&a, at(1)).await;
+    let request = a.request().repeatable(b"one");
+    let begun = a.post_begin(&sid(1), request, None).await.unwrap();
+    assert!(matches!(begun, PostBegin::Go { .. }), "{begun:?}");
+    // As long as it is under way, and nobody knows how it ends.
+    let post = b
+        .post_begin(&sid(1), b.request().repeatable(b"one"), None)
+        .await
+        .unwrap();
+    assert!(matches!(post, PostBegin::Broken), "{post:?}");
+    let one = [mail(2, "one")];
+    let effects = || PostEffects {
+        mail: &one,
+        ..Default::default()
+    };
+    assert_eq!(a.post_finish(&sid(1), request, effects()).await.unwrap(), DONE);
+    for store in [&a, &b] {
+        let request = store.request().repeatable(b"one");
+        let post = store.post_begin(&sid(1), request, None).await.unwrap();
+        assert!(matches!(post, PostBegin::Repeated), "{post:?}");
+        let done = store.post_at_once(&sid(1), request, CREATED_REVISION, effects()).await;
+        assert_eq!(done.unwrap(), PostDone::Repeated);
+    }
+    let (_, poll) = begin(&a, at(2)).await;
+    assert!(
+        matches!(poll, Poll::Answer { ref mail, .. } if mail[..] == one),
+        "once: {poll:?}"
+    );
+}
+
+async fn a_post_that_broke_off_is_not_done_again(world: World) {
+    let (a, _) = world.worker("a").await;
+    let (b, _) = world.worker("b").await;
+    polling(&a, at(1)).await;
+    a.post_begin(&sid(1), a.request().repeatable(b"one"), None)
+        .await
+        .unwrap();
+    b.mark_dead("a").await.unwrap();
+    let again = b.request().repeatable(b"one");
+    let done = b
+        .post_at_once(&sid(1), again, CREATED_REVISION, PostEffects::default())
+        .await;
+    assert_eq!(done.unwrap(), PostDone::Behind);
+    let post = b.post_begin(&sid(1), again, None).await.unwrap();
+    assert!(matches!(post, PostBegin::Broken), "{post:?}");
+    let other = b.request().repeatable(b"two");
+    let post = b.post_begin(&sid(1), other, None).await.unwrap();
+    assert!(matches!(post, PostBegin::Go { .. }), "{post:?}");
 }
 
 async fn overlapping_polls_end_the_session(world: World) {

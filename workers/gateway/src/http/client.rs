@@ -1,4 +1,4 @@
-//! Who a client is behind proxies: its address.
+//! What proxies tell of a client and its requests.
 
 use http::HeaderMap;
 use ipnet::IpNet;
@@ -7,18 +7,31 @@ use std::net::{IpAddr, SocketAddr};
 /// Set by proxies: each appends the address that its request came from.
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
+/// Set by proxies that are told to (docs/proxy): an id of the request, the same if they repeat it. `X-Request-Id` will not
+/// do: some set it, once for many requests, to follow a user.
+const REQUEST_ID: &str = "x-anyworker-request";
+
+/// The id that a trusted proxy gave a request.
+pub(crate) fn request_id<'a>(proxies: &[IpNet], peer: IpAddr, headers: &'a HeaderMap) -> Option<&'a [u8]> {
+    let id = headers.get(REQUEST_ID)?.as_bytes();
+    (!id.is_empty() && is_trusted(proxies, peer.to_canonical())).then_some(id)
+}
+
 /// The client's address: that of the connection, unless a trusted proxy sits at its other end. Then it is the rightmost
 /// one in `X-Forwarded-For` that is no trusted proxy's: what stands left of it is the client's own word.
 pub(crate) fn address(proxies: &[IpNet], peer: IpAddr, headers: &HeaderMap) -> IpAddr {
-    let trusted = |address: IpAddr| proxies.iter().any(|network| network.contains(&address));
     let mut nearest = peer.to_canonical();
     let lines = headers.get_all(FORWARDED_FOR).iter().rev();
     let mut hops = lines.flat_map(|line| line.to_str().unwrap_or_default().rsplit(','));
-    while trusted(nearest) {
+    while is_trusted(proxies, nearest) {
         let Some(hop) = hops.next().and_then(parse) else { break };
         nearest = hop;
     }
     nearest
+}
+
+fn is_trusted(proxies: &[IpNet], address: IpAddr) -> bool {
+    proxies.iter().any(|network| network.contains(&address))
 }
 
 /// An address as proxies write it; some append the port.

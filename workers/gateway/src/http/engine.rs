@@ -107,10 +107,18 @@ async fn polling(worker: &Rc<Worker>, request: Request<Incoming>, peer: SocketAd
         };
     }
     let gzip = answer::accepts_gzip(request.headers());
+    let mut id = worker.store.request();
+    let proxies = &worker.settings.http.trusted_proxies;
+    if let Some(given) = client::request_id(proxies, peer.ip(), request.headers()).or(query.request_id()) {
+        id = id.repeatable(given);
+    }
     let reply = match *request.method() {
         // Boxed: they are large, and would be moved with every request of the connection.
-        Method::GET => Box::pin(poll::get(worker, &sid)).await,
-        Method::POST => Box::pin(poll::post(worker, &sid, speech, Box::pin(body::read(worker, request)))).await,
+        Method::GET => Box::pin(poll::get(worker, &sid, id)).await,
+        Method::POST => {
+            let body = Box::pin(body::read(worker, request));
+            Box::pin(poll::post(worker, &sid, id, speech, body)).await
+        }
         _ => poll::Reply::Refused(Refusal::BadMethod),
     };
     answer::reply(worker, gzip, reply)

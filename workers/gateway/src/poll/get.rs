@@ -28,9 +28,8 @@ pub(super) const CLOSE: &str = "1";
 const JOIN_RETRY: Duration = Duration::from_millis(100);
 
 /// Serves a GET with a sid.
-pub(crate) async fn get(worker: &Rc<Worker>, sid: &Sid) -> Reply {
+pub(crate) async fn get(worker: &Rc<Worker>, sid: &Sid, request: RequestId) -> Reply {
     let abort = Abort::new(worker, sid);
-    let request = worker.store.request();
     let reply = serve(worker, sid, request).await;
     abort.disarm();
     reply

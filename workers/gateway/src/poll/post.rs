@@ -34,9 +34,8 @@ pub(crate) enum BodyError {
 pub(crate) type Body<'a> = LocalBoxFuture<'a, Result<String, BodyError>>;
 
 /// Serves a POST with a sid.
-pub(crate) async fn post(worker: &Rc<Worker>, sid: &Sid, speech: Speech, body: Body<'_>) -> Reply {
+pub(crate) async fn post(worker: &Rc<Worker>, sid: &Sid, request: RequestId, speech: Speech, body: Body<'_>) -> Reply {
     let abort = Abort::new(worker, sid);
-    let request = worker.store.request();
     let reply = serve(worker, sid, speech, request, body).await;
     abort.disarm();
     reply
@@ -68,6 +67,9 @@ async fn serve(worker: &Rc<Worker>, sid: &Sid, speech: Speech, request: RequestI
     let (record, revision, sent, parked) = match begun {
         Err(error) => return unavailable(&error),
         Ok(PostBegin::Unknown) => return Reply::Refused(Refusal::SessionUnknown),
+        // Its client comes back and resumes, as it would have done without the repetition.
+        Ok(PostBegin::Broken) => return Reply::Unavailable,
+        Ok(PostBegin::Repeated) => return Reply::Taken,
         Ok(PostBegin::Moved(record)) => return moved(&record),
         Ok(PostBegin::Overlap) => return overlapped(worker, sid).await,
         Ok(PostBegin::Go { record: None, .. }) => return Reply::Refused(Refusal::SessionUnknown),
@@ -153,6 +155,7 @@ async fn handle(mut batch: Batch<'_>, text: &str) -> Result<Reply, Option<Box<Po
             }
         }
         Ok(PostDone::Behind) => return Err(None),
+        Ok(PostDone::Repeated) => Reply::Taken,
         // A client that posts and never polls: its answers have nowhere to go.
         Ok(PostDone::Full) => {
             batch.end(&Ending::SlowClient).await;

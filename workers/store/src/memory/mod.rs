@@ -68,6 +68,14 @@ struct Holder {
     request: RequestId,
 }
 
+impl Holder {
+    /// Whether it is the same request, sent once or repeated.
+    fn is_of(&self, other: &Self) -> bool {
+        let given = self.request.given();
+        self == other || (given.is_some() && given == other.request.given())
+    }
+}
+
 struct Lease {
     holder: Holder,
     deadline: Instant,

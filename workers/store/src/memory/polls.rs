@@ -14,6 +14,11 @@ fn news(session: &Session, revision: u64, known: Option<u64>) -> Option<Record> 
     (known != Some(revision)).then(|| session.record.clone())
 }
 
+/// Whether `mine` is a repetition of what stands there.
+fn is_repeat(there: Option<&Holder>, mine: &Holder) -> bool {
+    there.is_some_and(|there| there != mine && there.is_of(mine))
+}
+
 impl Memory {
     pub(crate) fn poll(&self, sid: &Sid, request: RequestId, mode: PollMode, head: Offset, known: Option<u64>) -> Poll {
         let now = Instant::now();
@@ -30,12 +35,14 @@ impl Memory {
         let Some(poll) = &session.poll else {
             return Poll::Moved(Box::new(session.record.clone()));
         };
-        let again = poll.answered.as_ref().is_some_and(|(holder, _)| *holder == mine);
+        let answered = poll.answered.as_ref().map(|(holder, _)| holder);
+        let again = answered.is_some_and(|holder| holder.is_of(&mine));
         let ours = poll.get.as_ref().is_some_and(|l| l.holder == mine);
-        if mode != PollMode::Begin && !ours && !again {
+        if mode != PollMode::Begin && !ours && answered != Some(&mine) {
             return Poll::LeaseLost;
         }
-        if mode == PollMode::Begin && !ours {
+        let repeated = poll.get.as_ref().is_some_and(|l| l.holder.is_of(&mine));
+        if mode == PollMode::Begin && !repeated {
             if space.is_get_held(sid, now) {
                 return Poll::Overlap;
             }
@@ -68,7 +75,14 @@ impl Memory {
         let Some(poll) = &session.poll else {
             return PostBegin::Moved(Box::new(session.record.clone()));
         };
-        let ours = poll.post.as_ref().is_some_and(|l| l.holder == mine);
+        if is_repeat(poll.finished.as_ref(), &mine) {
+            return PostBegin::Repeated;
+        }
+        let lease = poll.post.as_ref().map(|l| &l.holder);
+        if is_repeat(lease, &mine) {
+            return PostBegin::Broken;
+        }
+        let ours = lease == Some(&mine);
         if !ours && space.is_post_held(sid, now) {
             return PostBegin::Overlap;
         }
@@ -107,6 +121,8 @@ impl Memory {
             let revision = poll.revision;
             return if repeated {
                 PostDone::Done { revision }
+            } else if is_repeat(poll.finished.as_ref(), &mine) {
+                PostDone::Repeated
             } else {
                 PostDone::Gone
             };
@@ -165,8 +181,12 @@ impl Memory {
             let Some(poll) = space.session(sid, now).and_then(|s| s.poll.as_mut()) else {
                 return PostDone::Behind;
             };
+            if is_repeat(poll.finished.as_ref(), &mine) {
+                return PostDone::Repeated;
+            }
             if poll.finished.as_ref() != Some(&mine) {
-                if held || poll.revision != revision {
+                let broken = is_repeat(poll.post.as_ref().map(|l| &l.holder), &mine);
+                if held || broken || poll.revision != revision {
                     return PostDone::Behind;
                 }
                 poll.post = Some(Lease {
@@ -292,7 +312,7 @@ impl Space {
         let waiting = session.mail.len();
         let poll = session.poll.as_mut()?;
         let expires_in = poll.expires.saturating_duration_since(now);
-        let again = poll.answered.take_if(|(holder, _)| *holder == mine);
+        let again = poll.answered.take_if(|(holder, _)| holder.is_of(&mine));
         let ping = poll.ping_due.is_some_and(|due| due <= now);
         let (revision, after) = (poll.revision, poll.cursor);
         if at_once || waiting > 0 || ping || noop {

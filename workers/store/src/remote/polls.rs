@@ -17,7 +17,11 @@ use tokio::time::{Instant, sleep};
 impl Remote {
     /// Who asks: this worker and the request.
     fn mine(&self, request: RequestId) -> String {
-        format!("{} {}", self.shared.options.me, request.number())
+        let (me, number) = (&self.shared.options.me, request.number());
+        match request.given() {
+            Some(id) => format!("{me} {number} {id:x}"),
+            None => format!("{me} {number}"),
+        }
     }
 
     pub(crate) async fn poll(
@@ -118,8 +122,10 @@ impl Remote {
                 parked: answer.flag()?,
                 record: answer.record()?,
             },
+            "broken" => PostBegin::Broken,
             "moved" => PostBegin::Moved(answer.present_record()?),
             "overlap" => PostBegin::Overlap,
+            "repeated" => PostBegin::Repeated,
             _ => PostBegin::Unknown,
         })
     }
@@ -183,6 +189,7 @@ impl Remote {
                 current: answer.number()?,
             },
             "full" => PostDone::Full,
+            "repeated" => PostDone::Repeated,
             _ => PostDone::Gone,
         })
     }
