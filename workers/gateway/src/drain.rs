@@ -5,7 +5,9 @@ use crate::control::Control;
 use crate::ending::Ending;
 use crate::handover::Gift;
 use crate::worker::{Phase, Worker};
+use crate::ws::Connection;
 use boot::ToSupervisor;
+use rustc_hash::FxHashSet;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::time::{sleep, sleep_until};
@@ -40,6 +42,8 @@ pub(crate) async fn leave(worker: &Rc<Worker>, control: &Control) -> bool {
 }
 
 async fn send_away(worker: &Rc<Worker>, control: &Control, deadline: Instant) {
+    // Who comes in later, by an upgrade, has its own turn below.
+    let first = sockets(worker);
     let heirs = worker.heirs.take();
     let mut gift = None;
     if !heirs.is_empty() {
@@ -48,36 +52,29 @@ async fn send_away(worker: &Rc<Worker>, control: &Control, deadline: Instant) {
         let report = gift.finish().await;
         control.send(&ToSupervisor::Given(report)).await;
     }
-    let sockets: Vec<_> = worker
-        .sockets
-        .borrow()
-        .iter()
-        .map(|(_, socket)| socket.clone())
-        .collect();
+    let stayed = still_here(worker, &first);
     let window = deadline
         .saturating_duration_since(Instant::now())
         .mul_f64(WINDOW_PART)
         .min(WINDOW_MAX);
-    if let Ok(count) = u32::try_from(sockets.len())
+    if let Ok(count) = u32::try_from(stayed.len())
         && count > 0
     {
         // At a steady pace: those who come back are a stream, not a flood.
         let pace = (window / count).min(Duration::from_millis(5));
-        for socket in sockets {
+        for socket in stayed {
             socket.end(Ending::Drain);
             sleep(pace).await;
         }
     }
     while worker.counters.connections.get() > 0 || !worker.sockets.borrow().is_empty() {
-        // Those that came in by an upgrade meanwhile.
+        let late = sockets(worker);
         if let Some(gift) = &mut gift {
-            gift.give_late().await;
+            gift.give_late(&late).await;
         }
-        worker
-            .sockets
-            .borrow()
-            .iter()
-            .for_each(|(_, socket)| socket.end(Ending::Drain));
+        for socket in still_here(worker, &late) {
+            socket.end(Ending::Drain);
+        }
         sleep(LOOK).await;
     }
     if let Some(gift) = &mut gift {
@@ -85,15 +82,27 @@ async fn send_away(worker: &Rc<Worker>, control: &Control, deadline: Instant) {
     }
 }
 
-/// Ends what is left; whether nothing was.
-async fn cut(worker: &Rc<Worker>) -> bool {
-    worker.phase.send_replace(Phase::Stopping);
-    let left: Vec<_> = worker
+fn sockets(worker: &Worker) -> Vec<Rc<Connection>> {
+    worker
         .sockets
         .borrow()
         .iter()
         .map(|(_, socket)| socket.clone())
-        .collect();
+        .collect()
+}
+
+/// Those of `known` that have neither moved nor ended.
+fn still_here(worker: &Worker, known: &[Rc<Connection>]) -> Vec<Rc<Connection>> {
+    let known: FxHashSet<_> = known.iter().map(Rc::as_ptr).collect();
+    let mut here = sockets(worker);
+    here.retain(|socket| known.contains(&Rc::as_ptr(socket)));
+    here
+}
+
+/// Ends what is left; whether nothing was.
+async fn cut(worker: &Rc<Worker>) -> bool {
+    worker.phase.send_replace(Phase::Stopping);
+    let left = sockets(worker);
     for socket in &left {
         socket.end(Ending::Drain);
     }

@@ -173,15 +173,12 @@ impl Gift {
         all.filter(|socket| socket.can_move()).cloned().collect()
     }
 
-    /// Gives those that came later, with as much patience as the others met.
-    pub(crate) async fn give_late(&mut self) {
+    /// Gives those that came later, with as much patience as the others met, and whoever comes meanwhile.
+    pub(crate) async fn give_late(&mut self, late: &[Rc<Connection>]) {
         let deadline = Instant::now() + GIVE_PATIENCE;
         let [_, wait] = QUIET_PATIENCE;
-        while self.is_open() && Instant::now() < deadline {
+        while self.is_open() && Instant::now() < deadline && late.iter().any(|socket| socket.can_move()) {
             let sockets = self.sockets();
-            if sockets.is_empty() {
-                break;
-            }
             self.round(&sockets, wait).await;
             sleep(ROUND_PAUSE).await;
         }
