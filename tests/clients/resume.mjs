@@ -20,16 +20,15 @@ async function member() {
   socket.on("connect", () => (result[socket.recovered ? "recovered" : "anew"] += 1));
   socket.on("disconnect", () => leaving || (result.disconnects += 1));
   socket.on("message", (number) => (Number.isInteger(number) ? got.push(number) : (result.strange += 1)));
-  if ((await socket.timeout(10_000).emitWithAck("join", "room")) !== "ok") throw new Error("not joined");
+  await insist(socket, "join", "room");
   return { socket, got };
 }
 
-/** Publishes until it is acked; the id makes the repetition harmless. */
-async function publish(publisher, number) {
+/** Emits until it is acked: joining again does no harm, and publishing again under the same id. */
+async function insist(socket, ...args) {
   for (;;) {
     try {
-      const id = `resume-${process.pid}-${number}`;
-      if ((await publisher.timeout(3000).emitWithAck("publish", "room", number, { id })) === "ok") return;
+      if ((await socket.timeout(3000).emitWithAck(...args)) === "ok") return;
     } catch {
       // No ack in time, or the connection went: once more.
     }
@@ -39,7 +38,7 @@ async function publish(publisher, number) {
 const members = await Promise.all(Array.from({ length: opts.clients }, member));
 const publisher = await connected(opts.url, { ...base, transports: ["websocket"] });
 for (let number = 0; number < opts.publishes; number += 1) {
-  await publish(publisher, number);
+  await insist(publisher, "publish", "room", number, { id: `resume-${process.pid}-${number}` });
   result.acked += 1;
   await new Promise((next) => setTimeout(next, 10));
 }

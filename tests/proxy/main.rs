@@ -14,7 +14,7 @@ mod front;
 mod harness;
 
 use front::{Front, Kind, is_installed};
-use harness::{Plan, Poller, Program, Request, Resp, Server, ask, ms, node, python, signal, soon};
+use harness::{Plan, Poller, Program, Redis, Request, Resp, Server, ask, ms, node, pass, python, signal, soon, until};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -22,6 +22,9 @@ use tokio::sync::oneshot;
 
 /// Of each transport.
 const CLIENTS: usize = 200;
+
+/// Of a room.
+const MEMBERS: usize = 30;
 
 const TRANSPORTS: [&str; 3] = ["polling", "polling,websocket", "websocket"];
 
@@ -75,7 +78,16 @@ async fn nobody_notices_a_reload(kind: Kind, program: fn() -> Program) {
     });
     let redis = fleets.first.redis();
     let all = CLIENTS * TRANSPORTS.len();
-    redis.keys_when("all are there", "socketio:session:*", all).await;
+    let keys = redis.keys_when("all are there", "socketio:session:*", all).await;
+    let records: Vec<&str> = ["MGET"].into_iter().chain(keys.iter().map(String::as_str)).collect();
+    until("all ride what they want", async || {
+        let Resp::List(records) = redis.command(&records).await else {
+            panic!("no list");
+        };
+        let rides = |record: &&Resp| matches!(record, Resp::Text(json) if json.contains(r#""transport":"websocket""#));
+        (records.iter().filter(rides).count() == 2 * CLIENTS).then_some(())
+    })
+    .await;
     fleets.reload().await;
     for (transports, herd, end) in herds {
         drop(end);
@@ -91,24 +103,28 @@ async fn nobody_notices_a_reload(kind: Kind, program: fn() -> Program) {
 
 /// What members of a room found while `fault` went on, again and again: all that was published came once and in
 /// order, and whoever was cut off resumed.
-async fn members(front: &Front, transports: &str, fault: impl AsyncFn(usize)) -> Value {
+async fn members(front: &Front, redis: &Redis, transports: &str, fault: impl AsyncFn(usize)) -> Value {
     let program = node("resume.mjs")
         .arg("--url", &front.url())
+        .arg("--clients", &MEMBERS.to_string())
         .arg("--transports", transports)
         .arg("--publishes", "150")
         .run();
-    let mut program = std::pin::pin!(program);
-    let mut round = 0;
-    let (found, content) = loop {
-        tokio::select! {
-            ended = &mut program => break ended,
-            () = tokio::time::sleep(FAULT_EVERY) => {
-                fault(round).await;
-                round += 1;
-            }
+    let faults = async {
+        until("all are there", async || {
+            (redis.keys("socketio:session:*").await.len() > MEMBERS).then_some(())
+        })
+        .await;
+        for round in 0.. {
+            fault(round).await;
+            pass(FAULT_EVERY).await;
         }
     };
-    assert!(content && round > 0, "{transports}, {round} faults: {found}");
+    let (found, content) = tokio::select! {
+        ended = program => ended,
+        () = faults => unreachable!("faults go on for ever"),
+    };
+    assert!(content, "{transports}: {found}");
     assert_eq!(found["disconnects"], found["recovered"], "{transports}: {found}");
     found
 }
@@ -119,7 +135,7 @@ async fn nothing_is_lost(kind: Kind) {
     let faults = "kill@PollAnswered=300,kill@PollAsked=300";
     let fleets = Fleets::with(|| Plan::new().env("FAULT_POINTS", faults)).await;
     let front = fleets.behind(kind).await;
-    let found = members(&front, "polling", async |_| {}).await;
+    let found = members(&front, fleets.first.redis(), "polling", async |_| {}).await;
     let deaths = |fleet: &Server| fleet.log().matches("worker exited").count();
     assert!(deaths(&fleets.first) + deaths(&fleets.second) > 0, "{found}");
     drop((front, fleets));
@@ -127,7 +143,7 @@ async fn nothing_is_lost(kind: Kind) {
     // One host, whose address stands in both places.
     let fleet = Plan::new().start().await;
     let front = Front::start(kind, [fleet.addr, fleet.addr]).await;
-    let found = members(&front, "polling,websocket", async |round| {
+    let found = members(&front, fleet.redis(), "polling,websocket", async |round| {
         let pids = fleet.status().await.ready_pids();
         signal(pids[round % pids.len()], Signal::SIGKILL);
     })
