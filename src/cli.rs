@@ -4,6 +4,7 @@ use crate::config::{self, Config, Faults, Overrides, Sources};
 use crate::control::client::{self, Verdict};
 use crate::control::protocol::Request;
 use crate::control::watch;
+use crate::fleet::SLOTS_MAX;
 use crate::manual;
 use crate::reactor::State;
 use crate::sys::runtime::control_socket;
@@ -11,7 +12,7 @@ use crate::sys::spawn::{Inherited, inherited};
 use crate::{operator, run};
 use boot::Exit;
 use clap::{Args, CommandFactory, Parser, Subcommand};
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -106,7 +107,7 @@ enum Command {
     /// Change the number of slots until the next reload
     Scale {
         /// Slots to have
-        #[arg(value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+        #[arg(value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(SLOTS_MAX)))]
         slots: u16,
     },
     /// Write manual pages, shell completions and docs/configure.md
@@ -138,15 +139,16 @@ pub fn main(worker: Worker) -> ExitCode {
         Err(error) => {
             // Help and version come this way too, and are no error.
             let code = if error.use_stderr() { Exit::Usage } else { Exit::Done };
-            return if error.print().is_ok() {
-                code.into()
-            } else {
-                Exit::Internal.into()
+            return match error.print() {
+                Err(error) if error.kind() != ErrorKind::BrokenPipe => Exit::Internal.into(),
+                _ => code.into(),
             };
         }
     };
     match execute(cli, worker) {
         Ok(code) => code,
+        // Whoever reads what is printed has seen enough.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Exit::Done.into(),
         Err(error) => {
             // The reason is all that can be given; without standard error there is only the code.
             writeln!(io::stderr(), "anyworker: {error}").ok();
@@ -257,7 +259,7 @@ fn runtime_directory(sources: &Sources) -> Result<PathBuf, Faults> {
     let from_env = sources.env.get("ANYWORKER_RUNTIME__DIRECTORY").cloned();
     let directory = from_env.or_else(|| {
         let file = sources.file.clone().unwrap_or_else(|| PathBuf::from("supervisor.toml"));
-        directory_line(&std::fs::read_to_string(file).ok()?)
+        directory_line(&config::text_of(&file)?)
     });
     directory
         .map(PathBuf::from)
@@ -305,8 +307,30 @@ mod tests {
         let cli = cli.unwrap();
         assert!(matches!(cli.command, Some(Command::Reload { wait: true })));
         assert_eq!(cli.options.listen, ["[::1]:80"]);
-        assert!(Cli::try_parse_from(["anyworker", "scale", "0"]).is_err());
+        for slots in ["0", "1025", "100000"] {
+            let error = Cli::try_parse_from(["anyworker", "scale", slots]).unwrap_err();
+            assert!(error.to_string().contains("1..=1024"), "{error}");
+        }
         assert!(Cli::try_parse_from(["anyworker"]).unwrap().command.is_none());
+    }
+
+    #[test]
+    fn an_id_may_begin_with_a_hyphen() {
+        for words in [
+            &["kick", "-ZiP_9gi_"][..],
+            &["kick", "-ZiP_9gi_", "abcdef", "--config", "a.toml"],
+            &["kick", "--config", "a.toml", "--", "abcdef", "-ZiP_9gi_"],
+            &["show", "-ZiP_9gi_", "--json", "--config", "a.toml"],
+        ] {
+            let cli = Cli::try_parse_from([&["anyworker", "sessions"], words].concat());
+            let config = cli.map(|cli| cli.options.config);
+            assert_eq!(
+                config.is_ok_and(|config| config.is_some()),
+                words.contains(&"--config"),
+                "{words:?}"
+            );
+        }
+        assert!(Cli::try_parse_from(["anyworker", "sessions", "kick"]).is_err());
     }
 
     #[test]

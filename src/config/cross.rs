@@ -41,8 +41,29 @@ pub(super) fn cross_check(values: &mut Values, settings: &Settings, workers: &Wo
             "give them different names, or make one of them \"\"",
         );
     }
+    doors(values, settings);
     log(values, &settings.log, &settings.recovery);
     events(values, &settings.app.events);
+}
+
+/// A stream that is read for events must be none of our own keys: what is taken from `emit.stream` is deleted.
+fn doors(values: &mut Values, settings: &Settings) {
+    let Some(redis) = &settings.redis else { return };
+    let streams = [
+        ("emit.stream", &settings.emit.stream),
+        ("emit.node_stream", &settings.emit.node_stream),
+    ];
+    for (key, name) in streams {
+        let rest = name.strip_prefix(&redis.prefix).and_then(|rest| rest.strip_prefix(':'));
+        if rest.is_some_and(|rest| rest != "ingest") {
+            let what = format!("{name:?} is below redis.prefix, where anyworker keeps its own data");
+            let remedy = format!(
+                "use \"{}:ingest\", or a name that does not begin with the prefix",
+                redis.prefix
+            );
+            values.fault(key, what, remedy);
+        }
+    }
 }
 
 fn life(values: &mut Values, workers: &Workers) {

@@ -17,6 +17,8 @@ const RULES: &str = "
 - An unknown key, a value of the wrong type or beyond its bounds, and values that do not fit together are faults: anyworker exits with 78,
   or a reload changes nothing, and each fault is named with its source and the remedy.
 - In the environment a list is `a,b`, and a truth value is `true`, `yes`, `on`, `1` or `false`, `no`, `off`, `0`. An empty text means off, or \"choose for me\".
+- A name of the environment that begins with `ANYWORKER_`, has no `__` and comes close to no key is ignored with a notice: Kubernetes sets
+  `ANYWORKER_PORT` and the like for a Service of that name.
 - A reload puts every key into effect, unless it says here that a change needs a restart.
 ";
 

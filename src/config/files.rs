@@ -3,8 +3,9 @@
 use super::faults::{Fault, Faults};
 use super::resolve::{self, Facts, FileText, Inputs};
 use super::{Config, Sources};
+use std::fs::OpenOptions;
 use std::io::{ErrorKind, IsTerminal, Read};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 const FILE_NAME: &str = "supervisor.toml";
@@ -78,6 +79,11 @@ fn find(named: Option<&Path>, directory: &Path, system_file: &Path) -> Result<Op
     }
 }
 
+/// The text of a file, if it is one that can be read; whatever is wrong with it.
+pub(crate) fn text_of(path: &Path) -> Option<String> {
+    Some(read(path).ok()??.text)
+}
+
 /// The file; `None` if there is none.
 fn read(path: &Path) -> Result<Option<FileText>, Fault> {
     let unreadable = |why: String| {
@@ -87,8 +93,14 @@ fn read(path: &Path) -> Result<Option<FileText>, Fault> {
             "correct or remove it",
         )
     };
-    let opened = std::fs::File::open(path).and_then(|file| Ok((file.metadata()?, file)));
+    // Opening a FIFO would wait for a writer, and reading it for the end of what is written; the supervisor waits for nobody.
+    let opened = OpenOptions::new()
+        .read(true)
+        .custom_flags(nix::libc::O_NONBLOCK)
+        .open(path)
+        .and_then(|file| Ok((file.metadata()?, file)));
     let (metadata, file) = match opened {
+        Ok((metadata, _)) if !metadata.is_file() => return Err(unreadable("not a regular file".to_owned())),
         Ok(opened) => opened,
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
         Err(error) => return Err(unreadable(error.to_string())),
@@ -118,6 +130,7 @@ fn facts(directory: &Path) -> Facts<'_> {
                 .map(|user| user.uid.as_raw())
         },
         is_directory: Path::is_dir,
+        is_taken: |path| path.exists() && !path.is_dir(),
         is_private: |path| match std::fs::symlink_metadata(path) {
             Ok(found) => {
                 let ours = found.uid() == nix::unistd::geteuid().as_raw() || found.uid() == 0;

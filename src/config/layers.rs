@@ -6,8 +6,10 @@ use super::values::{self, Source, Values};
 use super::{Overrides, dotenv};
 use std::collections::BTreeMap;
 use std::path::Path;
+use toml::de::{DeTable, DeValue};
 
-/// Names of the environment that begin so are ours; an unknown one is a fault.
+/// Names of the environment that begin so are ours. One that names no key is a fault, if it has the form of ours or comes
+/// close to one; others are not meant for us: Kubernetes sets `ANYWORKER_PORT` and the like for a Service of our name.
 const PREFIX: &str = "ANYWORKER_";
 
 /// The guide's names and the keys that they set.
@@ -29,28 +31,61 @@ pub(super) fn file(values: &mut Values, path: &Path, text: &str) {
     let table = match text.parse::<toml::Table>() {
         Ok(table) => table,
         Err(error) => {
-            let at = error.span().map_or(0, |span| span.start);
-            let line = text.bytes().take(at).filter(|&byte| byte == b'\n').count() + 1;
-            // Only the message: the line itself may hold a password.
-            let what = error.message().lines().collect::<Vec<_>>().join(", ");
-            values.faults.push(Fault::new(
-                format!("{}:{line}", path.display()),
-                what,
-                "correct the TOML syntax",
-            ));
+            let large = DeTable::parse(text).map(|table| large_numbers("", table.get_ref()));
+            let large: Vec<Fault> = large.unwrap_or_default();
+            if large.is_empty() {
+                values.faults.push(syntax(path, text, &error));
+            }
+            large.into_iter().for_each(|fault| values.faults.push(fault));
             return;
         }
     };
     section(values, path, "", &table);
 }
 
+fn syntax(path: &Path, text: &str, error: &toml::de::Error) -> Fault {
+    let at = error.span().map_or(0, |span| span.start);
+    let line = text.bytes().take(at).filter(|&byte| byte == b'\n').count() + 1;
+    // Only the message: the line itself may hold a password.
+    let what = error.message().lines().collect::<Vec<_>>().join(", ");
+    Fault::new(format!("{}:{line}", path.display()), what, "correct the TOML syntax")
+}
+
+/// A whole number with more digits than a `toml::Value` can hold is good TOML, and beyond the bounds of any key.
+fn large_numbers(prefix: &str, table: &DeTable<'_>) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for (part, value) in table {
+        let name = joined(prefix, part.get_ref());
+        match value.get_ref() {
+            DeValue::Table(inner) => faults.extend(large_numbers(&name, inner)),
+            DeValue::Integer(number) if i64::from_str_radix(number.as_str(), number.radix()).is_err() => {
+                faults.push(match keys::find(&name) {
+                    Some(key) => values::not_allowed(key, &name, &number.to_string()),
+                    None => unknown(&name),
+                });
+            }
+            DeValue::Array(_)
+            | DeValue::Boolean(_)
+            | DeValue::Datetime(_)
+            | DeValue::Float(_)
+            | DeValue::Integer(_)
+            | DeValue::String(_) => {}
+        }
+    }
+    faults
+}
+
+fn joined(prefix: &str, part: &str) -> String {
+    if prefix.is_empty() {
+        part.to_owned()
+    } else {
+        format!("{prefix}.{part}")
+    }
+}
+
 fn section(values: &mut Values, path: &Path, prefix: &str, table: &toml::Table) {
     for (part, value) in table {
-        let name = if prefix.is_empty() {
-            part.clone()
-        } else {
-            format!("{prefix}.{part}")
-        };
+        let name = joined(prefix, part);
         match (keys::find(&name), value) {
             (Some(key), value) => {
                 let parsed = values::from_toml(key, &name, value);
@@ -83,8 +118,8 @@ fn unknown(name: &str) -> Fault {
     Fault::new(name, "unknown key", remedy)
 }
 
-/// Lays the text of a `.env` file over the values.
-pub(super) fn dot_env(values: &mut Values, path: &Path, text: &str) {
+/// Lays the text of a `.env` file over the values; the names that are ignored.
+pub(super) fn dot_env(values: &mut Values, path: &Path, text: &str) -> Vec<String> {
     let (names, bad) = dotenv::parse(text);
     for line in bad {
         let place = format!("{}:{line}", path.display());
@@ -95,11 +130,17 @@ pub(super) fn dot_env(values: &mut Values, path: &Path, text: &str) {
     environment(values, &names, |name| Source::DotEnv {
         path: path.to_owned(),
         name: name.to_owned(),
-    });
+    })
 }
 
-/// Lays the names of an environment over the values; `source` makes the source of a name.
-pub(super) fn environment(values: &mut Values, names: &BTreeMap<String, String>, source: impl Fn(&str) -> Source) {
+/// Lays the names of an environment over the values; `source` makes the source of a name. Those that are ignored although
+/// they begin like ours.
+pub(super) fn environment(
+    values: &mut Values,
+    names: &BTreeMap<String, String>,
+    source: impl Fn(&str) -> Source,
+) -> Vec<String> {
+    let mut ignored = Vec::new();
     for (name, key) in GUIDE {
         if let Some(text) = names.get(name).filter(|text| !text.trim().is_empty()) {
             set(values, key, text, source(name));
@@ -116,12 +157,17 @@ pub(super) fn environment(values: &mut Values, names: &BTreeMap<String, String>,
         }
         let remedy = match keys::nearest(&key) {
             Some(meant) => format!("did you mean {}?", env_name(&meant)),
+            None if !rest.contains("__") => {
+                ignored.push(name.clone());
+                continue;
+            }
             None => format!("remove it; the form is {PREFIX}SECTION__KEY"),
         };
         values
             .faults
             .push(Fault::new(key, "unknown key", remedy).with_source(source(name).outside_file()));
     }
+    ignored
 }
 
 /// The name by which the environment sets a key.

@@ -29,7 +29,7 @@ mod values;
 
 pub(crate) use document::page;
 pub(crate) use faults::Faults;
-pub(crate) use files::load;
+pub(crate) use files::{load, text_of};
 #[cfg(test)]
 pub(crate) use keys::RESTART;
 
@@ -103,6 +103,9 @@ pub(crate) struct Config {
     pub(crate) admin: Admin,
     /// What the workers are told.
     pub(crate) settings: boot::Settings,
+    /// The configuration file and the `.env` that were read.
+    #[serde(default)]
+    pub(crate) files: Vec<PathBuf>,
     /// What the operator should know although nothing is wrong; to be logged at start.
     pub(crate) notices: Vec<String>,
     /// See [`Config::masked_toml`].

@@ -40,6 +40,8 @@ pub(super) struct Facts<'a> {
     pub(super) uid_of: fn(&str) -> Option<u32>,
     /// Whether a directory exists.
     pub(super) is_directory: fn(&Path) -> bool,
+    /// Whether something exists there that is no directory.
+    pub(super) is_taken: fn(&Path) -> bool,
     /// Whether a directory belongs to us or root and nobody else may write in it, or does not exist.
     pub(super) is_private: fn(&Path) -> bool,
 }
@@ -51,13 +53,23 @@ pub(super) fn resolve(inputs: Inputs<'_>, facts: &Facts<'_>, faults: Faults) -> 
     if let Some(file) = &inputs.file {
         layers::file(&mut values, &file.path, &file.text);
     }
+    let mut ignored = Vec::new();
     if let Some(file) = &inputs.dot_env {
-        layers::dot_env(&mut values, &file.path, &file.text);
+        ignored.extend(layers::dot_env(&mut values, &file.path, &file.text));
     }
-    layers::environment(&mut values, inputs.env, |name| Source::Env(name.to_owned()));
+    ignored.extend(layers::environment(&mut values, inputs.env, |name| {
+        Source::Env(name.to_owned())
+    }));
     layers::flags(&mut values, inputs.overrides);
 
     let mut notices = Vec::new();
+    if !ignored.is_empty() {
+        notices.push(format!(
+            "{} ignored: not of the form {}",
+            ignored.join(", "),
+            layers::env_name("section.key")
+        ));
+    }
     let listen = listen(&mut values);
     let runtime_directory = runtime_directory(&mut values, inputs.env, facts);
     let redis_directory = redis_directory(&mut values, inputs.env, facts, &runtime_directory);
@@ -69,10 +81,8 @@ pub(super) fn resolve(inputs: Inputs<'_>, facts: &Facts<'_>, faults: Faults) -> 
     if !values.faults.is_empty() {
         return Err(values.faults);
     }
-    let public = [&inputs.file, &inputs.dot_env]
-        .into_iter()
-        .flatten()
-        .filter(|file| file.public);
+    let read: Vec<&FileText> = [&inputs.file, &inputs.dot_env].into_iter().flatten().collect();
+    let public = read.iter().filter(|file| file.public);
     let public: Vec<&Path> = public.map(|file| file.path.as_path()).collect();
     let findings = security::findings(
         &settings,
@@ -101,6 +111,7 @@ pub(super) fn resolve(inputs: Inputs<'_>, facts: &Facts<'_>, faults: Faults) -> 
         managed_redis,
         admin,
         settings,
+        files: read.iter().map(|file| file.path.clone()).collect(),
         notices,
         masked_toml,
     })
@@ -155,8 +166,14 @@ fn admin(values: &mut Values, listen: &[SocketAddr]) -> Admin {
     let address = values
         .text_if_any(KEY)
         .and_then(|text| values.accept(KEY, parse::address(&text)));
-    if let Some(address) = address.filter(|address| address.port() != 0 && listen.contains(address)) {
-        values.fault(KEY, format!("{address} is in listen.address too"), "use another port");
+    let other = address.and_then(|address| listen.iter().find(|other| collide(address, **other)));
+    if let (Some(address), Some(other)) = (address, other) {
+        let what = if address == *other {
+            format!("{address} is in listen.address too")
+        } else {
+            format!("{address} is the port of listen.address {other} too")
+        };
+        values.fault(KEY, what, "use another port");
     }
     if address.is_none() && !values.bool("admin.public_health") {
         let remedy = "set an address, or admin.public_health = true";
@@ -170,6 +187,13 @@ fn admin(values: &mut Values, listen: &[SocketAddr]) -> Admin {
         address,
         chosen: values.is_set(KEY),
     }
+}
+
+/// Whether both cannot be listened on: the same port of the same address, or of all of its kind. (`[::]` is IPv6 only.)
+fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+    let (a, b) = (one.ip(), other.ip());
+    let overlap = a == b || a.is_ipv4() == b.is_ipv4() && (a.is_unspecified() || b.is_unspecified());
+    one.port() != 0 && one.port() == other.port() && overlap
 }
 
 /// The directory that was set, or the first of the usual ones.
@@ -187,8 +211,16 @@ fn runtime_directory(values: &mut Values, env: &BTreeMap<String, String>, facts:
         PathBuf::from(format!("/tmp/anyworker-{}", facts.euid))
     };
     values.accept(KEY, parse::socket_directory(&directory));
+    refuse_taken(values, KEY, &directory, facts);
     values.resolve(KEY, Value::Text(directory.display().to_string()));
     directory
+}
+
+fn refuse_taken(values: &mut Values, key: &str, directory: &Path, facts: &Facts<'_>) {
+    if (facts.is_taken)(directory) {
+        let what = format!("{} is no directory", directory.display());
+        values.fault(key, what, "name a directory, or one that can be made");
+    }
 }
 
 /// An absolute directory in the environment. systemd separates several by colons.
@@ -207,6 +239,7 @@ fn redis_directory(values: &mut Values, env: &BTreeMap<String, String>, facts: &
             .unwrap_or(runtime)
             .join("redis"),
     };
+    refuse_taken(values, KEY, &directory, facts);
     values.resolve(KEY, Value::Text(directory.display().to_string()));
     directory
 }

@@ -326,6 +326,50 @@ fn faults_of_pairs() {
 }
 
 #[test]
+fn what_collides_with_something_else_is_a_fault() {
+    for (text, fault) in [
+        (
+            "[emit]\nstream = 'socketio:log'",
+            "emit.stream: \"socketio:log\" is below redis.prefix",
+        ),
+        (
+            "[emit]\nnode_stream = 'socketio:session:x'",
+            "emit.node_stream: \"socketio:session:x\" is below redis.prefix",
+        ),
+        (
+            "[runtime]\ndirectory = '/etc/passwd'\n[redis]\ndirectory = '/srv'",
+            "runtime.directory: /etc/passwd is no directory; name",
+        ),
+        (
+            "[redis]\ndirectory = '/etc/passwd'",
+            "redis.directory: /etc/passwd is no directory; name",
+        ),
+        (
+            "[listen]\naddress = ':9000'\n[admin]\naddress = '127.0.0.1:9000'",
+            "admin.address: 127.0.0.1:9000 is the port of listen.address 0.0.0.0:9000 too",
+        ),
+        (
+            "[workers]\nmax_rss_bytes = 99_999_999_999_999_999_999",
+            "workers.max_rss_bytes: 99999999999999999999 is not allowed; use 0 to ",
+        ),
+        (
+            "[workers]\ncount = 0xffff_ffff_ffff_ffff",
+            "workers.count: 0xffffffffffffffff is not allowed; use 1 to 1024",
+        ),
+    ] {
+        check_faults(from_file(text), &[fault]);
+    }
+    for good in [
+        "[emit]\nstream = ''\nnode_stream = 'socketio:ingest'",
+        "[redis]\nprefix = 'x'\n[emit]\nstream = 'x:ingest'",
+        "[redis]\nenabled = false\n[emit]\nstream = 'socketio:log'",
+        "[listen]\naddress = '[::]:9000'\n[admin]\naddress = '127.0.0.1:9000'",
+    ] {
+        assert!(from_file(good).is_ok(), "{good}: {:?}", from_file(good));
+    }
+}
+
+#[test]
 fn url_and_managed_in_different_layers() {
     let managed = Place::new(&[("supervisor.toml", "[redis]\nmanaged = true")]);
     let config = managed
@@ -343,7 +387,8 @@ fn url_and_managed_in_different_layers() {
 fn faults_of_the_environment() {
     let env = [
         ("ANYWORKER_ENGINE__PING_INTERVALL_MS", "1"),
-        ("ANYWORKER_FOO", "1"),
+        ("ANYWORKER_FOO__BAR", "1"),
+        ("ANYWORKER_WORKERS_COUNT", "1"),
         ("ANYWORKER_WORKERS__COUNT", "many"),
         ("ANYWORKER_CHECKS__OLLAMA__HTTP", "https://x"),
         ("ANYWORKER_HTTP__ORIGINS", "[1]"),
@@ -352,7 +397,8 @@ fn faults_of_the_environment() {
         from_env(&env),
         &[
             "engine.ping_intervall_ms: unknown key; did you mean ANYWORKER_ENGINE__PING_INTERVAL_MS? (from environment ANY",
-            "foo: unknown key; remove it; the form is",
+            "foo.bar: unknown key; remove it; the form is",
+            "workers_count: unknown key; did you mean ANYWORKER_WORKERS__COUNT?",
             "workers.count: \"many\" is not a whole number; use 1 to 1024 (from environment ANYWORKER_WORKERS__COUNT)",
             "checks.ollama: only http:// can be checked",
             "http.origins: a value of type array has the wrong type",
@@ -375,6 +421,50 @@ fn faults_of_the_environment() {
     );
     assert_eq!(config.settings.checks["ollama"].timeout, Duration::from_secs(2));
     assert_eq!(config.settings.engine.cookie.unwrap().name, "sid");
+}
+
+/// What Kubernetes puts into the environment for Services that are called like us.
+#[test]
+fn names_that_are_not_meant_for_us_are_ignored() {
+    let links = [
+        ("ANYWORKER_SERVICE_HOST", "10.0.0.1"),
+        ("ANYWORKER_SERVICE_PORT", "8000"),
+        ("ANYWORKER_SERVICE_PORT_HTTP", "8000"),
+        ("ANYWORKER_PORT", "tcp://10.0.0.1:8000"),
+        ("ANYWORKER_PORT_8000_TCP", "tcp://10.0.0.1:8000"),
+        ("ANYWORKER_PORT_8000_TCP_ADDR", "10.0.0.1"),
+        ("ANYWORKER_PORT_8000_TCP_PORT", "8000"),
+        ("ANYWORKER_PORT_8000_TCP_PROTO", "tcp"),
+        ("ANYWORKER_REDIS_SERVICE_HOST", "10.0.0.2"),
+        ("ANYWORKER_REDIS_PORT", "tcp://10.0.0.2:6379"),
+        ("ANYWORKER_REDIS_PORT_6379_TCP_ADDR", "10.0.0.2"),
+    ];
+    let config = from_env(&links).unwrap();
+    let notices = config.notices.iter().filter(|notice| notice.contains("ignored"));
+    assert_eq!(notices.count(), 1, "{:?}", config.notices);
+    assert!(config.notices[0].starts_with("ANYWORKER_PORT, ANYWORKER_PORT_8000_TCP, "));
+}
+
+#[test]
+fn a_file_that_would_be_waited_for_is_a_fault() {
+    for name in ["supervisor.toml", ".env"] {
+        let place = Place::new(&[]);
+        let fifo = place.0.path().join(name);
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let fault = format!("{}: cannot be read: not a regular file", fifo.display());
+        check_faults(place.load(&[], Overrides::default()), &[&fault]);
+    }
+}
+
+#[test]
+fn the_files_that_were_read_are_known() {
+    let place = Place::new(&[("supervisor.toml", ""), (".env", "")]);
+    let config = place.load(&[], Overrides::default()).unwrap();
+    assert_eq!(
+        config.files,
+        [PathBuf::from("supervisor.toml"), place.0.path().join(".env")]
+    );
+    assert!(from_env(&[]).unwrap().files.is_empty());
 }
 
 #[test]

@@ -209,7 +209,8 @@ fn within(key: &Key, name: &str, value: Value) -> Result<Value, Fault> {
     }
 }
 
-fn not_allowed(key: &Key, name: &str, shown: &str) -> Fault {
+/// A value beyond the bounds of its key.
+pub(super) fn not_allowed(key: &Key, name: &str, shown: &str) -> Fault {
     Fault::new(name, format!("{shown} is not allowed"), key.kind.remedy(name))
 }
 

@@ -83,7 +83,11 @@ fn live(mut screen: Screen, socket: &Path, every: Duration) -> io::Result<Verdic
 fn print(seen: &Seen, json: bool) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let Some(status) = &seen.status else {
-        return writeln!(io::stderr(), "{}", seen.reason);
+        if json {
+            return writeln!(out, "{}", serde_json::json!({ "error": seen.reason }));
+        }
+        // Not to standard error: who reads the lines is to see it, and to end us by closing the pipe.
+        return writeln!(out, "fleet state=down reason={:?}", seen.reason);
     };
     if json {
         serde_json::to_writer(&mut out, status).map_err(io::Error::from)?;

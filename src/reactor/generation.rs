@@ -49,7 +49,7 @@ impl Spec {
 
     /// What a reload cannot change, with what to do instead.
     pub(crate) fn unreloadable(&self, next: &Self) -> Vec<String> {
-        let mut faults = Vec::new();
+        let mut faults = self.lost_files(next);
         let mut compare = |key: &str, now: String, then: String| {
             if now != then {
                 faults.push(format!("{key}: a change from {now} to {then} needs a restart"));
@@ -84,6 +84,24 @@ impl Spec {
             );
         }
         faults
+    }
+
+    /// Files that the configuration in force came from and the next one does not: what they set would become the
+    /// defaults, and nobody would notice.
+    fn lost_files(&self, next: &Self) -> Vec<String> {
+        let lost = self
+            .config
+            .files
+            .iter()
+            .filter(|file| !next.config.files.contains(file));
+        lost.map(|file| {
+            format!(
+                "{}: the configuration in force came from it, and it is gone or another one is read instead; put it back, \
+                 or restart",
+                file.display()
+            )
+        })
+        .collect()
     }
 }
 
@@ -129,5 +147,14 @@ mod tests {
             .collect();
         assert_eq!(named, RESTART.map(|(key, _)| key));
         assert!(old.unreloadable(&old).is_empty());
+        // Nobody reads `.env`, or the usual file, because it is gone.
+        let mut later = spec("listen.address = ':1'\nruntime.directory = '/a'", None);
+        later.config.files.clear();
+        let faults = old.unreloadable(&later);
+        assert!(
+            faults.len() == old.config.files.len() && faults[0].contains("it is gone"),
+            "{faults:?}"
+        );
+        assert!(later.unreloadable(&old).is_empty());
     }
 }

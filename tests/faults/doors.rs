@@ -137,6 +137,34 @@ async fn what_is_no_event_is_refused_and_the_next_one_passes() {
     .await;
 }
 
+#[tokio::test]
+async fn an_event_that_nobody_could_get_is_refused() {
+    let plan = Plan::new()
+        .with("socket.namespaces = ['/', '/admin']")
+        .env("ANYWORKER_EMIT__SECRET", SECRET);
+    let server = plan.start().await;
+    let post = async |event: Value| {
+        let request =
+            Request::post("/api/emit", event.to_string()).header("Authorization", &format!("Bearer {SECRET}"));
+        let reply = ask(server.addr, request).await.expect("an answer");
+        (reply.status, reply.text().to_owned())
+    };
+    for (event, why) in [
+        (
+            json!({ "event": "door", "namespace": "/chat" }),
+            "\\\"/chat\\\" is none of socket.namespaces",
+        ),
+        (json!({ "event": "door", "rooms": [] }), "`rooms` is an empty list"),
+        (json!({ "event": "door", "room": "" }), "room must not be empty"),
+        (json!({ "event": "" }), "`event` must not be empty"),
+    ] {
+        let (status, text) = post(event).await;
+        assert!(status == 400 && text.contains(why), "{status} {text}");
+    }
+    assert_eq!(post(json!({ "event": "door", "namespace": "/admin" })).await.0, 200);
+    assert_eq!(post(json!({ "event": "door" })).await.0, 200);
+}
+
 /// Sends event number `n` through every door, as the emitters do.
 async fn through_all(server: &Server, n: u32) {
     let redis = server.redis();

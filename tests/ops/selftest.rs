@@ -135,3 +135,23 @@ async fn a_fleet_that_writes_elsewhere_is_noticed() {
         "{text}"
     );
 }
+
+/// `anyworker selftest | head -1`: who reads has seen enough.
+#[tokio::test]
+async fn a_closed_pipe_is_no_error() {
+    let server = Plan::new().start().await;
+    let run = |command: &str, closed_error: bool| {
+        let closed = || std::process::Stdio::from(std::io::pipe().expect("a pipe").1);
+        let mut command = server.command(command);
+        if closed_error {
+            command.stderr(closed());
+        } else {
+            command.stdout(closed());
+        }
+        command.status().unwrap().code()
+    };
+    for command in ["selftest", "check", "status", "health", "--help"] {
+        assert_eq!(run(command, false), Some(0), "{command}");
+    }
+    assert_eq!(run("nope", true), Some(64));
+}

@@ -1,6 +1,6 @@
 //! The fleet again and again: on a terminal, and into a pipe.
 
-use crate::harness::{PATIENCE, Plan, Server, Terminal, Wire, signal, soon};
+use crate::harness::{PATIENCE, Plan, Server, Terminal, Wire, signal, soon, until};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::process::Stdio;
@@ -128,5 +128,28 @@ async fn a_pipe_gets_lines_until_it_is_closed() {
         }
         drop(lines);
         assert_eq!(soon("its end", child.wait()).await.unwrap().code(), Some(0));
+    }
+}
+
+#[tokio::test]
+async fn a_pipe_hears_of_a_server_that_is_gone() {
+    let mut server = Plan::new().start().await;
+    server.signal(Signal::SIGQUIT);
+    until("its end", async || server.exited()).await;
+    for (json, expected) in [
+        (false, "fleet state=down reason=\"no supervisor"),
+        (true, "{\"error\":\"no supervisor"),
+    ] {
+        let mut command = tokio::process::Command::from(server.command("status"));
+        command.args(["--watch", "--every", "0.1"]);
+        if json {
+            command.arg("--json");
+        }
+        let mut child = command.stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let line = soon("a line", lines.next_line()).await.unwrap().unwrap();
+        assert!(line.starts_with(expected), "{line}");
+        drop(lines);
+        assert_eq!(soon("its end", child.wait()).await.unwrap().code(), Some(69));
     }
 }

@@ -30,6 +30,7 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
     ),
     ("old_workers_are_recycled", old_workers_are_recycled),
     ("what_needs_a_restart_is_a_fault", what_needs_a_restart_is_a_fault),
+    ("a_file_that_is_gone_is_a_fault", a_file_that_is_gone_is_a_fault),
     ("reloads_coalesce", reloads_coalesce),
     (
         "a_reload_changes_the_number_of_slots",
@@ -246,6 +247,31 @@ fn what_needs_a_restart_is_a_fault() {
         faults.contains("listen.address: ") && faults.contains("needs a restart"),
         "{faults}"
     );
+}
+
+fn a_file_that_is_gone_is_a_fault() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dot_env = scratch.path().join(".env");
+    fs::write(&dot_env, "ANYWORKER_WORKERS__COUNT=1\n").unwrap();
+    let text = config(scratch.path(), 2, "message", "");
+    let supervisor = Supervisor::start_in(scratch, &text, &[], &BTreeMap::new());
+    supervisor.await_log("serving");
+    fs::remove_file(&dot_env).unwrap();
+    let output = supervisor.command(&["reload", "--wait"]);
+    let faults = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{faults}");
+    assert!(faults.contains(".env: ") && faults.contains("it is gone"), "{faults}");
+    assert_eq!(supervisor.await_ready(1).len(), 1);
+    // A supervisor that waited for somebody to write would answer nobody.
+    nix::unistd::mkfifo(&dot_env, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let faults = String::from_utf8(supervisor.command(&["reload", "--wait"]).stderr).unwrap();
+    assert!(faults.contains("not a regular file"), "{faults}");
+    assert_eq!(generation(&supervisor), 1);
+    fs::remove_file(&dot_env).unwrap();
+    fs::write(&dot_env, "").unwrap();
+    let output = supervisor.command(&["reload", "--wait"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    supervisor.await_ready(2);
 }
 
 fn reloads_coalesce() {

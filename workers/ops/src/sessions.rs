@@ -46,9 +46,13 @@ pub enum Action {
     },
     /// End sessions, at once where a worker serves them; exits 1 if one is not found
     Kick {
-        /// Their ids, their Socket.IO ids, or the beginnings of such; behind `--` if one begins with a hyphen
-        #[arg(value_name = "SID", required = true)]
-        sids: Vec<Id>,
+        /// Its id, its Socket.IO id, or the beginning of one
+        #[arg(value_name = "SID", allow_hyphen_values = true)]
+        sid: Id,
+        /// Further ones; behind `--` if one of them begins with a hyphen
+        // Several that may begin with one would take the options behind them for ids.
+        #[arg(value_name = "SID")]
+        more: Vec<Id>,
     },
     /// How many there are, by transport, worker and namespace
     Count {
@@ -160,7 +164,10 @@ pub(crate) async fn run(context: &Context, args: &SessionsArgs) -> io::Result<u8
     let done = match args.action.as_ref().unwrap_or(&Action::List(args.list.clone())) {
         Action::List(args) => list::list(&inspector, args).await,
         Action::Show { sid, full, json } => show::show(&inspector, sid, *full, *json).await,
-        Action::Kick { sids } => kick::kick(&inspector, sids, context.notes).await,
+        Action::Kick { sid, more } => {
+            let ids = std::iter::once(sid).chain(more);
+            kick::kick(&inspector, ids, context.notes).await
+        }
         Action::Count { filter, json } => list::count(&inspector, filter, *json).await,
     };
     settle(context, done)

@@ -14,7 +14,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 use store::{AppendError, Appended};
 use subtle::ConstantTimeEq;
-use wire::foreign::plain as read_event;
+use wire::foreign::{Order, plain as read_event};
 
 /// Events of one request.
 const EVENTS_MAX: usize = 1000;
@@ -79,6 +79,12 @@ fn read(worker: &Worker, text: &Bytes, single: bool) -> Result<Vec<Entry>, Box<A
     let mut entries = Vec::with_capacity(events.len());
     for (at, event) in events.iter().enumerate() {
         let order = read_event(event.get().as_bytes()).map_err(|e| bad(format!("event {at}: {e}")))?;
+        if let (Order::Emit { whom, .. }, Some(names)) = (&order, &worker.limits.namespaces)
+            && !names.contains(&whom.nsp)
+        {
+            let nsp = &whom.nsp;
+            return Err(bad(format!("event {at}: {nsp:?} is none of socket.namespaces")));
+        }
         let Some(entry) = entry_of(order) else { continue };
         if entry.0.len() > max {
             let why = format!("event {at} is larger than log.entry_bytes_max, {max} bytes");

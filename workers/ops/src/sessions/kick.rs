@@ -13,7 +13,11 @@ const ORDER_PATIENCE: Duration = Duration::from_secs(2);
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-pub(super) async fn kick(inspector: &Inspector, ids: &[Id], bounds: Option<NoteBounds>) -> Result<u8, Trouble> {
+pub(super) async fn kick(
+    inspector: &Inspector,
+    ids: impl Iterator<Item = &Id>,
+    bounds: Option<NoteBounds>,
+) -> Result<u8, Trouble> {
     let mut code = 0;
     for id in ids {
         let sid = match find(inspector, id).await? {

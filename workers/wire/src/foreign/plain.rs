@@ -1,6 +1,6 @@
 //! Our own form, for `POST /api/emit` and the ingest stream: an object that says all of it in plain words.
 
-use super::python::{Names, list};
+use super::python::{Names, list, several};
 use super::{ForeignError, Order, Whom, emit, namespace};
 use crate::json;
 use serde::Deserialize;
@@ -17,7 +17,9 @@ pub struct Plain<'a> {
     /// The only argument, instead of `args`.
     #[serde(borrow, default)]
     data: Option<&'a RawValue>,
-    #[serde(default, alias = "room")]
+    #[serde(default)]
+    room: Option<Names>,
+    #[serde(default)]
     rooms: Option<Names>,
     #[serde(default)]
     except: Option<Names>,
@@ -45,6 +47,23 @@ impl Plain<'_> {
         {
             return Err(ForeignError::Shape("`id` must have 1 to 128 bytes"));
         }
+        if self.event.is_empty() {
+            return Err(ForeignError::Shape("`event` must not be empty"));
+        }
+        let rooms = match (self.room, self.rooms) {
+            (Some(_), Some(_)) => return Err(ForeignError::Shape("give `room` or `rooms`, not both")),
+            (room, rooms) => room.or(rooms).map(several),
+        };
+        // A list that was made and came out empty is meant for nobody; everybody would get it.
+        if rooms.as_ref().is_some_and(Vec::is_empty) {
+            return Err(ForeignError::Shape(
+                "`rooms` is an empty list: name a room, or leave it out to reach everybody",
+            ));
+        }
+        let rooms = rooms.unwrap_or_default();
+        if rooms.iter().any(String::is_empty) {
+            return Err(ForeignError::Shape("the name of a room must not be empty"));
+        }
         let inside = match (self.args, self.data) {
             (Some(_), Some(_)) => return Err(ForeignError::Shape("give `args` or `data`, not both")),
             (Some(args), None) => {
@@ -63,7 +82,7 @@ impl Plain<'_> {
         args.push(']');
         let whom = Whom {
             nsp: namespace(self.namespace),
-            rooms: list(self.rooms),
+            rooms,
             except: list(self.except),
         };
         emit(whom, args, Vec::new(), self.volatile, self.id)

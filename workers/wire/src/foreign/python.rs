@@ -37,10 +37,13 @@ pub(super) enum Names {
 }
 
 pub(super) fn list(names: Option<Names>) -> Vec<String> {
+    names.map(several).unwrap_or_default()
+}
+
+pub(super) fn several(names: Names) -> Vec<String> {
     match names {
-        None => Vec::new(),
-        Some(Names::One(name)) => vec![name],
-        Some(Names::Several(names)) => names,
+        Names::One(name) => vec![name],
+        Names::Several(names) => names,
     }
 }
 

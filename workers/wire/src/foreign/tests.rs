@@ -183,6 +183,14 @@ fn our_own() {
         (br#"{"event":"a","colour":1}"#, "colour"),
         (br#"{"event":"a","namespace":"x"}"#, "begin with /"),
         (br#"{"event":"a","id":""}"#, "`id`"),
+        (
+            br#"{"event":"a","room":"b","rooms":["c"]}"#,
+            "`room` or `rooms`, not both",
+        ),
+        (br#"{"event":"a","rooms":[]}"#, "`rooms` is an empty list"),
+        (br#"{"event":"a","rooms":["b",""]}"#, "room must not be empty"),
+        (br#"{"event":"a","room":""}"#, "room must not be empty"),
+        (br#"{"event":""}"#, "`event` must not be empty"),
         (br#"{"args":[1]}"#, "event"),
         (b"nonsense", "expected"),
     ] {
