@@ -24,14 +24,14 @@ async function member() {
 async function publisher(name) {
   const socket = await connected(opts.url, { ...base, retries: 50, ackTimeout: 1000 });
   socket.onAnyOutgoing(() => (result.tries += 1));
-  // One after the other, by the client's own queue.
-  const answers = Array.from({ length: opts.publishes }, async (_, number) => {
+  // One after the other, by the client's own queue; timers of their own would not keep the order.
+  const answers = [];
+  for (let number = 0; number < opts.publishes; number += 1) {
     const message = `${name}-${number}`;
-    await new Promise((next) => setTimeout(next, 15 * number));
-    const answer = await socket.emitWithAck("publish", "room", message, { id: message });
-    result[answer === "ok" ? "acked" : "refused"] += 1;
-  });
-  await Promise.all(answers);
+    answers.push(socket.emitWithAck("publish", "room", message, { id: message }));
+    await new Promise((next) => setTimeout(next, 15));
+  }
+  for (const answer of await Promise.all(answers)) result[answer === "ok" ? "acked" : "refused"] += 1;
   socket.disconnect();
 }
 
