@@ -32,7 +32,13 @@ export function clientOptions({ transports, fresh, path }) {
 /** A socket that is connected; rejects with the reason of its connect_error. */
 export function connected(url, opts) {
   const socket = io(url, opts);
-  return once(socket, "connect", { failure: "connect_error" }).then(() => socket);
+  return once(socket, "connect", { failure: "connect_error" }).then(
+    () => socket,
+    (error) => {
+      socket.disconnect();
+      throw error;
+    },
+  );
 }
 
 /** The first `event` of an emitter as its argument list; `failure` is an event that rejects. */

@@ -14,9 +14,20 @@ const result = { acked: 0, disconnects: 0, recovered: 0, anew: 0, lost: 0, doubl
 
 let leaving = false;
 
+/** A socket, although workers die while it connects. */
+async function enter(more = {}) {
+  for (;;) {
+    try {
+      return await connected(opts.url, { ...base, ...more });
+    } catch {
+      // Once more.
+    }
+  }
+}
+
 async function member() {
   const got = [];
-  const socket = await connected(opts.url, base);
+  const socket = await enter();
   socket.on("connect", () => (result[socket.recovered ? "recovered" : "anew"] += 1));
   socket.on("disconnect", () => leaving || (result.disconnects += 1));
   socket.on("message", (number) => (Number.isInteger(number) ? got.push(number) : (result.strange += 1)));
@@ -36,13 +47,13 @@ async function insist(socket, ...args) {
 }
 
 const members = await Promise.all(Array.from({ length: opts.clients }, member));
-const publisher = await connected(opts.url, { ...base, transports: ["websocket"] });
+const publisher = await enter({ transports: ["websocket"] });
 for (let number = 0; number < opts.publishes; number += 1) {
   await insist(publisher, "publish", "room", number, { id: `resume-${process.pid}-${number}` });
   result.acked += 1;
   await new Promise((next) => setTimeout(next, 10));
 }
-await until(() => members.every(({ got }) => new Set(got).size >= opts.publishes));
+await until(() => members.every(({ socket, got }) => socket.connected && new Set(got).size >= opts.publishes), 30_000);
 for (const { got } of members) {
   const seen = new Set(got);
   result.lost += opts.publishes - seen.size;

@@ -246,7 +246,9 @@ async fn nothing_is_lost(transports: &str, fault: impl AsyncFn(&mut Server, usiz
 
 /// The same, and how often they lost their connection.
 async fn everything_arrives(transports: &str, fault: impl AsyncFn(&mut Server, usize)) -> Value {
-    program_is_content(Plan::new(), "resume.mjs", transports, fault).await
+    // A client whose new WebSocket dies between probe and upgrade polls no more: only heartbeats that stay away tell it.
+    let plan = Plan::new().with("engine = { ping_interval_ms = 2000, ping_timeout_ms = 2000 }");
+    program_is_content(plan, "resume.mjs", transports, fault).await
 }
 
 /// What a client program found while `fault` went on.
