@@ -16,6 +16,8 @@ for (let i = 0; i <= opts.clients; i++) {
   const socket = await connected(opts.url, clientOptions({ transports, fresh: true, path: "/socket.io/" }));
   socket.got = [];
   socket.on("door", (...args) => socket.got.push(args));
+  socket.ends = [];
+  socket.on("disconnect", (reason) => socket.ends.push(reason));
   if (i < opts.clients && (await socket.emitWithAck("join", ROOM)) !== "ok") throw new Error("join");
   sockets.push(socket);
 }
@@ -85,9 +87,18 @@ await door("left", members.slice(2), ["left"], async () => {
   await until(() => false, 300);
   emitter.to("second").emit("door", "left");
 });
-emitter.in(members[0].id).disconnectSockets();
-emitter.in(members[1].id).disconnectSockets(true);
-if (!(await until(() => !members[0].connected && !members[1].connected))) failed.disconnected = "still connected";
+// What was sent to them just before arrives, and each hears of its end once, also if it polls.
+const sentAway = members.slice(0, 4);
+sentAway.forEach((socket, i) => {
+  emitter.to(socket.id).emit("door", "farewell");
+  emitter.in(socket.id).disconnectSockets(i >= 2);
+});
+if (!(await until(() => sentAway.every((socket) => !socket.connected)))) failed.disconnected = "still connected";
+await until(() => false, 200);
+for (const { ends, got, io } of sentAway) {
+  if (ends.join() !== "io server disconnect") failed[`end of ${io.opts.transports}`] = ends;
+  if (got.at(-1)?.[0] !== "farewell") failed[`farewell of ${io.opts.transports}`] = got.at(-1);
+}
 if (outsider.connected === false) failed.disconnected = "too many";
 
 const refusals = [

@@ -1,6 +1,6 @@
 //! What a session has not seen of the log yet.
 
-use crate::orders::{self, Obeyed};
+use crate::orders;
 use crate::packet::Packet;
 use crate::ring::Logged;
 use crate::worker::Worker;
@@ -64,15 +64,15 @@ pub(crate) fn read(offset: Offset, bytes: &bytes::Bytes) -> Option<Rc<Logged>> {
 /// Entries that concern a session as packets, merged with its mail: an entry goes before mail that
 /// was made after it.
 ///
-/// Orders among the entries are carried out on the record.
+/// Orders among the entries are carried out on the record; whether one changed it.
 pub(crate) fn merge<'a>(
     record: &mut Cow<'_, Record>,
     entries: impl Iterator<Item = &'a Rc<Logged>>,
     mail: Mail,
     rooms_max: usize,
     mut emit: impl FnMut(Piece),
-) -> Obeyed {
-    let mut obeyed = Obeyed::default();
+) -> bool {
+    let mut changed = false;
     let mut mail = mail.into_iter().peekable();
     for logged in entries {
         let ordered = orders::concerns(record, logged);
@@ -83,7 +83,7 @@ pub(crate) fn merge<'a>(
             emit(Piece::Mail(bytes));
         }
         if ordered {
-            if let Some(packet) = orders::apply(record.to_mut(), logged, rooms_max, &mut obeyed) {
+            if let Some(packet) = orders::apply(record.to_mut(), logged, rooms_max, &mut changed) {
                 emit(Piece::Packet(packet));
             }
             continue;
@@ -97,7 +97,7 @@ pub(crate) fn merge<'a>(
     for (_, bytes) in mail {
         emit(Piece::Mail(bytes));
     }
-    obeyed
+    changed
 }
 
 /// A part of an answer.

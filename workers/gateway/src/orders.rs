@@ -5,7 +5,7 @@ use crate::membership::note_join;
 use crate::packet::Packet;
 use crate::ring::Logged;
 use crate::worker::Worker;
-use session::{EntryKind, Offset, Record};
+use session::{EntryKind, Names, Offset, Record};
 use std::rc::Rc;
 use std::time::Duration;
 use store::Amended;
@@ -58,17 +58,9 @@ pub(crate) fn carry_out(worker: &Worker, logged: &Rc<Logged>) {
     }
 }
 
-/// What an order left of a polling session.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Obeyed {
-    /// The record was changed.
-    pub(crate) changed: bool,
-    /// The client is to go.
-    pub(crate) closed: bool,
-}
-
-/// Carries an order out on a record; the packet that the client gets for it.
-pub(crate) fn apply(record: &mut Record, logged: &Logged, rooms_max: usize, obeyed: &mut Obeyed) -> Option<Packet> {
+/// Carries an order out on the record of a polling session, and notes if that changes it; the packet that the client
+/// gets for it.
+pub(crate) fn apply(record: &mut Record, logged: &Logged, rooms_max: usize, changed: &mut bool) -> Option<Packet> {
     let nsp = logged.entry.target.nsp.as_str();
     let order = Order::of(logged)?;
     let joined = record
@@ -79,7 +71,7 @@ pub(crate) fn apply(record: &mut Record, logged: &Logged, rooms_max: usize, obey
         Order::Join(rooms) => {
             for room in rooms {
                 match note_join(joined, &room, logged.offset, rooms_max) {
-                    Ok(new) => obeyed.changed |= new,
+                    Ok(new) => *changed |= new,
                     Err(why) => debug!(room, why, "room not joined"),
                 }
             }
@@ -87,14 +79,18 @@ pub(crate) fn apply(record: &mut Record, logged: &Logged, rooms_max: usize, obey
         }
         Order::Leave(rooms) => {
             for room in rooms {
-                obeyed.changed |= joined.rooms.remove(&room).is_some();
+                *changed |= joined.rooms.remove(&room).is_some();
             }
             None
         }
         Order::Disconnect { close } => {
             record.namespaces.remove(nsp);
-            obeyed.changed = true;
-            obeyed.closed |= close;
+            if close {
+                // The next poll says so, and ends it.
+                record.closing = true;
+                record.namespaces = Names::default();
+            }
+            *changed = true;
             Some(Packet::disconnect(nsp))
         }
     }
@@ -108,7 +104,7 @@ pub(crate) async fn store(worker: &Worker, before: &Record, orders: &[Rc<Logged>
     for _ in 0..TRIES {
         let mut record = before.clone();
         for logged in orders {
-            apply(&mut record, logged, rooms_max, &mut Obeyed::default());
+            apply(&mut record, logged, rooms_max, &mut false);
         }
         match worker.store.amend(&before, &record).await {
             Ok(Amended::Done | Amended::Gone) => return,

@@ -145,7 +145,8 @@ async fn wait(parked: &Parked, request: RequestId, mut waiting: Waiting) -> Repl
     let (worker, sid) = (&parked.worker, &parked.sid);
     parked.enter_hub(&waiting.record);
     let mut phase = worker.phase.subscribe();
-    let mut mode = look_back(worker, &waiting).then_some(PollMode::Answer);
+    let at_once = waiting.record.closing || look_back(worker, &waiting);
+    let mut mode = at_once.then_some(PollMode::Answer);
     loop {
         let asked = match mode.take() {
             Some(mode) => mode,
@@ -312,12 +313,20 @@ async fn answer(worker: &Worker, answer: &Answer<'_>, mail: Mail) -> Reply {
             return Reply::Packets(CLOSE.to_owned());
         }
     };
-    if answer.record.closing {
-        end(worker, &answer.record.sid, &Ending::ClientLeft).await;
+    let closing = answer.record.closing;
+    if closing {
+        // Whoever went or broke the protocol finds a farewell in the mail; who was sent away had a DISCONNECT.
+        let sent_away = mail.is_empty() && answer.record.namespaces.is_empty();
+        let ending = if sent_away {
+            Ending::Dismissed
+        } else {
+            Ending::ClientLeft
+        };
+        end(worker, &answer.record.sid, &ending).await;
     }
     let mut payload = Payload::default();
     let rooms_max = worker.settings.socket.rooms_max;
-    let (obeyed, orders) = {
+    let orders = {
         let ring = worker.ring.borrow();
         let newer = || ring.after(position).into_iter().flatten();
         // What has come since the store was asked belongs to the next answer.
@@ -326,35 +335,28 @@ async fn answer(worker: &Worker, answer: &Answer<'_>, mail: Mail) -> Reply {
             .chain(newer())
             .take_while(|logged| logged.offset <= answer.upto);
         let mut record = Cow::Borrowed(answer.record.as_ref());
-        let obeyed = missed::merge(&mut record, entries, mail, rooms_max, |piece| match piece {
+        let changed = missed::merge(&mut record, entries, mail, rooms_max, |piece| match piece {
             Piece::Packet(packet) => {
                 worker.metrics.events_out.one(Carried::Polling);
                 packet.push_to(&mut payload);
             }
             Piece::Mail(mail) => payload.push_text(std::str::from_utf8(&mail).unwrap_or_default()),
         });
-        let orders = if obeyed.changed {
-            orders::among(older.iter().chain(newer()), answer.upto)
-        } else {
-            Vec::new()
-        };
-        (obeyed, orders)
+        changed.then(|| orders::among(older.iter().chain(newer()), answer.upto))
     };
     if answer.ping {
         payload.push_text("2");
     }
-    if obeyed.closed {
-        payload.push_text(CLOSE);
-        end(worker, &answer.record.sid, &Ending::Dismissed).await;
-    } else if obeyed.changed {
+    if let Some(orders) = orders {
         let fields = [("orders", Number(orders.len() as u64))];
         worker.trace.note(&answer.record.sid, "obeyed", &fields);
         // Before the answer: the next request moves the cursor over the orders.
         orders::store(worker, answer.record, &orders).await;
     }
-    // An upgrade ends the poll with a noop, if nothing else does.
+    // An upgrade ends the poll with a noop, if nothing else does. A close stands alone: the official client takes it at
+    // once, and what stands before it a moment later, when it listens no more.
     if payload.is_empty() {
-        payload.push_text(NOOP);
+        payload.push_text(if closing { CLOSE } else { NOOP });
     }
     let fields = [("packets", Number(payload.packets())), ("upto", At(answer.upto))];
     worker.trace.request(&answer.record.sid, "get", &fields);

@@ -215,7 +215,7 @@ impl Connection {
         drop(ring);
         let mut record = Cow::Owned(self.record.borrow().clone());
         let rooms_max = self.worker.settings.socket.rooms_max;
-        let obeyed = missed::merge(
+        let changed = missed::merge(
             &mut record,
             older.iter().chain(&newer),
             mail,
@@ -233,11 +233,13 @@ impl Connection {
         for (nsp, joined) in record.namespaces.iter() {
             self.enter_hub(nsp, joined, position);
         }
-        if obeyed.changed {
+        if changed {
             self.unsaved.set(true);
         }
-        self.record.replace(record.into_owned());
-        if obeyed.closed {
+        let record = record.into_owned();
+        let closing = record.closing;
+        self.record.replace(record);
+        if closing {
             self.end(Ending::Dismissed);
         }
     }
