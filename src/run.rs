@@ -89,7 +89,7 @@ fn prepare(sources: Sources) -> Result<Reactor, Refusal> {
     spec.binary = Binary::running().map_err(|error| Refusal::system("opening /proc/self/exe", error))?;
     start_logging(&spec.config.settings.logging);
     reap::become_subreaper().map_err(|error| Refusal::system("becoming a subreaper", error))?;
-    raise_descriptor_limit();
+    raise_descriptor_limit(spec.config.settings.limits.connections_max);
     let runtime = Runtime::claim(&spec.config.runtime_directory).map_err(Refusal::config)?;
     if let Some(identity) = &spec.identity {
         runtime.admit(identity).map_err(Refusal::config)?;
@@ -157,12 +157,21 @@ fn own_path() -> io::Result<PathBuf> {
         .map_or_else(|| path.clone(), PathBuf::from))
 }
 
+/// Descriptors of a worker besides those of its clients.
+const OWN_DESCRIPTORS: u64 = 256;
+
 /// As many descriptors as we may have: workers inherit the limit.
-fn raise_descriptor_limit() {
-    let raised =
-        getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
-    if let Err(errno) = raised {
-        warn!(%errno, "descriptor limit not raised");
+fn raise_descriptor_limit(connections_max: usize) {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map(|()| hard));
+    match raised {
+        Ok(limit) if limit < OWN_DESCRIPTORS.saturating_add(connections_max as u64) => warn!(
+            limit,
+            connections_max,
+            "too few descriptors for limits.connections_max: raise LimitNOFILE of the unit, or `ulimit -Hn`"
+        ),
+        Ok(_) => {}
+        Err(errno) => warn!(%errno, "descriptor limit not raised"),
     }
 }
 

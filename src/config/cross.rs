@@ -4,6 +4,9 @@ use super::Workers;
 use super::values::Values;
 use boot::{Events, Log, Origins, Recovery, Settings};
 
+/// Resident memory of a worker that has just started, and some more: it would be replaced for ever.
+const RSS_BYTES_MIN: u64 = 32 * 1024 * 1024;
+
 /// Compares what must fit together.
 pub(super) fn cross_check(values: &mut Values, settings: &Settings, workers: &Workers) {
     if settings.http.credentials && settings.http.origins == Origins::Any {
@@ -72,8 +75,14 @@ fn life(values: &mut Values, workers: &Workers) {
         pre_drain,
         max_age,
         boot_timeout,
+        max_rss_bytes,
         ..
     } = workers;
+    if (1..RSS_BYTES_MIN).contains(max_rss_bytes) {
+        let what = format!("{max_rss_bytes} is less than a worker has without any client");
+        let remedy = format!("use at least {RSS_BYTES_MIN}, or 0 for no limit");
+        values.fault("workers.max_rss_bytes", what, remedy);
+    }
     if !pre_drain.is_zero() && pre_drain >= grace {
         let what = format!("{} is not shorter than workers.grace_ms", pre_drain.as_millis());
         values.fault("workers.pre_drain_ms", what, "lower it, or raise workers.grace_ms");

@@ -35,14 +35,22 @@ impl Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.key, self.what)?;
+        let mut line = format!("{}: {}", self.key, self.what);
         if !self.remedy.is_empty() {
-            write!(f, "; {}", self.remedy)?;
+            line.extend(["; ", &self.remedy]);
         }
-        match &self.source_name {
-            Some(name) => write!(f, " (from {name})"),
-            None => Ok(()),
+        if let Some(name) = &self.source_name {
+            line.extend([" (from ", name, ")"]);
         }
+        // A quoted key of TOML, or a path, may hold a line feed; a fault is one line.
+        for c in line.chars() {
+            if c.is_control() {
+                write!(f, "{}", c.escape_default())?;
+            } else {
+                write!(f, "{c}")?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -83,7 +83,8 @@ pub(super) static KEYS: &[Key] = &[
     list("http.trusted_proxies", &[]),
     int("log.entries_max", 100_000, 1, 1_000_000_000),
     int("log.age_max_ms", 300_000, 1, 7 * DAY_MS),
-    int("log.entry_bytes_max", 1_000_000, 1, 256 * MIB),
+    // What anyworker itself writes to the log must fit.
+    int("log.entry_bytes_max", 1_000_000, 512, 256 * MIB),
     int("log.ring_bytes_max", 16 * MIB, 1, 16 * GIB),
     int("log.queue_bytes_max", 8 * MIB, 1, 16 * GIB),
     int("log.publish_timeout_ms", 10_000, 1, HOUR_MS),
@@ -202,14 +203,21 @@ pub(super) fn nearest(name: &str) -> Option<String> {
             .map(|(_, known)| format!("checks.{check}.{known}"));
     }
     let spelled = KEYS.iter().map(|key| (distance(name, key.name), key.name)).min();
+    let last = name.rsplit('.').next()?;
     if let Some((far, known)) = spelled
         && far <= 2.max(known.len() / 4)
+        // Neighbours in a section have much in common, whatever their last parts are.
+        && (!same_section(name, known) || far <= 2.max(last.len() / 4))
     {
         return Some(known.to_owned());
     }
-    let last = name.rsplit('.').next()?;
     let same = KEYS.iter().find(|key| key.name.rsplit('.').next() == Some(last));
     same.map(|key| key.name.to_owned())
+}
+
+fn same_section(one: &str, other: &str) -> bool {
+    let section = |name: &str| name.rsplit_once('.').map(|(section, _)| section.to_owned());
+    section(one) == section(other)
 }
 
 /// The section that was probably meant.
@@ -255,6 +263,8 @@ mod tests {
             ("server.namespaces_max", Some("socket.namespaces_max")),
             ("checks.ollama.htttp", Some("checks.ollama.http")),
             ("colour", None),
+            ("app.events.foo", None),
+            ("app.events.jion", Some("app.events.join")),
         ] {
             assert_eq!(nearest(written).as_deref(), meant, "{written}");
         }

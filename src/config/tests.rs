@@ -190,6 +190,8 @@ fn names_of_the_guide() {
     }
     assert!(config.masked_toml().contains("url = \"redis://:***@localhost:6379/3\""));
 
+    let six = from_env(&[("REDIS_URL", "redis://[::1]")]).unwrap();
+    assert!(six.masked_toml().contains("url = \"redis://[::1]:6379/0\""));
     let both = [
         ("REDIS_URL", "redis://a"),
         ("ANYWORKER_REDIS__URL", "redis://b"),
@@ -292,6 +294,15 @@ fn faults_of_pairs() {
         (
             "[log]\nentry_bytes_max = 9_000_000",
             "log.queue_bytes_max: 8388608 cannot hold",
+        ),
+        ("[workers]\nmax_rss_bytes = 1", "workers.max_rss_bytes: 1 is less than"),
+        (
+            "[log]\nentry_bytes_max = 10",
+            "log.entry_bytes_max: 10 is not allowed; use 512 to ",
+        ),
+        (
+            "[checks.\"a\\nb\"]\ntcp = 'h:1'",
+            "checks.a\\nb: \"a\\nb\" is not a name",
         ),
         (
             "[workers]\nboot_timeout_ms = 1000",

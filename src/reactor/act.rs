@@ -112,7 +112,8 @@ impl Reactor {
 
     fn lend(&mut self, slot: SlotId, worker: WorkerId) {
         let message = ToWorker::Lend { slot: slot.number() };
-        info!(slot = slot.number(), borrower = worker.number(), "listeners lent");
+        let borrower = self.processes.get(worker).map(|process| process.slot.number());
+        info!(slot = slot.number(), borrower, "listeners lent");
         if self.processes.send_with(worker, &message, &self.listeners.of(slot)) {
             self.pending.push_back(Event::HungUp { worker });
         }

@@ -213,7 +213,8 @@ impl Reactor {
         for asker in &askers {
             match *asker {
                 Asker::Client { id, wait: false } => {
-                    let answer = Answer::done("upgrade accepted; `anyworker status` shows it");
+                    // Who asked for a reload only is among them: an upgrade ends with one.
+                    let answer = Answer::done("upgrade accepted, a reload with it; `anyworker status` shows it");
                     self.server.answer(now, id, &answer);
                 }
                 Asker::Client { wait: true, .. } | Asker::Signal => waiting.push(*asker),

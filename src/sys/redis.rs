@@ -36,8 +36,7 @@ pub(crate) const STOP_GRACE: Duration = Duration::from_secs(10);
 #[derive(Debug, thiserror::Error)]
 #[error(
     "redis.managed: neither redis-server nor valkey-server is in PATH; install it with \
-     `sudo apt-get install -y redis-server` (Debian, Ubuntu) or `brew install redis` (macOS), \
-     or give redis.url"
+     `sudo apt-get install -y redis-server` (Debian, Ubuntu; elsewhere with its own package manager), or give redis.url"
 )]
 pub(crate) struct NotInstalled;
 

@@ -63,7 +63,13 @@ async fn faults_of_exposure_are_found() {
         without: vec!["requirepass"],
         ..open
     };
-    finds(anybody, &["redis.bind", "redis.password"]).await;
+    // Redis refuses others by itself, unless it is told not to.
+    finds(anybody.clone(), &["redis.bind"]).await;
+    let anybody = Illness {
+        redis: vec![("protected-mode", "no")],
+        ..anybody
+    };
+    finds(anybody, &["redis.bind", "redis.password", "redis.protected_mode"]).await;
     let mighty = Illness {
         login: Some(concat!(":", "b1946ac92492d2347c6235b4d2611184")),
         ..Illness::default()

@@ -118,7 +118,11 @@ async fn a_single_worker_without_redis_passes() {
     let (code, text) = selftest(&server).await;
     assert_eq!(code, 0, "{text}");
     assert!(text.contains("not needed: redis.enabled = false"), "{text}");
-    assert!(text.contains("1 message published"), "{text}");
+    assert!(
+        text.contains("1 message published and received: all, in order"),
+        "{text}"
+    );
+    assert!(text.contains("Session ended\n"), "{text}");
     let output = server.cli("health", &[]).await;
     assert_eq!(output.status.code(), Some(0), "{output:?}");
 }

@@ -22,6 +22,10 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
     ("systemd_is_told", systemd_is_told),
     ("usr1_logs_the_status", usr1_logs_the_status),
     ("several_addresses", several_addresses),
+    (
+        "a_limit_that_connections_max_cannot_reach_is_said",
+        a_limit_that_connections_max_cannot_reach_is_said,
+    ),
 ];
 
 fn four_slots_share_one_port() {
@@ -250,4 +254,18 @@ fn several_addresses() {
         let slots: BTreeSet<u64> = (0..60).map(|_| supervisor.greet(address).slot).collect();
         assert_eq!(slots.len(), 2, "{url}");
     }
+}
+
+fn a_limit_that_connections_max_cannot_reach_is_said() {
+    let scratch = tempfile::tempdir().unwrap();
+    let text = config(scratch.path(), 1, "message", "");
+    let launcher = ["sh", "-c", "ulimit -n 1000; exec \"$@\"", "sh"];
+    let supervisor = Supervisor::start_in(scratch, &text, &launcher, &BTreeMap::new());
+    let line = supervisor
+        .await_log("too few descriptors for limits.connections_max: raise LimitNOFILE of the unit, or `ulimit -Hn`");
+    assert_eq!(
+        (&line["limit"], &line["connections_max"]),
+        (&1000.into(), &20_000.into())
+    );
+    supervisor.await_log("serving");
 }

@@ -239,9 +239,17 @@ impl fmt::Display for Redis {
             (Some(user), None) => format!("{user}@"),
             (None, None) => String::new(),
         };
+        // Only an IPv6 address has colons.
+        let bracketed = |host: &str| {
+            if host.contains(':') {
+                format!("[{host}]")
+            } else {
+                host.to_owned()
+            }
+        };
         match &self.endpoint {
-            RedisEndpoint::Tcp { host, port } => write!(f, "redis://{user}{host}:{port}/{}", self.db),
-            RedisEndpoint::Tls { host, port } => write!(f, "rediss://{user}{host}:{port}/{}", self.db),
+            RedisEndpoint::Tcp { host, port } => write!(f, "redis://{user}{}:{port}/{}", bracketed(host), self.db),
+            RedisEndpoint::Tls { host, port } => write!(f, "rediss://{user}{}:{port}/{}", bracketed(host), self.db),
             RedisEndpoint::Unix { path } => write!(f, "unix://{user}{}?db={}", path.display(), self.db),
         }
     }

@@ -113,8 +113,20 @@ impl Evidence {
                     None => Err(format!("{config}; {} says nothing", file.path)),
                 }
             }
-            Err(error) => Err(format!("{config}; {error}")),
+            Err(error) => Err(both(&config, error)),
         }
+    }
+
+    /// The version of Redis, and which command told it.
+    ///
+    /// # Errors
+    /// Why none did.
+    pub(super) fn version(&self) -> Result<(&str, &'static str), String> {
+        let said = self.info("redis_version").map(|version| (version, "INFO"));
+        said.or_else(|why| match &self.greeting {
+            Ok(greeting) => Ok((&greeting.version, "HELLO")),
+            Err(error) => Err(both(&why, error)),
+        })
     }
 
     /// A field of `INFO`.
@@ -123,6 +135,15 @@ impl Evidence {
             Ok(info) => info.text(name).ok_or_else(|| format!("INFO has no {name}")),
             Err(error) => Err(error.clone()),
         }
+    }
+}
+
+/// Two reasons; one, if they are the same.
+pub(super) fn both(one: &str, other: &str) -> String {
+    if one == other {
+        one.to_owned()
+    } else {
+        format!("{one}; {other}")
     }
 }
 

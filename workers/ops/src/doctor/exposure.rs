@@ -1,6 +1,6 @@
 //! Who can reach Redis, and what they could do there.
 
-use super::evidence::{Evidence, is_local};
+use super::evidence::{Evidence, both, is_local};
 use super::findings::Findings;
 use super::root::Root;
 use crate::Redis;
@@ -136,7 +136,7 @@ fn bind(reach: &Reach, evidence: &Evidence, findings: &mut Findings) {
         Reach::Remote => findings.unseen(CHECK, "Redis runs on another machine: run this there too"),
         Reach::Unknown(why) => match evidence.setting("bind") {
             Ok(seen) => findings.unseen(CHECK, format!("{why}; {} says {:?}", seen.from, seen.value)),
-            Err(error) => findings.unseen(CHECK, format!("{why}; {error}")),
+            Err(error) => findings.unseen(CHECK, both(why, &error)),
         },
     }
 }
@@ -170,12 +170,29 @@ fn password(reach: &Reach, redis: &Redis, evidence: &Evidence, findings: &mut Fi
                 "none needed, and no other machine reaches it; every user of this one does",
             );
         }
+        (Ok(true), Reach::Network(_) | Reach::Unknown(_)) if is_guarded(redis, evidence) => {
+            findings.pass(
+                CHECK,
+                "none needed: protected-mode refuses other machines; every user of this one gets in",
+            );
+        }
         (Ok(true), Reach::Network(_) | Reach::Remote | Reach::Unknown(_)) => {
             let evidence = format!("{} lets anybody in who connects, without a password", redis.url);
             findings.fail(CHECK, evidence, remedy);
         }
         (Err(why), _) => findings.unseen(CHECK, why),
     }
+}
+
+/// Whether Redis itself, on this machine, refuses who comes from another one without a password. Before 7.0 it did so only if
+/// its configuration had no `bind`.
+fn is_guarded(redis: &Redis, evidence: &Evidence) -> bool {
+    let major = evidence
+        .version()
+        .ok()
+        .and_then(|(version, _)| version.split('.').next()?.parse::<u32>().ok());
+    let is_on = evidence.setting("protected-mode").is_ok_and(|seen| seen.value == "yes");
+    is_local(redis) && is_on && major.is_some_and(|major| major >= 7)
 }
 
 fn commands(reach: &Reach, redis: &Redis, rights: &Rights, findings: &mut Findings) {

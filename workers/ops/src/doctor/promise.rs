@@ -1,7 +1,7 @@
 //! Whether Redis keeps what the laws promise: what was acknowledged is not lost, sessions end only when they should,
 //! and nobody waits.
 
-use super::evidence::{Evidence, Seen};
+use super::evidence::{Evidence, Seen, both};
 use super::findings::Findings;
 use crate::output::{bytes, count, millis};
 use crate::{Context, Redis};
@@ -36,14 +36,7 @@ pub(super) fn examine(context: &Context, redis: &Redis, evidence: &Evidence, fin
 
 fn version(evidence: &Evidence, findings: &mut Findings) {
     const CHECK: &str = "redis.version";
-    let said = evidence
-        .info("redis_version")
-        .map(|version| (version.to_owned(), "INFO"));
-    let greeted = evidence
-        .greeting
-        .as_ref()
-        .map(|greeting| (greeting.version.clone(), "HELLO"));
-    let (version, from) = match said.or_else(|why| greeted.map_err(|error| format!("{why}; {error}"))) {
+    let (version, from) = match evidence.version() {
         Ok(found) => found,
         Err(why) => return findings.unseen(CHECK, why),
     };
@@ -59,7 +52,7 @@ fn role(evidence: &Evidence, findings: &mut Findings) {
     let (role, mode, from) = match (evidence.info("role"), evidence.info("redis_mode"), &evidence.greeting) {
         (Ok(role), Ok(mode), _) => (role, mode, "INFO"),
         (_, _, Ok(greeting)) => (greeting.role.as_str(), greeting.mode.as_str(), "HELLO"),
-        (Err(why), _, Err(error)) => return findings.unseen(CHECK, format!("{why}; {error}")),
+        (Err(why), _, Err(error)) => return findings.unseen(CHECK, both(&why, error)),
         (Ok(_), Err(why), Err(_)) => return findings.unseen(CHECK, why),
     };
     let evidence = format!("{role}, {mode} ({from})");
@@ -86,7 +79,7 @@ fn persistence(evidence: &Evidence, findings: &mut Findings) {
         Ok(enabled) => Ok((enabled == "1", "INFO aof_enabled".to_owned())),
         Err(why) => match evidence.setting("appendonly") {
             Ok(Seen { value, from }) => Ok((value == "yes", from)),
-            Err(error) => Err(format!("{why}; {error}")),
+            Err(error) => Err(both(&why, &error)),
         },
     };
     match aof {
@@ -151,7 +144,7 @@ fn eviction(evidence: &Evidence, findings: &mut Findings) {
         Ok(value) => Ok((value.to_owned(), format!("INFO {info}"))),
         Err(why) => match evidence.setting(setting) {
             Ok(Seen { value, from }) => Ok((value, from)),
-            Err(error) => Err(format!("{why}; {error}")),
+            Err(error) => Err(both(&why, &error)),
         },
     };
     let (policy, from) = match seen("maxmemory_policy", "maxmemory-policy") {
@@ -287,7 +280,7 @@ fn clients(context: &Context, redis: &Redis, evidence: &Evidence, findings: &mut
         .map(|value| (value.to_owned(), "INFO".to_owned()));
     let seen = said.or_else(|why| match evidence.setting("maxclients") {
         Ok(Seen { value, from }) => Ok((value, from)),
-        Err(error) => Err(format!("{why}; {error}")),
+        Err(error) => Err(both(&why, &error)),
     });
     let (max, from) = match seen {
         Ok(found) => found,

@@ -2,8 +2,8 @@
 
 use super::findings::Findings;
 use super::root::Root;
-use crate::Context;
 use crate::fleet::Fleet;
+use crate::{Context, StatusError};
 use std::collections::BTreeSet;
 
 /// Passwords of guides and examples: everybody knows them.
@@ -31,7 +31,7 @@ const LENGTH_MIN: usize = 16;
 const DIFFERENT_MIN: usize = 7;
 const RANDOM: &str = "take what `openssl rand -hex 32` prints";
 
-pub(super) fn examine(context: &Context, fleet: Option<&Fleet>, root: &Root, findings: &mut Findings) {
+pub(super) fn examine(context: &Context, fleet: Result<&Fleet, &StatusError>, root: &Root, findings: &mut Findings) {
     let redis = context
         .redis
         .as_ref()
@@ -101,7 +101,7 @@ fn config(context: &Context, findings: &mut Findings) {
         };
         let (evidence, remedy) = security.reason.split_once("; ").unwrap_or((&security.reason, ""));
         if security.passed {
-            findings.pass(check, "as /api/ready says");
+            findings.pass(check, "so is the configuration (`anyworker check`)");
         } else if breaks {
             findings.fail(check, evidence, remedy);
         } else {
@@ -111,10 +111,14 @@ fn config(context: &Context, findings: &mut Findings) {
 }
 
 /// Whom the workers run as.
-fn user(context: &Context, fleet: Option<&Fleet>, root: &Root, findings: &mut Findings) {
+fn user(context: &Context, fleet: Result<&Fleet, &StatusError>, root: &Root, findings: &mut Findings) {
     const CHECK: &str = "config.not_root";
     let remedy = "set workers.user, or start anyworker as another user";
-    let Some(pid) = fleet.and_then(|fleet| fleet.workers.iter().find_map(|worker| worker.pid)) else {
+    let fleet = match fleet {
+        Ok(fleet) => fleet,
+        Err(error) => return findings.unseen(CHECK, error.to_string()),
+    };
+    let Some(pid) = fleet.workers.iter().find_map(|worker| worker.pid) else {
         return findings.unseen(CHECK, "no worker runs");
     };
     let path = format!("/proc/{pid}/status");
