@@ -315,14 +315,7 @@ async fn answer(worker: &Worker, answer: &Answer<'_>, mail: Mail) -> Reply {
     };
     let closing = answer.record.closing;
     if closing {
-        // Whoever went or broke the protocol finds a farewell in the mail; who was sent away had a DISCONNECT.
-        let sent_away = mail.is_empty() && answer.record.namespaces.is_empty();
-        let ending = if sent_away {
-            Ending::Dismissed
-        } else {
-            Ending::ClientLeft
-        };
-        end(worker, &answer.record.sid, &ending).await;
+        end_closing(worker, answer.record, &mail).await;
     }
     let mut payload = Payload::default();
     let rooms_max = worker.settings.socket.rooms_max;
@@ -362,6 +355,18 @@ async fn answer(worker: &Worker, answer: &Answer<'_>, mail: Mail) -> Reply {
     worker.trace.request(&answer.record.sid, "get", &fields);
     fault::at(Point::PollAnswered);
     Reply::Packets(payload.finish())
+}
+
+/// Ends a session whose client hears of it with this poll.
+async fn end_closing(worker: &Worker, record: &Record, mail: &Mail) {
+    // Whoever went or broke the protocol finds a farewell in the mail; who was sent away had a DISCONNECT.
+    let sent_away = mail.is_empty() && record.namespaces.is_empty();
+    let ending = if sent_away {
+        Ending::Dismissed
+    } else {
+        Ending::ClientLeft
+    };
+    end(worker, &record.sid, &ending).await;
 }
 
 /// The store did not answer: the client is told to come back.
