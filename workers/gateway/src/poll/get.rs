@@ -145,8 +145,7 @@ async fn wait(parked: &Parked, request: RequestId, mut waiting: Waiting) -> Repl
     let (worker, sid) = (&parked.worker, &parked.sid);
     parked.enter_hub(&waiting.record);
     let mut phase = worker.phase.subscribe();
-    let at_once = waiting.record.closing || look_back(worker, &waiting);
-    let mut mode = at_once.then_some(PollMode::Answer);
+    let mut mode = look_back(worker, &waiting).then_some(PollMode::Answer);
     loop {
         let asked = match mode.take() {
             Some(mode) => mode,
@@ -280,8 +279,12 @@ async fn sleep_till_something(park: &Park, waiting: &Waiting, phase: &mut watch:
     }
 }
 
-/// Whether the ring already has something: it came between the cursor and the place in the hub.
+/// Whether there is something to say already: the end of the session, or what came into the ring between the cursor and
+/// the place in the hub.
 fn look_back(worker: &Worker, waiting: &Waiting) -> bool {
+    if waiting.record.closing {
+        return true;
+    }
     match worker.ring.borrow().after(waiting.after) {
         Some(mut entries) => {
             entries.any(|logged| missed::concerns(&waiting.record, logged) || orders::concerns(&waiting.record, logged))
