@@ -168,9 +168,12 @@ pub(crate) struct WorkerStatus {
     pub(crate) generation: u64,
     /// What its binary calls itself; null before it was ready.
     pub(crate) version: Option<String>,
-    /// `booting`, `ready`, `lagging`, `aborting`, `exiting`, `draining`, `stopping`, `killed`, or without a
-    /// process `backoff`, `parked`, `empty`.
+    /// `booting`, `ready`, `unready` (it serves, and `/api/ready` is 503 now), `lagging`, `aborting`, `exiting`, `draining`,
+    /// `stopping`, `killed`, or without a process `backoff`, `parked`, `empty`.
     pub(crate) state: String,
+    /// Checks of `/api/ready` that do not pass.
+    #[serde(default)]
+    pub(crate) failing: Vec<String>,
     /// Open connections.
     pub(crate) connections: u64,
     /// Sessions held.
@@ -249,6 +252,7 @@ impl WorkerStatus {
             generation,
             version,
             state,
+            failing,
             connections,
             sessions,
             restarts,
@@ -263,6 +267,7 @@ impl WorkerStatus {
             generation,
             version,
             state: state.to_owned(),
+            failing,
             connections,
             sessions,
             restarts,
@@ -288,6 +293,7 @@ mod tests {
             generation: 2,
             version: None,
             state: "backoff",
+            failing: Vec::new(),
             connections: 0,
             sessions: 0,
             restarts: 3,
@@ -310,7 +316,7 @@ mod tests {
         let status = Status::new(snapshot, &BTreeMap::from([(7, usage)]), Duration::from_secs(5), None);
         assert!(!status.is_healthy());
         let expected = format!(
-            r#"{{"supervisor":{{"pid":{},"version":"{}","generation":2,"state":"serving","uptime_s":5,"last_reload":null,"last_handover":null,"reload":null}},"workers":[{{"slot":0,"pid":7,"generation":2,"version":null,"state":"backoff","connections":0,"sessions":0,"restarts":3,"last_exit":"signal 9 (SIGKILL)","cpu_percent":12.5,"rss_bytes":4096,"lag_us":80,"log_position":"1764000000000-5","handing_over":false}}]}}"#,
+            r#"{{"supervisor":{{"pid":{},"version":"{}","generation":2,"state":"serving","uptime_s":5,"last_reload":null,"last_handover":null,"reload":null}},"workers":[{{"slot":0,"pid":7,"generation":2,"version":null,"state":"backoff","failing":[],"connections":0,"sessions":0,"restarts":3,"last_exit":"signal 9 (SIGKILL)","cpu_percent":12.5,"rss_bytes":4096,"lag_us":80,"log_position":"1764000000000-5","handing_over":false}}]}}"#,
             std::process::id(),
             boot::VERSION,
         );

@@ -85,7 +85,11 @@ fn worker(worker: &WorkerStatus) -> Line {
         &worker.restarts.to_string(),
     ]);
     let last_exit = worker.last_exit.as_deref().unwrap_or("-");
-    Line::new(worker_style(worker), row).and(Style::Plain, format!("  {last_exit}"))
+    let line = Line::new(worker_style(worker), row).and(Style::Plain, format!("  {last_exit}"));
+    if worker.state != "unready" {
+        return line;
+    }
+    line.and(Style::Bad, format!("  not ready: {}", worker.failing.join(", ")))
 }
 
 /// Of several workers.
@@ -181,7 +185,7 @@ fn worker_style(worker: &WorkerStatus) -> Style {
     match worker.state.as_str() {
         "ready" if busy => Style::Warn,
         "ready" => Style::Good,
-        "booting" | "draining" | "stopping" => Style::Warn,
+        "booting" | "draining" | "stopping" | "unready" => Style::Warn,
         _ => Style::Bad,
     }
 }

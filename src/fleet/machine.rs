@@ -228,12 +228,13 @@ impl Fleet {
         worker.beat_at = now;
         match message {
             ToSupervisor::Beat(beat) => *worker.beat = beat,
-            ToSupervisor::Waiting => {
+            ToSupervisor::Waiting { reason } => {
                 // Killing it would not bring Redis back. A reload is not held up by that, it fails.
-                if let State::Booting { deadline } = &mut worker.state
-                    && seat == Seat::Place
-                {
-                    *deadline = now + boot_timeout;
+                if let State::Booting { deadline } = &mut worker.state {
+                    worker.failure = Some(reason).filter(|reason| !reason.is_empty());
+                    if seat == Seat::Place {
+                        *deadline = now + boot_timeout;
+                    }
                 }
             }
             // The shell's.
@@ -257,6 +258,7 @@ impl Fleet {
                 if matches!(worker.state, State::Booting { .. }) {
                     worker.state = State::Ready { since: now };
                     worker.was_ready = true;
+                    worker.failure = None;
                     let generation = worker.generation.number();
                     let boot_ms = saturating_ms(now.saturating_sub(worker.born));
                     info!(

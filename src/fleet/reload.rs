@@ -2,7 +2,7 @@
 
 use super::breaker::{Cause, backoff, jitter};
 use super::machine::Fleet;
-use super::slot::{Place, Slot, State};
+use super::slot::{Place, Slot, State, Worker};
 use super::snapshot::Progress;
 use super::{Action, Generation, Moment, Policy, SOAK_RETRY, SlotId, Ticket};
 use tracing::{error, info, warn};
@@ -250,18 +250,15 @@ impl Fleet {
         if now < at {
             return;
         }
-        let canary = self.slots.iter_mut().find_map(|slot| {
-            let worker = slot.incoming.as_mut()?;
-            Some((slot.id, worker))
-        });
-        let Some((id, worker)) = canary else {
+        let slots = &mut self.slots;
+        let canary = slots.iter().find_map(|slot| Some((slot.id, slot.incoming.as_ref()?)));
+        let Some((id, canary)) = canary else {
             // Its slot retired meanwhile.
             *soak = Soak::Due;
             return;
         };
-        let generation = worker.generation;
-        let ready = matches!(worker.state, State::Ready { .. }) && worker.beat.ready;
-        if ready {
+        let (generation, faults) = (canary.generation, faults(canary, slots));
+        if matches!(canary.state, State::Ready { .. }) && faults.is_empty() {
             *soak = Soak::Done;
             return self.seat_incoming(now, id);
         }
@@ -269,9 +266,17 @@ impl Fleet {
             at: now + SOAK_RETRY,
             give_up,
         };
-        if now >= give_up && worker.state.active() {
-            let reason = "did not stay ready".to_owned();
-            worker.failure.get_or_insert(reason.clone());
+        let canary = slots.iter_mut().find_map(|slot| slot.incoming.as_mut());
+        if now >= give_up
+            && let Some(worker) = canary
+            && worker.state.active()
+        {
+            let reason = if faults.is_empty() {
+                "did not stay ready".to_owned()
+            } else {
+                format!("did not stay ready, /api/ready fails: {faults}")
+            };
+            worker.failure = Some(reason.clone());
             worker.aborting(now);
             self.actions.push(Action::Abort { worker: worker.id });
             if let Some(slot) = self.slot_mut(id) {
@@ -413,6 +418,31 @@ impl Fleet {
                 outcome: Err(reason.to_owned()),
             });
         }
+    }
+}
+
+/// What a canary says against itself, by name; empty is good. A configured check counts if it passes beside it: a
+/// dependency that is down anyway must not keep the configuration from being changed. Without Redis or the log nobody is
+/// served.
+fn faults(canary: &Worker, slots: &[Slot]) -> String {
+    let failing = &canary.beat.failing;
+    if !canary.beat.ready {
+        // One of an older build, or before its first beat, names nothing.
+        return if failing.is_empty() {
+            "redis or log".to_owned()
+        } else {
+            failing.join(", ")
+        };
+    }
+    let serving = slots.iter().filter(|slot| slot.active()).filter_map(Slot::current);
+    let serving: Vec<&Worker> = serving.collect();
+    let fails_anyway = |name: &String| serving.iter().any(|worker| worker.beat.failing.contains(name));
+    let new = failing.iter().filter(|name| !fails_anyway(name));
+    let new: Vec<&str> = new.map(String::as_str).collect();
+    if serving.is_empty() {
+        String::new()
+    } else {
+        new.join(", ")
     }
 }
 

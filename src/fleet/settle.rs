@@ -109,14 +109,17 @@ impl Fleet {
         let Some((slot_id, seat)) = self.seat(id) else { return };
         let Some(worker) = self.worker_mut(id) else { return };
         let generation = worker.generation;
-        let reason = format!("not ready within {} ms", now.saturating_sub(worker.born).as_millis());
+        let mut reason = format!("not ready within {} ms", now.saturating_sub(worker.born).as_millis());
+        if let Some(why) = worker.failure.take() {
+            reason = format!("{reason}: {why}");
+        }
         error!(
             slot = slot_id.number(),
             pid = worker.pid,
             reason,
             "worker boots too long"
         );
-        worker.failure.get_or_insert_with(|| reason.clone());
+        worker.failure = Some(reason.clone());
         worker.aborting(now);
         self.actions.push(Action::Abort { worker: id });
         if seat == Seat::Incoming {

@@ -66,7 +66,7 @@ pub(super) struct Worker {
     pub(super) giving: Option<Moment>,
     /// What its binary calls itself.
     pub(super) version: Option<String>,
-    /// What it said before it gave up.
+    /// What it said before it gave up, or what it waits for.
     pub(super) failure: Option<String>,
 }
 
@@ -140,6 +140,12 @@ impl Worker {
             version: None,
             failure: None,
         }
+    }
+
+    /// It serves, and says that nobody should be sent to it now; before its first beat it has said that it is ready.
+    pub(super) fn is_unready(&self) -> bool {
+        let silent = *self.beat == Beat::default();
+        matches!(self.state, State::Ready { .. }) && !silent && !(self.beat.ready && self.beat.failing.is_empty())
     }
 
     /// How it ended, with its own last words.

@@ -43,8 +43,11 @@ pub(crate) struct Row {
     pub(crate) generation: u64,
     /// What its binary calls itself; `None` before it was ready.
     pub(crate) version: Option<String>,
-    /// A worker's state, or `backoff`, `parked`, `empty`.
+    /// A worker's state, `unready` for one that is ready and says that nobody should be sent to it now, or `backoff`,
+    /// `parked`, `empty`.
     pub(crate) state: &'static str,
+    /// Checks of its readiness that do not pass now.
+    pub(crate) failing: Vec<String>,
     /// Open connections.
     pub(crate) connections: u64,
     /// Sessions held.
@@ -102,6 +105,7 @@ fn rows(slot: &Slot) -> Vec<Row> {
             generation: slot.generation.number(),
             version: None,
             state,
+            failing: Vec::new(),
             connections: 0,
             sessions: 0,
             restarts: slot.restarts,
@@ -120,7 +124,12 @@ fn row(slot: &Slot, worker: &Worker) -> Row {
         pid: worker.pid,
         generation: worker.generation.number(),
         version: worker.version.clone(),
-        state: worker.state.name(),
+        state: if worker.is_unready() {
+            "unready"
+        } else {
+            worker.state.name()
+        },
+        failing: worker.beat.failing.clone(),
         connections: worker.beat.connections,
         sessions: worker.beat.sessions,
         restarts: slot.restarts,

@@ -4,6 +4,8 @@ use super::*;
 use boot::Beat;
 use std::collections::BTreeSet;
 
+mod soak;
+
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A fleet with a script's worth of convenience.
@@ -481,71 +483,6 @@ fn last_words_outlive_the_hang_up() {
         (row.last_exit.as_deref(), row.restarts),
         (Some("exit 75: redis is gone"), 1)
     );
-}
-
-/// A reload with a soak of two seconds, its canary ready.
-fn soaking(script: &mut Script) -> (WorkerId, WorkerId) {
-    let old = script.latest(0);
-    let policy = Policy {
-        soak: SECOND * 2,
-        ..policy(2)
-    };
-    script.step(Event::Reload {
-        tickets: vec![Ticket(7)],
-        policy,
-    });
-    let canary = script.latest(0);
-    assert!(!drains(&script.ready(canary), old), "it soaks first");
-    (old, canary)
-}
-
-#[test]
-fn a_canary_that_soaked_takes_its_place() {
-    let mut script = Script::serving(2);
-    let (old, canary) = soaking(&mut script);
-    let alive = [old, canary, script.latest(1)];
-    script.pass(Duration::from_millis(1_900), &alive);
-    assert_eq!(script.spawned.len(), 3, "the other slot waits");
-    let actions = script.pass(Duration::from_millis(200), &alive);
-    assert!(drains(&actions, old));
-    // Only the first one soaks.
-    let other = script.latest(1);
-    assert!(drains(&script.ready(other), alive[2]));
-    assert_eq!(script.fleet.snapshot().generation, 2);
-}
-
-#[test]
-fn a_canary_that_dies_in_the_soak_changes_nothing() {
-    let mut script = Script::serving(2);
-    let (old, canary) = soaking(&mut script);
-    script.pass(SECOND, &[old, canary, script.latest(1)]);
-    let actions = script.exit(canary, 70);
-    assert!(actions.contains(&Action::ReloadEnded {
-        tickets: vec![Ticket(7)],
-        outcome: Err("slot 0, generation 2: exit 70".to_owned())
-    }));
-    assert!(!drains(&actions, old));
-    assert_eq!(script.states(), [(0, "ready"), (1, "ready")]);
-    assert_eq!(script.spawned.len(), 3, "nobody was replaced");
-}
-
-#[test]
-fn a_canary_that_does_not_stay_ready_is_given_up() {
-    let mut script = Script::serving(2);
-    let (old, canary) = soaking(&mut script);
-    let alive = [old, script.latest(1)];
-    let mut actions = Vec::new();
-    for _ in 0..140 {
-        actions.extend(script.step(message(canary, ToSupervisor::Beat(Beat::default()))));
-        actions.extend(script.pass(Duration::from_millis(250), &alive));
-    }
-    assert!(actions.contains(&Action::Abort { worker: canary }));
-    let outcome = Err("slot 0, generation 2: did not stay ready".to_owned());
-    assert!(actions.contains(&Action::ReloadEnded {
-        tickets: vec![Ticket(7)],
-        outcome
-    }));
-    assert!(!drains(&actions, old));
 }
 
 #[test]

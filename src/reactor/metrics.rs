@@ -122,7 +122,7 @@ impl Reactor {
             (WorkerState::Booting, &["booting"]),
             (WorkerState::Draining, &["draining", "stopping"]),
             (WorkerState::Lagging, &["lagging"]),
-            (WorkerState::Ready, &["ready"]),
+            (WorkerState::Ready, &["ready", "unready"]),
         ];
         for (state, names) in states {
             let rows = snapshot.rows.iter().filter(|row| names.contains(&row.state));

@@ -357,7 +357,7 @@ impl Reactor {
                 | ToSupervisor::Failed { .. }
                 | ToSupervisor::Given(_)
                 | ToSupervisor::Ready { .. }
-                | ToSupervisor::Waiting => self.feed(Event::Message { worker, message }),
+                | ToSupervisor::Waiting { .. } => self.feed(Event::Message { worker, message }),
             }
         }
         if hung_up {

@@ -112,7 +112,7 @@ pub enum ToWorker {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ToSupervisor {
-    /// Runtime up, Redis answered, tailer caught up, listener registered: clients are served.
+    /// Runtime up, a write to Redis done and heard of in the log, listener registered: clients are served.
     Ready {
         /// [`crate::VERSION`] of the worker's binary.
         #[serde(default)]
@@ -126,8 +126,12 @@ pub enum ToSupervisor {
         reason: String,
     },
     /// Not ready because a dependency (Redis) is not there: killing the worker would not bring it
-    /// back. Said again every [`ToSupervisor::WAITING_EVERY_MS`] as long as it is so.
-    Waiting,
+    /// back. Said when a reason is known, and again every [`ToSupervisor::WAITING_EVERY_MS`] as long as it is so.
+    Waiting {
+        /// One line for the operator: on what, and why. No secrets. Empty of a worker of an older build.
+        #[serde(default)]
+        reason: String,
+    },
     /// Sign of life, sent by the event loop every [`Beat::EVERY_MS`].
     Beat(Beat),
     /// What was to be given is given, and stored as the other worker's; or it could not be.
@@ -165,7 +169,7 @@ impl ToSupervisor {
 }
 
 /// A heartbeat: what the supervisor shows in `status`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Beat {
     /// Open TCP connections.
     pub connections: u64,
@@ -176,8 +180,12 @@ pub struct Beat {
     /// WebSockets, of the connections.
     #[serde(default)]
     pub sockets: u64,
-    /// Whether the worker's own readiness checks pass.
+    /// Whether the worker's own readiness checks pass: all but those that are configured.
     pub ready: bool,
+    /// Checks of `/api/ready` that do not pass, by name, [`Beat::FAILING_MAX`] at most. A configured one is among them
+    /// until it has passed for the first time.
+    #[serde(default)]
+    pub failing: Vec<String>,
     /// Resident memory.
     #[serde(default)]
     pub rss_bytes: u64,
@@ -195,6 +203,8 @@ pub struct Beat {
 impl Beat {
     /// Milliseconds between two beats.
     pub const EVERY_MS: u64 = 250;
+    /// Names in `failing`: a control message has its limit, the number of checks has none.
+    pub const FAILING_MAX: usize = 16;
 }
 
 /// A control message could not be written or read.
@@ -248,6 +258,7 @@ mod tests {
             lag_us: 3,
             sockets: 5,
             ready: true,
+            failing: vec!["database".to_owned()],
             rss_bytes: 4,
             log_epoch: 6,
             log_seq: 7,

@@ -15,6 +15,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{debug, info, warn};
@@ -49,13 +50,17 @@ impl Control {
         }
     }
 
-    /// Tells the supervisor, as long as it is polled, that Redis is not there.
-    pub(crate) async fn say_waiting(&self) -> Infallible {
+    /// Tells the supervisor, as long as it is polled, that Redis is not there, and why.
+    pub(crate) async fn say_waiting(&self, mut reasons: watch::Receiver<String>) -> Infallible {
         let mut ticks = interval(Duration::from_millis(ToSupervisor::WAITING_EVERY_MS));
         ticks.tick().await;
         loop {
-            ticks.tick().await;
-            self.send(&ToSupervisor::Waiting).await;
+            tokio::select! {
+                _ = ticks.tick() => {}
+                Ok(()) = reasons.changed() => {}
+            }
+            let reason = reasons.borrow_and_update().clone();
+            self.send(&ToSupervisor::Waiting { reason }).await;
         }
     }
 
@@ -109,6 +114,7 @@ pub(crate) async fn beat(worker: Rc<Worker>, control: Rc<Control>) {
             lag_us: u64::try_from(lag.as_micros()).unwrap_or(u64::MAX),
             sockets,
             ready: ready::is_ready(&worker),
+            failing: ready::failing(&worker),
             rss_bytes,
             log_epoch: worker.head().epoch(),
             log_seq: worker.head().seq(),

@@ -2,19 +2,25 @@
 
 use crate::http::{Answer, body};
 use crate::worker::Worker;
-use boot::{Check, Probe};
+use boot::{Beat, Check, Probe};
 use http::StatusCode;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
+use tracing::{info, warn};
 
 /// The first line of an HTTP answer fits into this (bytes).
 const STATUS_LINE_BYTES: usize = 64;
+
+/// The configured checks are carried out so often without being asked, so that `status` and reloads know of them.
+const CHECKS_EVERY: Duration = Duration::from_secs(5);
 
 /// The event loop turns: nothing else is looked at.
 pub(crate) fn live() -> Answer {
@@ -29,12 +35,7 @@ pub(crate) async fn ready(worker: &Worker) -> Answer {
         checks.insert("redis", is_redis_up(worker));
     }
     checks.insert("log", is_log_heard(worker));
-    let probes = worker
-        .settings
-        .checks
-        .iter()
-        .map(async |(name, check)| (name.as_str(), passes(&worker.disks, check).await));
-    checks.extend(futures_util::future::join_all(probes).await);
+    checks.extend(probe(worker).await);
     let draining = worker.leaving.get() || !worker.is_serving();
     let all = checks.values().all(|passed| *passed);
     let status = match (draining, all) {
@@ -64,6 +65,51 @@ pub(crate) async fn ready(worker: &Worker) -> Answer {
         StatusCode::SERVICE_UNAVAILABLE
     };
     body(code, "application/json", json.to_string())
+}
+
+/// Carries the configured checks out, and remembers which of them fail.
+async fn probe(worker: &Worker) -> Vec<(&str, bool)> {
+    let checks = worker.settings.checks.iter();
+    let probes = checks.map(async |(name, check)| (name.as_str(), passes(&worker.disks, check).await));
+    let outcomes = futures_util::future::join_all(probes).await;
+    let failing = outcomes.iter().filter(|(_, passed)| !passed);
+    worker
+        .failing
+        .replace(failing.map(|(name, _)| (*name).to_owned()).collect());
+    outcomes
+}
+
+/// Carries the configured checks out every now and then, for the supervisor.
+pub(crate) async fn watch_checks(worker: Rc<Worker>) {
+    if worker.settings.checks.is_empty() {
+        return;
+    }
+    let mut told = Vec::new();
+    loop {
+        probe(&worker).await;
+        let failing = worker.failing.borrow().clone();
+        if failing != told {
+            if failing.is_empty() {
+                info!("all checks pass");
+            } else {
+                warn!(checks = failing.join(" "), "checks fail");
+            }
+            told = failing;
+        }
+        sleep(CHECKS_EVERY).await;
+    }
+}
+
+/// Checks that do not pass, for the heartbeat.
+pub(crate) fn failing(worker: &Worker) -> Vec<String> {
+    let own = [("redis", is_redis_up(worker)), ("log", is_log_heard(worker))];
+    let own = own
+        .into_iter()
+        .filter(|(_, passed)| !passed)
+        .map(|(name, _)| name.to_owned());
+    own.chain(worker.failing.borrow().iter().cloned())
+        .take(Beat::FAILING_MAX)
+        .collect()
 }
 
 /// What the heartbeat tells the supervisor: everything but the configured checks.

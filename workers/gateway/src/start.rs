@@ -4,7 +4,7 @@ use crate::admin::Admin;
 use crate::control::{self, Control};
 use crate::metrics::Limit;
 use crate::worker::{Counted, Phase, Worker};
-use crate::{drain, evictions, http, ingest, lobby, metrics, tailer, trace};
+use crate::{drain, evictions, http, ingest, lobby, metrics, ready, tailer, trace};
 use boot::{Exit, RedisEndpoint, Settings, Setup, ToSupervisor};
 use futures_util::future::join_all;
 use std::convert::Infallible;
@@ -17,6 +17,7 @@ use std::time::Duration;
 use store::{Backend, Endpoint, Options, RedisOptions, Store, StoreError, Tail};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
@@ -90,11 +91,12 @@ async fn live(inherited: Inherited) -> Exit {
         Ok(None) => {}
         Err(error) => warn!(%error, "admin listener not usable"),
     }
+    let (reason, reasons) = watch::channel(String::new());
     let opened = tokio::select! {
-        opened = open_store(&inherited.setup) => opened,
+        opened = open_store(&inherited.setup, &reason) => opened,
         never = receive(&listeners) => match never {},
         () = control.dismissed(&admin) => return Exit::Done,
-        never = control.say_waiting() => match never {},
+        never = control.say_waiting(reasons) => match never {},
     };
     let (store, tail) = match opened {
         Ok(opened) => opened,
@@ -112,6 +114,7 @@ async fn live(inherited: Inherited) -> Exit {
     info!(slot = worker.slot, incarnation = %worker.incarnation, "worker is ready");
     tokio::task::spawn_local(ingest::run(worker.clone()));
     tokio::task::spawn_local(evictions::watch(worker.clone()));
+    tokio::task::spawn_local(ready::watch_checks(worker.clone()));
     tokio::task::spawn_local(trace::run(worker.clone()));
     tokio::task::spawn_local(control::beat(worker.clone(), control.clone()));
     tokio::task::spawn_local(metrics::tell(worker.clone(), control.clone()));
@@ -152,17 +155,24 @@ pub(crate) fn listener(fd: OwnedFd) -> io::Result<TcpListener> {
     TcpListener::from_std(listener)
 }
 
-/// Opens the store; as long as Redis is away, tries again: the worker is not ready until then.
-async fn open_store(setup: &Setup) -> Result<(Store, Tail), StoreError> {
+/// Opens the store; as long as Redis is away, or takes no writes, tries again: the worker is not ready until then. Why, is
+/// said in `reason`.
+async fn open_store(setup: &Setup, reason: &watch::Sender<String>) -> Result<(Store, Tail), StoreError> {
     let options = options(&setup.settings, setup.incarnation.as_str());
+    let redis = setup
+        .settings
+        .redis
+        .as_ref()
+        .map_or_else(String::new, ToString::to_string);
+    reason.send_replace(format!("{redis} has not answered yet"));
     let mut told = false;
     loop {
         match Store::open(options.clone()).await {
             Ok(opened) => return Ok(opened),
             Err(error) if error.passing() => {
+                reason.send_replace(format!("{redis}: {error}"));
                 if !told {
-                    let redis = setup.settings.redis.as_ref().map(ToString::to_string);
-                    warn!(redis, %error, "redis is not there yet, trying again; nobody is served until it is");
+                    warn!(redis, %error, "redis cannot be used yet, trying again; nobody is served until it can");
                     told = true;
                 }
                 sleep(REDIS_RETRY).await;

@@ -114,6 +114,8 @@ pub(crate) struct Worker {
     pub(crate) tells: bool,
     /// Of the configured checks.
     pub(crate) disks: Disks,
+    /// Configured checks that did not pass when last looked at, by name; before that all of them.
+    pub(crate) failing: RefCell<Vec<String>>,
     /// When Redis last refused to store a session (it is full, say), if it has stored none since.
     refused: Cell<Option<Instant>>,
 }
@@ -171,6 +173,7 @@ impl Worker {
             metrics: Metrics::new(),
             tells: setup.metrics,
             disks: Disks::of(settings.checks.values()),
+            failing: RefCell::new(settings.checks.keys().cloned().collect()),
             refused: Cell::new(None),
             settings,
         })

@@ -1,8 +1,13 @@
--- Sends a canary unless somebody just did, trims what is too old, and forgets writers that are as old.
+-- Sends a canary unless somebody just did (a worker's first one is sent in any case), trims what is too old, and forgets writers that are as old.
 -- KEYS: meta, stream, lock, marks
--- ARGV: 1 2 known position, 3 lock ms, 4 channel, 5 me and number, 6 age ms
+-- ARGV: 1 2 known position, 3 lock ms, 4 channel, 5 me and number, 6 age ms, 7 whether it is the first
 local now = now_ms()
-if not redis.call('SET', KEYS[3], ARGV[5], 'NX', 'PX', ARGV[3]) then return 0 end
+-- Before anything is read: a Redis that takes no writes says so, whoever's turn it is.
+if ARGV[7] == '1' then
+  redis.call('SET', KEYS[3], ARGV[5], 'PX', ARGV[3])
+elseif not redis.call('SET', KEYS[3], ARGV[5], 'NX', 'PX', ARGV[3]) then
+  return 0
+end
 local epoch, seq = head(ARGV[1], ARGV[2], 'seq')
 redis.call('PUBLISH', ARGV[4], 'c ' .. int(epoch) .. ' ' .. int(seq) .. ' ' .. ARGV[5] .. '\n')
 

@@ -47,11 +47,11 @@ macro_rules! ask {
 }
 
 impl Store {
-    /// Opens the store: done once Redis answered and the tailer is subscribed and stands at the
+    /// Opens the store: done once a first canary could be written and was heard, and the tailer stands at the
     /// head of the log. One attempt; the caller tries again.
     ///
     /// # Errors
-    /// When Redis cannot be reached or does not let us do what is needed.
+    /// When Redis cannot be reached, takes no writes, or does not let us do what is needed.
     pub async fn open(options: Options) -> Result<(Self, Tail), StoreError> {
         let counts = Rc::new(Counts::new());
         let (backend, tail) = match options.backend.clone() {
@@ -120,7 +120,7 @@ impl Store {
         ask!(self.ping())
     }
 
-    /// Whether the last command, or the tailer's connection, worked. Costs nothing.
+    /// Whether the last command, or the tailer's connection, worked, and the latest canary could be written. Costs nothing.
     #[must_use]
     pub fn available(&self) -> bool {
         match &self.backend {

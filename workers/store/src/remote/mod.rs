@@ -1,5 +1,6 @@
 //! The store in Redis or Valkey.
 
+mod canary;
 mod doors;
 mod ends;
 mod evictions;
@@ -53,6 +54,7 @@ struct Shared {
     scripts: Scripts,
     /// The latest position of the log that this worker has heard of: it shows whether Redis lost data.
     known: Cell<Offset>,
+    canaries: canary::Canaries,
     /// Sessions that are to end, until somebody ends them all.
     ends: RefCell<Vec<ends::Pending>>,
 }
@@ -92,6 +94,7 @@ impl Remote {
             counts: counts.clone(),
             scripts: Scripts::new(),
             known: Cell::new(Offset::ZERO),
+            canaries: canary::Canaries::default(),
             ends: RefCell::default(),
             options,
         });
@@ -110,7 +113,7 @@ impl Remote {
     }
 
     pub(crate) fn available(&self) -> bool {
-        self.shared.link.healthy()
+        self.shared.link.healthy() && self.shared.canaries.are_written()
     }
 
     pub(crate) async fn ping(&self) -> Result<Duration, StoreError> {

@@ -2,8 +2,8 @@
 //! dense numbers show a gap.
 
 use super::Shared;
+use super::canary::{self, jittered};
 use super::inbox::Inbox;
-use super::link::Lane;
 use super::push::{self, Push};
 use crate::error::StoreError;
 use crate::tail::{ResetReason, TailEvent};
@@ -23,8 +23,6 @@ const RECONNECT_MIN: Duration = Duration::from_millis(50);
 const RECONNECT_MAX: Duration = Duration::from_secs(1);
 /// So many canary intervals without a canary, and the connection is given up.
 const DEAF_INTERVALS: u32 = 3;
-/// The lock that keeps canaries apart is held for this part of their interval, in percent.
-const CANARY_LOCK_PERCENT: u32 = 75;
 
 /// The end that the worker takes events from.
 #[derive(Debug)]
@@ -44,23 +42,22 @@ impl Drop for RemoteTail {
 }
 
 impl RemoteTail {
-    /// Subscribes, and stands at the head.
+    /// Subscribes, proves that it can write and hears what is written, and stands at the head.
     pub(super) async fn open(shared: &Rc<Shared>) -> Result<Self, StoreError> {
         let inbox = Rc::new(Inbox::default());
-        let stream = subscribe(shared).await?;
+        let mut stream = subscribe(shared).await?;
+        canary::prove(shared, &mut stream).await?;
         let position = shared.head().await?;
         shared.link.set_healthy(true);
-        let sent = Rc::new(Cell::new(None));
         let heard = Rc::new(Cell::new(Instant::now()));
         let tailer = Tailer {
             shared: Rc::clone(shared),
             inbox: Rc::clone(&inbox),
-            sent: Rc::clone(&sent),
             heard: Rc::clone(&heard),
             position,
             skipped: false,
         };
-        let canaries = send_canaries(Rc::clone(shared), sent);
+        let canaries = canary::keep_sending(Rc::clone(shared));
         let tasks = [
             tokio::task::spawn_local(tailer.run(stream)),
             tokio::task::spawn_local(canaries),
@@ -109,14 +106,10 @@ enum Silence {
     Deaf(String),
 }
 
-/// Number and time of this worker's latest canary.
-type Sent = Rc<Cell<Option<(u64, Instant)>>>;
-
 /// The task behind the tail.
 struct Tailer {
     shared: Rc<Shared>,
     inbox: Rc<Inbox>,
-    sent: Sent,
     /// When something was last pushed, or could be again after an outage.
     heard: Rc<Cell<Instant>>,
     /// Everything up to here is in the inbox.
@@ -135,7 +128,12 @@ impl Tailer {
             };
             // A connection that carries nothing is not an outage: as long as Redis takes a new one, the worker is to blame.
             if deaf && let Ok(fresh) = self.attempt().await {
-                warn!(%reason, "nothing is heard of the log although redis answers, subscribed anew");
+                match self.shared.canaries.failure() {
+                    None => warn!(%reason, "nothing is heard of the log although redis answers, subscribed anew"),
+                    Some(error) => {
+                        warn!(%error, "nothing is written to the log although redis answers, subscribed anew")
+                    }
+                }
                 self.inbox.push(TailEvent::Deaf);
                 stream = fresh;
                 continue;
@@ -145,6 +143,7 @@ impl Tailer {
             self.inbox.push(TailEvent::Down(reason));
             stream = self.reconnect().await;
             self.shared.link.set_healthy(true);
+            self.shared.canaries.hurry();
             self.heard.set(Instant::now());
             self.shared.counts.reconnects.one();
             info!(position = %self.position, "log tailer is back");
@@ -214,11 +213,8 @@ impl Tailer {
                 } else {
                     head.seq()
                 };
-                let own = self
-                    .sent
-                    .get()
-                    .filter(|(n, _)| *n == number && sender == self.shared.options.me);
-                let took = own.map(|(_, at)| at.elapsed());
+                let own = sender == self.shared.options.me;
+                let took = own.then(|| self.shared.canaries.took(number)).flatten();
                 self.inbox.push(TailEvent::Canary { behind, took });
                 self.shared.saw(head);
                 if head > self.position {
@@ -301,38 +297,4 @@ impl Tailer {
 
 fn sid_of(payload: &[u8]) -> Option<Sid> {
     Sid::parse(std::str::from_utf8(payload).ok()?).ok()
-}
-
-/// Sends a canary every interval, unless another worker did.
-async fn send_canaries(shared: Rc<Shared>, sent: Sent) {
-    let interval = shared.options.canary_interval;
-    let script = &shared.scripts.canary;
-    let keys = [
-        shared.keys.log_meta(),
-        shared.keys.log(),
-        shared.keys.log_canary(),
-        shared.keys.log_marks(),
-    ];
-    let mut number = 0u64;
-    loop {
-        sleep(jittered(interval)).await;
-        number += 1;
-        let known = shared.known.get();
-        let mut cmd = script.call(&keys);
-        cmd.arg(known.epoch())
-            .arg(known.seq())
-            .arg(super::millis(interval * CANARY_LOCK_PERCENT / 100))
-            .arg(shared.keys.log_channel())
-            .arg(format!("{} {number}", shared.options.me))
-            .arg(super::millis(shared.options.log_age_max));
-        sent.set(Some((number, Instant::now())));
-        if let Err(error) = shared.link.script(Lane::Bulk, script, &cmd).await {
-            debug!(%error, "canary not sent");
-        }
-    }
-}
-
-/// Between 90 % and 110 %, so that workers do not act in step.
-pub(super) fn jittered(pause: Duration) -> Duration {
-    pause.mul_f64(0.9 + 0.2 * fastrand::f64())
 }

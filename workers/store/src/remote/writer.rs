@@ -3,9 +3,9 @@
 //! being appended twice.
 
 use super::Shared;
+use super::canary::jittered;
 use super::link::{Failure, Lane};
 use super::pace::Pace;
-use super::tailer::jittered;
 use crate::answer::Appended;
 use crate::counts::{Counts, Published};
 use crate::error::{AppendError, StoreError};
