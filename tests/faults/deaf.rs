@@ -95,7 +95,8 @@ async fn a_deaf_worker_is_passed_by() {
 #[tokio::test]
 async fn a_silence_of_redis_replaces_nobody() {
     let (server, muffler) = muffled().await;
-    let before = server.status().await.ready_pids();
+    let pids = async || -> Vec<_> { server.status().await.workers.iter().map(|worker| worker.pid).collect() };
+    let before = pids().await;
     for slot in 0..3 {
         muffler.deafen(slot);
     }
@@ -106,5 +107,13 @@ async fn a_silence_of_redis_replaces_nobody() {
     .await;
     // Longer than a deaf worker is given among others that hear.
     crate::harness::pass(ms(7000)).await;
-    assert_eq!(server.status().await.ready_pids(), before);
+    assert_eq!(pids().await, before);
+    assert!(
+        server
+            .status()
+            .await
+            .workers
+            .iter()
+            .all(|worker| worker.state == "unready")
+    );
 }

@@ -1,6 +1,6 @@
 //! Reloads under load, and configurations that cannot be loaded.
 
-use crate::harness::{Plan, Poller, Request, Server, Wire, ask, ms, pass, soon};
+use crate::harness::{Plan, Poller, Redis, Request, Server, Wire, ask, ms, pass, soon};
 use crate::traffic::{Traffic, assert_alive, assert_unbroken};
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -108,6 +108,67 @@ async fn a_broken_configuration_changes_nothing() {
     let reply = soon("readiness", ask(server.addr, Request::get("/api/ready"))).await;
     assert_eq!(reply.expect("an answer").status, 200);
     assert_eq!(wire.call(0, &json!(["echo", 1])).await, json!([1]));
+}
+
+/// What `reload --wait` says, and whether it was content.
+async fn reload(server: &Server) -> (bool, String) {
+    let output = server.cli("reload", &["--wait"]).await;
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+}
+
+/// It would serve nobody: sessions could not be stored.
+#[tokio::test]
+async fn a_reload_to_a_redis_that_takes_no_writes_is_turned_round() {
+    let mut server = Plan::new().with("workers = { boot_timeout_ms = 3000 }").start().await;
+    let mut wire = Wire::open(&server).await;
+    wire.connect().await;
+    let directory = tempfile::tempdir().expect("a directory");
+    let replica = Redis::start(directory.path(), false).await;
+    replica.command(&["REPLICAOF", "127.0.0.1", "1"]).await;
+    server.reconfigure(&format!("redis = {{ url = '{}' }}", replica.url()));
+    let before = server.status().await.ready_pids();
+    let (content, said) = reload(&server).await;
+    assert!(
+        !content && said.contains("slot 0") && said.to_lowercase().contains("readonly"),
+        "{said}"
+    );
+    assert_eq!(server.status().await.ready_pids(), before);
+    assert_eq!(wire.call(0, &json!(["echo", 1])).await, json!([1]));
+}
+
+/// A check that the new configuration breaks turns it round; one that fails anyway does not stand in the way of it.
+#[tokio::test]
+async fn a_check_that_fails_is_seen_by_status_and_by_reloads() {
+    let check = |port: u16| format!("[checks.backend]\ntcp = '127.0.0.1:{port}'\ntimeout_ms = 1000");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
+    let port = listener.local_addr().expect("an address").port();
+    let mut server = Plan::new()
+        .with("reload = { soak_ms = 100 }\nworkers = { boot_timeout_ms = 3000 }")
+        .with(&check(port))
+        .start()
+        .await;
+    server
+        .status_when("its checks pass", |status| status.ready_pids().len() == 4)
+        .await;
+    let before = server.status().await.ready_pids();
+    server.reconfigure(&check(1));
+    let (content, said) = reload(&server).await;
+    assert!(!content && said.contains("backend"), "{said}");
+    assert_eq!(server.status().await.ready_pids(), before);
+    drop(listener);
+    server
+        .status_when("it is seen", |status| {
+            status.workers.iter().all(|worker| worker.state == "unready")
+        })
+        .await;
+    let output = server.cli("status", &[]).await;
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.contains("not ready: backend"), "{text}");
+    let (content, said) = reload(&server).await;
+    assert!(content, "{said}");
+    assert_eq!(server.status().await.supervisor.generation, 3);
 }
 
 #[tokio::test]

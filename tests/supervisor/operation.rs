@@ -83,6 +83,7 @@ fn status_has_its_shape() {
         "lag_us",
         "log_position",
         "handing_over",
+        "failing",
     ];
     assert_eq!(keys(worker), set(&expected));
     assert_eq!(worker["version"], status["supervisor"]["version"]);
