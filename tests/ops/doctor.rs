@@ -142,6 +142,22 @@ async fn faults_of_the_promise_are_found() {
     }
 }
 
+/// It is there: whoever looks for it is not helped.
+#[tokio::test]
+async fn a_wrong_password_is_told_from_a_redis_that_is_not_there() {
+    let patient = Patient::new(&Illness::default()).await;
+    patient.configure(&format!("redis://:wrong@{}", patient.addr), "");
+    let diagnosis = patient.examine().await;
+    let finding = diagnosis.finding("redis.reachable");
+    assert_eq!(finding["outcome"], "fail", "{finding}");
+    assert!(
+        finding["remedy"]
+            .as_str()
+            .is_some_and(|remedy| remedy.contains("password")),
+        "{finding}"
+    );
+}
+
 #[tokio::test]
 async fn a_slow_and_a_dead_redis_are_found() {
     let mut patient = Patient::new(&Illness::default()).await;

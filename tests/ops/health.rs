@@ -117,7 +117,7 @@ async fn the_exit_code_is_the_verdict() {
     let (code, report) = health(&server).await;
     assert_eq!((code, report["verdict"].as_str()), (2, Some("UNHEALTHY")), "{report:#}");
     assert!(
-        report["reasons"].to_string().contains("Redis does not answer"),
+        report["reasons"].to_string().contains("Redis cannot be used"),
         "{report:#}"
     );
     server.redis_mut().again().await;
@@ -207,7 +207,7 @@ async fn the_live_view_follows_the_fleet_and_gives_the_terminal_back() {
     server.redis_mut().kill();
     terminal
         .shows("the end of Redis", |text| {
-            text.contains("UNHEALTHY") && text.contains("Redis does not answer")
+            text.contains("UNHEALTHY") && text.contains("Redis cannot be used")
         })
         .await;
     server.redis_mut().again().await;

@@ -232,11 +232,15 @@ impl Supervisor {
         })
     }
 
-    /// Waits until it has so many children: workers, and a check of the next binary.
-    pub(crate) fn await_children(&self, count: usize) {
-        until("children", PATIENCE, || {
+    /// Waits for a child that is a binary's `check`, and not the fork that will become one.
+    pub(crate) fn await_check(&self) {
+        until("the check of a binary", PATIENCE, || {
             let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.pid())).unwrap();
-            (children.split_whitespace().count() == count).then_some(())
+            let is_check = |pid: &str| {
+                let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+                command.split(|byte| *byte == 0).any(|word| word == b"check")
+            };
+            children.split_whitespace().any(is_check).then_some(())
         });
     }
 

@@ -105,7 +105,7 @@ fn upgrades_during_an_upgrade_make_one_more() {
     fs::write(&hangs, "").unwrap();
     install(&program, "9.9.1");
     let first = supervisor.command_in_background(&["upgrade", "--wait"]);
-    supervisor.await_children(3);
+    supervisor.await_check();
     // This binary came too late for the first; those who ask now get it.
     install(&program, "9.9.2");
     let later: Vec<_> = (0..3)
@@ -154,7 +154,7 @@ fn an_upgrade_that_cannot_be_executed_changes_nothing() {
     let hangs = program.with_file_name("check-hangs");
     fs::write(&hangs, "").unwrap();
     let waiting = supervisor.command_in_background(&["upgrade", "--wait"]);
-    supervisor.await_children(3);
+    supervisor.await_check();
     // It passes its check, and then is no program any more.
     fs::set_permissions(&program, fs::Permissions::from_mode(0o600)).unwrap();
     fs::remove_file(hangs).unwrap();

@@ -22,18 +22,33 @@ enum Reach {
     Unknown(String),
 }
 
+/// What helps against an answer to PING that is none.
+fn way_in(redis: &Redis, error: &str) -> String {
+    let says = |words: &[&str]| words.iter().any(|word| error.contains(word));
+    if says(&["NOAUTH", "WRONGPASS", "AuthenticationFailed", "NOPERM"]) {
+        "it is there, and wants another user or password: set them in redis.url (or REDIS_URL)".to_owned()
+    } else if says(&["MISCONF"]) {
+        "it is there, and cannot write to its disk: make room, or see its own log".to_owned()
+    } else if says(&["Permission denied", "permission denied"]) {
+        "ask as root, or as the user of anyworker".to_owned()
+    } else if redis.managed {
+        "start the fleet (`anyworker run`), or see redis.log in redis.directory: docs/operate.md, \"Redis does not start\""
+            .to_owned()
+    } else {
+        format!(
+            "is it there? `redis-cli -u {} ping`, `systemctl status redis-server`",
+            redis.url
+        )
+    }
+}
+
 pub(super) fn examine(redis: &Redis, evidence: &Evidence, root: &Root, findings: &mut Findings) {
     if let Some(error) = &evidence.down {
-        let remedy = if redis.managed {
-            "start the fleet (`anyworker run`), or see DIRECTORY/redis/redis.log: docs/operate.md, \"Redis does not start\""
-                .to_owned()
-        } else {
-            format!(
-                "is it there? `redis-cli -u {} ping`, `systemctl status redis-server`",
-                redis.url
-            )
-        };
-        findings.fail("redis.reachable", format!("{}: {error}", redis.url), remedy);
+        findings.fail(
+            "redis.reachable",
+            format!("{}: {error}", redis.url),
+            way_in(redis, error),
+        );
     } else {
         findings.pass("redis.reachable", format!("{} answers PING", redis.url));
     }

@@ -61,7 +61,7 @@ pub(super) struct Seen<'a> {
 pub(super) fn of(context: &Context, seen: &Seen<'_>) -> (Verdict, Vec<String>) {
     let mut findings = fleet(seen);
     if let Some(error) = &seen.redis_down {
-        findings.push((Verdict::Unhealthy, format!("Redis does not answer: {error}")));
+        findings.push((Verdict::Unhealthy, format!("Redis cannot be used: {error}")));
     }
     findings.extend(seen.latency.and_then(latency));
     findings.extend(seen.info.into_iter().flat_map(redis));
