@@ -65,11 +65,12 @@ fn outcome_of(canary_says: &Beat, others_say: &Beat) -> Result<(), String> {
         return Ok(());
     }
     assert!(actions.contains(&Action::Abort { worker: canary }));
-    let ended = actions.into_iter().find_map(|action| match action {
-        Action::ReloadEnded {
-            outcome: Err(reason), ..
-        } => Some(reason),
-        _ => None,
+    let ended = actions.into_iter().find_map(|action| {
+        if let Action::ReloadEnded { outcome, .. } = action {
+            outcome.err()
+        } else {
+            None
+        }
     });
     Err(ended.expect("an outcome"))
 }
