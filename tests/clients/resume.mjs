@@ -28,8 +28,16 @@ async function enter(more = {}) {
 async function member() {
   const got = [];
   const socket = await enter();
-  socket.on("connect", () => (result[socket.recovered ? "recovered" : "anew"] += 1));
-  socket.on("disconnect", () => leaving || (result.disconnects += 1));
+  // The client says `disconnect` once more if a connection ends before CONNECT was answered on it.
+  let away = false;
+  socket.on("connect", () => {
+    away = false;
+    result[socket.recovered ? "recovered" : "anew"] += 1;
+  });
+  socket.on("disconnect", () => {
+    if (!away && !leaving) result.disconnects += 1;
+    away = true;
+  });
   socket.on("message", (number) => (Number.isInteger(number) ? got.push(number) : (result.strange += 1)));
   await insist(socket, "join", "room");
   return { socket, got };

@@ -124,8 +124,8 @@ async fn members(front: &Front, redis: &Redis, transports: &str, fault: impl Asy
         ended = program => ended,
         () = faults => unreachable!("faults go on for ever"),
     };
-    // Nobody lost, doubled, reordered anything or had to start anew, and all were connected at the end.
     assert!(content, "{transports}: {found}");
+    assert_eq!(found["disconnects"], found["recovered"], "{transports}: {found}");
     found
 }
 
