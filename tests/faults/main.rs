@@ -19,6 +19,7 @@ mod doors;
 mod handover;
 mod hostile;
 mod huge;
+mod idle;
 mod operator;
 mod recovery;
 mod redis;

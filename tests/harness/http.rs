@@ -118,12 +118,20 @@ pub(crate) struct Link {
 
 impl Link {
     pub(crate) async fn open(addr: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect(addr).await?;
+        Self::over(TcpStream::connect(addr).await?, addr)
+    }
+
+    pub(crate) fn over(stream: TcpStream, addr: SocketAddr) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         Ok(Self {
             stream: BufReader::new(stream),
             addr,
         })
+    }
+
+    /// An answer has begun.
+    pub(crate) async fn begun(&mut self) -> io::Result<()> {
+        self.stream.fill_buf().await.map(drop)
     }
 
     pub(crate) async fn ask(&mut self, request: &Request) -> io::Result<Reply> {

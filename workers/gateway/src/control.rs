@@ -144,7 +144,7 @@ pub(crate) async fn obey(worker: Rc<Worker>, control: Rc<Control>, admin: Rc<Adm
             }
             ToWorker::Give { most, leaving } => {
                 let Some(channel) = channel(descriptors) else { continue };
-                let heir = Heir { channel, most };
+                let heir = Heir::new(channel, most);
                 if leaving {
                     worker.heirs.borrow_mut().push(heir);
                     worker.heir_came.notify_one();

@@ -4,10 +4,13 @@
 use crate::control::Control;
 use crate::ending::Ending;
 use crate::handover::Gift;
+use crate::http::Fate;
 use crate::worker::{Phase, Worker};
 use crate::ws::Connection;
 use boot::ToSupervisor;
 use rustc_hash::FxHashSet;
+use std::convert::Infallible;
+use std::future::pending;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::time::{sleep, sleep_until};
@@ -17,6 +20,8 @@ use tracing::info;
 const WINDOW_PART: f64 = 0.5;
 /// No drain of WebSockets takes longer, however long the grace (a reload is not to be held up).
 const WINDOW_MAX: Duration = Duration::from_secs(10);
+/// Connections between two requests are closed after so long: a request that is on its way when we close would fail.
+const IDLE_GRACE: Duration = Duration::from_millis(500);
 /// Between two looks at what is still open.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -49,10 +54,25 @@ async fn send_away(worker: &Rc<Worker>, control: &Control, deadline: Instant) {
     if !heirs.is_empty() {
         let gift = gift.insert(Gift::begin(worker, heirs).await);
         gift.give_all().await;
+        gift.give_idle().await;
         let report = gift.finish().await;
         control.send(&ToSupervisor::Given(report)).await;
     }
-    let stayed = still_here(worker, &first);
+    tokio::select! {
+        () = close_sockets(worker, &first, gift, deadline) => {}
+        never = close_idle(worker) => match never {},
+    }
+}
+
+async fn close_idle(worker: &Worker) -> Infallible {
+    sleep(IDLE_GRACE).await;
+    worker.fate.send_replace(Fate::Close);
+    pending().await
+}
+
+/// Sends away those of `first` that are still here, and whoever becomes a WebSocket meanwhile, until no connection is left.
+async fn close_sockets(worker: &Rc<Worker>, first: &[Rc<Connection>], mut gift: Option<Gift>, deadline: Instant) {
+    let stayed = still_here(worker, first);
     let window = deadline
         .saturating_duration_since(Instant::now())
         .mul_f64(WINDOW_PART)
@@ -102,6 +122,7 @@ fn still_here(worker: &Worker, known: &[Rc<Connection>]) -> Vec<Rc<Connection>> 
 /// Ends what is left; whether nothing was.
 async fn cut(worker: &Rc<Worker>) -> bool {
     worker.phase.send_replace(Phase::Stopping);
+    worker.fate.send_replace(Fate::Close);
     let left = sockets(worker);
     for socket in &left {
         socket.end(Ending::Drain);

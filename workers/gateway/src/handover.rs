@@ -31,6 +31,9 @@ struct Hello {
     formats: Vec<u32>,
     /// Which Redis, and which keys in it: without the same there is no common truth. None: memory.
     store: Option<String>,
+    /// Whether it takes idle HTTP connections; builds that did not say so do not.
+    #[serde(default)]
+    takes_idle: bool,
 }
 
 /// From the worker that gives.
@@ -40,6 +43,10 @@ enum FromGiver {
     Hello(Hello),
     /// Descriptors come along: the token, the states, then so many sockets.
     Unit {
+        sockets: usize,
+    },
+    /// The same with HTTP connections between two requests; what is known of each is what was read.
+    Idle {
         sockets: usize,
     },
     /// Nothing more is frozen: there is time to store what came.
@@ -67,6 +74,7 @@ impl Hello {
         Self {
             formats: vec![FORMAT],
             store: redis.map(|redis| format!("{redis} {}", redis.prefix)),
+            takes_idle: true,
         }
     }
 
@@ -91,6 +99,7 @@ mod tests {
         let hello = |formats: &[u32], store: Option<&str>| Hello {
             formats: formats.to_vec(),
             store: store.map(str::to_owned),
+            takes_idle: true,
         };
         let old = hello(&[1, 2], Some("redis://a/0 x"));
         assert_eq!(old.refuses(&hello(&[2, 3], Some("redis://a/0 x"))), None);

@@ -7,69 +7,173 @@ mod emit;
 mod engine;
 mod origin;
 mod query;
+mod socket;
 
 use crate::metrics::Code;
 use crate::ready;
-use crate::worker::{Phase, Worker};
+use crate::worker::{Counted, Worker};
 pub(crate) use answer::{Answer, body, plain, unavailable};
+use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use socket::Socket;
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio::time::Instant;
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::debug;
-
-/// Idle keep-alive connections of a draining worker are closed after so long: a request that is on
-/// its way when we close would fail.
-const IDLE_GRACE: Duration = Duration::from_millis(500);
 
 /// A client is given so long, at least, to take what was sent to it.
 const STALL_MIN: Duration = Duration::from_secs(10);
 
-/// Serves one connection to its end.
-pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
-    bound_stalls(&worker, &stream);
+/// What becomes of connections between two requests.
+#[derive(Clone)]
+pub(crate) enum Fate {
+    /// They stay open.
+    Stay,
+    /// Another worker goes on with them.
+    Move(mpsc::Sender<Idle>),
+    /// They are closed.
+    Close,
+}
+
+/// A connection between two requests.
+pub(crate) struct Held {
+    pub(crate) tcp: TcpStream,
+    /// Read from it, and not acted on: the beginning of a request, perhaps.
+    pub(crate) unread: Bytes,
+    /// There was a request on it.
+    pub(crate) asked: bool,
+}
+
+impl Held {
+    /// A fresh one.
+    pub(crate) const fn new(tcp: TcpStream) -> Self {
+        Self {
+            tcp,
+            unread: Bytes::new(),
+            asked: false,
+        }
+    }
+}
+
+/// One that is on its way to another worker.
+pub(crate) struct Idle {
+    pub(crate) held: Held,
+    /// If it comes back, it is served here after all.
+    pub(crate) back: oneshot::Sender<Held>,
+}
+
+/// Serves a connection, in a task of its own.
+pub(crate) fn admit(worker: &Rc<Worker>, held: Held, peer: SocketAddr) {
+    let counted = Counted::new(worker);
+    let worker = worker.clone();
+    tokio::task::spawn_local(async move {
+        serve(worker, held, peer).await;
+        drop(counted);
+    });
+}
+
+/// Serves one connection to its end, or until another worker has it.
+async fn serve(worker: Rc<Worker>, mut held: Held, peer: SocketAddr) {
+    bound_stalls(&worker, &held.tcp);
+    let mut fate = worker.fate.subscribe();
+    fate.mark_changed();
+    while let Some((parting, gift)) = hold(&worker, held, peer, &mut fate).await {
+        let (back, came_back) = oneshot::channel();
+        held = match gift.try_send(Idle { held: parting, back }) {
+            Ok(()) => match came_back.await {
+                Ok(held) => held,
+                Err(_) => return,
+            },
+            // Nobody takes any more.
+            Err(refused) => refused.into_inner().held,
+        };
+    }
+}
+
+/// Serves a connection until it ends, or can and shall move.
+async fn hold(
+    worker: &Rc<Worker>,
+    held: Held,
+    peer: SocketAddr,
+    fate: &mut watch::Receiver<Fate>,
+) -> Option<(Held, mpsc::Sender<Idle>)> {
+    let Held { tcp, unread, asked } = held;
     let http = &worker.settings.http;
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
         .header_read_timeout(http.header_timeout)
         .max_buf_size(http.header_bytes_max.max(8192));
-    let asked = Rc::new(Cell::new(false));
+    let progress = Rc::new(Progress {
+        asked: Cell::new(asked),
+        busy: Cell::new(false),
+    });
     let service = {
-        let (worker, asked) = (worker.clone(), asked.clone());
+        let (worker, progress) = (worker.clone(), progress.clone());
         service_fn(move |request| {
-            asked.set(true);
-            let worker = worker.clone();
-            async move { Ok::<_, Infallible>(route(&worker, request, peer).await) }
+            progress.asked.set(true);
+            progress.busy.set(true);
+            let (worker, progress) = (worker.clone(), progress.clone());
+            async move {
+                let answer = route(&worker, request, peer).await;
+                progress.busy.set(false);
+                Ok::<_, Infallible>(answer)
+            }
         })
     };
-    let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
-    let mut connection = std::pin::pin!(connection);
-    let mut phase = worker.phase.subscribe();
-    let ended = tokio::select! {
-        // First: a request that has come by now is none to close a connection on.
-        biased;
-        ended = connection.as_mut() => ended,
-        () = drained(&mut phase) => {
-            // Who was accepted and has not been heard yet is heard: the answer closes the connection, and
-            // the header timeout ends one that stays silent.
-            if asked.get() {
-                connection.as_mut().graceful_shutdown();
+    let socket = Socket::new(tcp, unread);
+    let stuck = socket.stuck();
+    let mut connection = builder.serve_connection(TokioIo::new(socket), service).with_upgrades();
+    let ended = loop {
+        let decided = tokio::select! {
+            // First: a request that has come by now is none to close a connection on.
+            biased;
+            ended = &mut connection => break ended,
+            Ok(()) = fate.changed() => fate.borrow_and_update().clone(),
+        };
+        match decided {
+            Fate::Stay => {}
+            // What was answered has been written, and no request is complete.
+            Fate::Move(gift) if !progress.busy.get() && !stuck.load(Relaxed) => {
+                let parts = connection.into_parts()?;
+                let (tcp, unread) = parts.io.into_inner().into_parts(parts.read_buf);
+                let asked = progress.asked.get();
+                return Some((Held { tcp, unread, asked }, gift));
             }
-            connection.await
+            // Its answer says that it closes.
+            Fate::Move(_) => {}
+            Fate::Close => {
+                // Who was accepted and has not been heard yet is heard: the answer closes the connection, and
+                // the header timeout ends one that stays silent.
+                if progress.asked.get() {
+                    Pin::new(&mut connection).graceful_shutdown();
+                }
+                break connection.await;
+            }
         }
     };
     if let Err(error) = ended {
         debug!(%error, "connection ended");
     }
+    None
+}
+
+/// What a connection is at.
+struct Progress {
+    /// There was a request.
+    asked: Cell<bool>,
+    /// One is being answered.
+    busy: Cell<bool>,
 }
 
 /// A client that takes nothing of what was sent is like one that says nothing: after the same time the kernel ends its
@@ -80,17 +184,6 @@ fn bound_stalls(worker: &Worker, stream: &TcpStream) {
     let millis = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
     if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(stream, millis) {
         debug!(%error, "a client may take its time");
-    }
-}
-
-/// When connections that are idle may be closed.
-async fn drained(phase: &mut tokio::sync::watch::Receiver<Phase>) {
-    let stopping = match phase.wait_for(|phase| *phase != Phase::Serving).await {
-        Ok(phase) => *phase == Phase::Stopping,
-        Err(_) => true,
-    };
-    if !stopping {
-        tokio::time::sleep_until(Instant::now() + IDLE_GRACE).await;
     }
 }
 

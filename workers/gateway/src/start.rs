@@ -2,8 +2,9 @@
 
 use crate::admin::Admin;
 use crate::control::{self, Control};
+use crate::http::Held;
 use crate::metrics::Limit;
-use crate::worker::{Counted, Phase, Worker};
+use crate::worker::{Phase, Worker};
 use crate::{drain, evictions, http, ingest, lobby, metrics, ready, tailer, trace};
 use boot::{Exit, RedisEndpoint, Settings, Setup, ToSupervisor};
 use futures_util::future::join_all;
@@ -253,14 +254,9 @@ pub(crate) async fn accept(worker: Rc<Worker>, listener: TcpListener) {
         };
         match accepted {
             // TCP_NODELAY it has from the listener.
-            Ok((stream, peer)) => {
-                let counted = Counted::new(&worker);
+            Ok((tcp, peer)) => {
                 worker.metrics.accepted.one();
-                let worker = worker.clone();
-                tokio::task::spawn_local(async move {
-                    http::serve(worker, stream, peer).await;
-                    drop(counted);
-                });
+                http::admit(&worker, Held::new(tcp), peer);
             }
             Err(error) => {
                 failures += 1;

@@ -2,6 +2,7 @@
 
 use crate::fault;
 use crate::handover::Heir;
+use crate::http::Fate;
 use crate::hub::Hub;
 use crate::metrics::Metrics;
 use crate::poll::{Park, Recent};
@@ -91,6 +92,8 @@ pub(crate) struct Worker {
     /// WebSockets that have something to flush once the present batch is through.
     pub(crate) dirty: RefCell<Vec<Rc<Connection>>>,
     pub(crate) phase: watch::Sender<Phase>,
+    /// Of HTTP connections between two requests.
+    pub(crate) fate: watch::Sender<Fate>,
     /// Who gets the WebSockets when this worker leaves.
     pub(crate) heirs: RefCell<Vec<Heir>>,
     /// Another one has come, after the first has died.
@@ -161,6 +164,7 @@ impl Worker {
             sockets: RefCell::default(),
             dirty: RefCell::default(),
             phase: watch::Sender::new(Phase::Serving),
+            fate: watch::Sender::new(Fate::Stay),
             heirs: RefCell::default(),
             heir_came: Notify::new(),
             moved: Notify::new(),

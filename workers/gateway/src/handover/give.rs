@@ -1,8 +1,9 @@
 //! The worker that gives its connections away.
 
-use super::unit::{CONNECTIONS_MAX, LUGGAGE_BYTES_MAX, pack, take_token, token};
+use super::unit::{CONNECTIONS_MAX, Frozen, LUGGAGE_BYTES_MAX, pack, take_token, token};
 use super::{FromGiver, FromTaker, Hello, fault};
 use crate::channel::Channel;
+use crate::http::{Fate, Idle};
 use crate::metrics::Stayed;
 use crate::worker::Worker;
 use crate::ws::{Connection, Leaver};
@@ -22,6 +23,8 @@ const ANSWER_PATIENCE: Duration = Duration::from_millis(500);
 const QUIET_PATIENCE: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(100)];
 /// Between two rounds.
 const ROUND_PAUSE: Duration = Duration::from_millis(5);
+/// Idle HTTP connections that move at most; others close after their next answer.
+const IDLE_MAX: usize = 65_536;
 /// What is not quiet by then stays.
 const GIVE_PATIENCE: Duration = Duration::from_secs(2);
 /// A worker whose heir died waits so long for another.
@@ -31,9 +34,21 @@ const STORE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Who gets WebSockets.
 pub(crate) struct Heir {
-    pub(crate) channel: Rc<Channel>,
+    channel: Rc<Channel>,
     /// So many at most.
-    pub(crate) most: u64,
+    most: u64,
+    /// It has said that it takes idle HTTP connections too.
+    takes_idle: bool,
+}
+
+impl Heir {
+    pub(crate) const fn new(channel: Rc<Channel>, most: u64) -> Self {
+        Self {
+            channel,
+            most,
+            takes_idle: false,
+        }
+    }
 }
 
 /// A handover in progress.
@@ -78,9 +93,12 @@ impl Gift {
     }
 
     async fn greet_all(&mut self, heirs: Vec<Heir>) {
-        for heir in heirs {
+        for mut heir in heirs {
             match self.greet(&heir.channel).await {
-                Ok(()) => self.heirs.push(heir),
+                Ok(theirs) => {
+                    heir.takes_idle = theirs.takes_idle;
+                    self.heirs.push(heir);
+                }
                 Err(why) => self.refuse(why, &heir.channel),
             }
         }
@@ -105,13 +123,16 @@ impl Gift {
         true
     }
 
-    async fn greet(&mut self, channel: &Channel) -> Result<(), String> {
+    async fn greet(&mut self, channel: &Channel) -> Result<Hello, String> {
         let ours = Hello::of(&self.worker);
         let said = channel.send(&FromGiver::Hello(ours.clone()), &[]).await;
         said.map_err(|error| format!("the other worker is gone: {error}"))?;
         let answer = timeout(ANSWER_PATIENCE, channel.receive(&mut self.buffer)).await;
         match answer {
-            Ok(Some((FromTaker::Hello(theirs), _))) => ours.refuses(&theirs).map_or(Ok(()), |why| Err(why.to_owned())),
+            Ok(Some((FromTaker::Hello(theirs), _))) => match ours.refuses(&theirs) {
+                None => Ok(theirs),
+                Some(why) => Err(why.to_owned()),
+            },
             Ok(Some(_)) => Err("the other worker talks out of turn".to_owned()),
             Ok(None) => Err("the other worker is gone".to_owned()),
             Err(_) => Err("the other worker does not answer".to_owned()),
@@ -216,20 +237,8 @@ impl Gift {
         if leavers.is_empty() {
             return Ok(0);
         }
-        let unit = Unit::new(leavers)?;
-        fault::pass("give.frozen");
-        let answer = match unit.send(channel).await {
-            Ok(()) => {
-                fault::pass("give.sent");
-                self.answer(channel).await
-            }
-            Err(error) => Err(format!("not sent: {error}")),
-        };
-        fault::pass("give.answered");
-        let moved = match answer {
-            Ok(()) => unit.depart(),
-            Err(_) => unit.settle(),
-        };
+        let sockets = leavers.len();
+        let (moved, answer) = self.pass(channel, leavers, FromGiver::Unit { sockets }).await?;
         self.report.moved += moved;
         if moved > 0 {
             self.worker.metrics.moved.add(moved);
@@ -244,6 +253,71 @@ impl Gift {
             }
         }
         answer.map(|()| moved)
+    }
+
+    /// Gives the HTTP connections that are between two requests: a request that is on its way finds a worker, and nobody
+    /// has to connect anew. What is not given, closes after its next answer.
+    pub(crate) async fn give_idle(&mut self) {
+        let open = usize::try_from(self.worker.counters.connections.get()).unwrap_or(usize::MAX);
+        let Some(channel) = self.heirs.iter().rev().find(|heir| heir.takes_idle) else {
+            return;
+        };
+        let channel = channel.channel.clone();
+        // Room for each; mpsc's own limit is far beyond that of descriptors.
+        let (tell, mut told) = mpsc::channel(open.clamp(1, IDLE_MAX));
+        self.worker.fate.send_replace(Fate::Move(tell));
+        let [wait, _] = QUIET_PATIENCE;
+        let deadline = Instant::now() + wait;
+        let mut idle: Vec<Idle> = Vec::new();
+        while idle.len() < open
+            && let Ok(Some(one)) = timeout_at(deadline, told.recv()).await
+        {
+            idle.push(one);
+        }
+        self.worker.fate.send_replace(Fate::Stay);
+        told.close();
+        while let Ok(one) = told.try_recv() {
+            idle.push(one);
+        }
+        let mut given = 0;
+        while !idle.is_empty() {
+            let rest = idle.split_off(CONNECTIONS_MAX.min(idle.len()));
+            let unit = std::mem::replace(&mut idle, rest);
+            let sockets = unit.len();
+            let passed = self.pass(&channel, unit, FromGiver::Idle { sockets }).await;
+            given += passed.as_ref().map_or(0, |(moved, _)| *moved);
+            if let Err(why) = passed.and_then(|(_, answer)| answer) {
+                self.heirs.retain(|heir| !Rc::ptr_eq(&heir.channel, &channel));
+                self.refuse(why, &channel);
+                break;
+            }
+        }
+        idle.into_iter().for_each(Frozen::thaw);
+        info!(given, open, "idle HTTP connections handed over");
+    }
+
+    /// Sends a unit, and sees whose it is then: how many are the heir's, and what it said.
+    async fn pass<F: Frozen>(
+        &mut self,
+        channel: &Rc<Channel>,
+        connections: Vec<F>,
+        message: FromGiver,
+    ) -> Result<(u64, Result<(), String>), String> {
+        let unit = Unit::new(connections)?;
+        fault::pass("give.frozen");
+        let answer = match unit.send(channel, &message).await {
+            Ok(()) => {
+                fault::pass("give.sent");
+                self.answer(channel).await
+            }
+            Err(error) => Err(format!("not sent: {error}")),
+        };
+        fault::pass("give.answered");
+        let moved = match answer {
+            Ok(()) => unit.depart(),
+            Err(_) => unit.settle(),
+        };
+        Ok((moved, answer))
     }
 
     /// What the heir says about the unit that was just sent.
@@ -292,65 +366,60 @@ impl Gift {
 
 /// Frozen connections. Unless they depart, the token decides whose they are: also if whoever deals with
 /// them is cancelled.
-struct Unit {
-    leavers: Vec<Leaver>,
+struct Unit<F: Frozen> {
+    connections: Vec<F>,
     token: OwnedFd,
 }
 
-impl Unit {
-    fn new(leavers: Vec<Leaver>) -> Result<Self, String> {
+impl<F: Frozen> Unit<F> {
+    fn new(connections: Vec<F>) -> Result<Self, String> {
         match token() {
-            Ok(token) => Ok(Self { leavers, token }),
+            Ok(token) => Ok(Self { connections, token }),
             Err(error) => {
-                thaw(&leavers);
+                connections.into_iter().for_each(Frozen::thaw);
                 Err(format!("no token: {error}"))
             }
         }
     }
 
-    async fn send(&self, channel: &Channel) -> io::Result<()> {
-        let states = pack(&self.leavers)?;
-        let sockets = self.leavers.iter().map(|leaver| leaver.connection.socket());
+    async fn send(&self, channel: &Channel, message: &FromGiver) -> io::Result<()> {
+        let states = pack(&self.connections)?;
+        let sockets = self.connections.iter().map(Frozen::socket);
         let sockets = sockets.collect::<io::Result<Vec<_>>>()?;
         let mut descriptors = vec![self.token.as_fd(), states.as_fd()];
         descriptors.extend(sockets.iter().map(AsFd::as_fd));
-        let message = FromGiver::Unit { sockets: sockets.len() };
-        timeout(ANSWER_PATIENCE, channel.send(&message, &descriptors)).await?
+        timeout(ANSWER_PATIENCE, channel.send(message, &descriptors)).await?
     }
 
     /// They are the other worker's; how many.
     fn depart(mut self) -> u64 {
-        let leavers = std::mem::take(&mut self.leavers);
-        leavers.iter().for_each(|leaver| leaver.connection.depart());
-        leavers.len() as u64
+        let connections = std::mem::take(&mut self.connections);
+        let count = connections.len();
+        connections.into_iter().for_each(Frozen::depart);
+        count as u64
     }
 
     /// There was no good answer: back, if they are not the other worker's by now; how many that has.
     fn settle(mut self) -> u64 {
         if matches!(take_token(&self.token), Ok(true)) {
-            thaw(&std::mem::take(&mut self.leavers));
+            std::mem::take(&mut self.connections).into_iter().for_each(Frozen::thaw);
             return 0;
         }
         self.depart()
     }
 }
 
-impl Drop for Unit {
+impl<F: Frozen> Drop for Unit<F> {
     fn drop(&mut self) {
-        if self.leavers.is_empty() {
+        let connections = std::mem::take(&mut self.connections);
+        if connections.is_empty() {
             return;
         }
         if matches!(take_token(&self.token), Ok(true)) {
-            thaw(&self.leavers);
+            connections.into_iter().for_each(Frozen::thaw);
         } else {
-            self.leavers.iter().for_each(|leaver| leaver.connection.depart());
+            connections.into_iter().for_each(Frozen::depart);
         }
-    }
-}
-
-fn thaw(leavers: &[Leaver]) {
-    for leaver in leavers {
-        leaver.connection.thaw(leaver.portrait.position());
     }
 }
 
@@ -367,7 +436,7 @@ async fn freeze(asked: &[Rc<Connection>], wait: Duration) -> Vec<Leaver> {
         let leaver: Leaver = leaver;
         bytes += leaver.luggage.unread.len() + leaver.luggage.unsent.len();
         if bytes > LUGGAGE_BYTES_MAX && !leavers.is_empty() {
-            thaw(&[leaver]);
+            leaver.thaw();
             break;
         }
         leavers.push(leaver);
@@ -375,7 +444,7 @@ async fn freeze(asked: &[Rc<Connection>], wait: Duration) -> Vec<Leaver> {
     asked.iter().for_each(|connection| connection.excuse());
     told.close();
     while let Ok(leaver) = told.try_recv() {
-        thaw(&[leaver]);
+        leaver.thaw();
     }
     leavers
 }

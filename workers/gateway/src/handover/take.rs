@@ -3,8 +3,10 @@
 use super::unit::{take_token, unpack};
 use super::{FromGiver, FromTaker, Hello, fault};
 use crate::channel::Channel;
+use crate::http::{self, Held};
 use crate::worker::Worker;
-use crate::ws::{Arrival, Claim};
+use crate::ws::{Arrival, Claim, Luggage};
+use serde::de::DeserializeOwned;
 use std::net::TcpStream as StdTcpStream;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -27,17 +29,15 @@ pub(crate) async fn take(worker: Rc<Worker>, channel: Rc<Channel>) {
                 may_store.send_replace(true);
                 continue;
             }
-            FromGiver::Unit { sockets } => match unit(&worker, &channel, &storing, sockets, descriptors).await {
-                Ok(()) => {
+            FromGiver::Unit { sockets } => {
+                let unit = websockets(&worker, &channel, &storing, sockets, descriptors).await;
+                if unit.is_ok() {
                     taken += sockets;
                     worker.metrics.taken.add(sockets as u64);
-                    FromTaker::Owned
                 }
-                Err(why) => {
-                    warn!(why, sockets, "connections refused");
-                    FromTaker::Refused { why }
-                }
-            },
+                verdict(unit)
+            }
+            FromGiver::Idle { sockets } => verdict(idle(&worker, sockets, descriptors).await),
         };
         if let Err(error) = channel.send(&answer, &[]).await {
             // What is ours stays ours.
@@ -47,7 +47,56 @@ pub(crate) async fn take(worker: Rc<Worker>, channel: Rc<Channel>) {
     info!(taken, "connections taken over");
 }
 
-async fn unit(
+fn verdict(unit: Result<(), String>) -> FromTaker {
+    match unit {
+        Ok(()) => FromTaker::Owned,
+        Err(why) => {
+            warn!(why, "connections refused");
+            FromTaker::Refused { why }
+        }
+    }
+}
+
+/// What belongs to a unit: its token, and each connection with its state.
+struct Parcel<P> {
+    token: OwnedFd,
+    connections: Vec<(TcpStream, P, Luggage)>,
+}
+
+impl<P: DeserializeOwned> Parcel<P> {
+    fn open(sockets: usize, descriptors: Vec<OwnedFd>) -> Result<Self, String> {
+        // The kernel drops what this process has no numbers for.
+        if descriptors.len() != sockets + 2 {
+            return Err(format!("{} of {} descriptors came", descriptors.len(), sockets + 2));
+        }
+        let mut descriptors = descriptors.into_iter();
+        let (Some(token), Some(states)) = (descriptors.next(), descriptors.next()) else {
+            return Err("no token".to_owned());
+        };
+        let states = unpack(states).map_err(|error| format!("states not understood: {error}"))?;
+        if states.len() != sockets {
+            return Err(format!("{} states of {sockets}", states.len()));
+        }
+        let connections = descriptors.zip(states).map(|(fd, (portrait, luggage))| {
+            let tcp =
+                TcpStream::from_std(StdTcpStream::from(fd)).map_err(|error| format!("socket not usable: {error}"))?;
+            Ok((tcp, portrait, luggage))
+        });
+        let connections = connections.collect::<Result<_, String>>()?;
+        Ok(Self { token, connections })
+    }
+}
+
+/// They are ours, or somebody was quicker.
+fn own(token: &OwnedFd) -> Result<(), String> {
+    match take_token(token) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err("too late".to_owned()),
+        Err(error) => Err(format!("token not usable: {error}")),
+    }
+}
+
+async fn websockets(
     worker: &Rc<Worker>,
     channel: &Rc<Channel>,
     may: &watch::Receiver<bool>,
@@ -55,27 +104,13 @@ async fn unit(
     descriptors: Vec<OwnedFd>,
 ) -> Result<(), String> {
     fault::pass("take.received");
-    // The kernel drops what this process has no numbers for.
-    if descriptors.len() != sockets + 2 {
-        return Err(format!("{} of {} descriptors came", descriptors.len(), sockets + 2));
-    }
-    let mut descriptors = descriptors.into_iter();
-    let (Some(token), Some(states)) = (descriptors.next(), descriptors.next()) else {
-        return Err("no token".to_owned());
-    };
-    let states = unpack(states).map_err(|error| format!("states not understood: {error}"))?;
-    if states.len() != sockets {
-        return Err(format!("{} states of {sockets}", states.len()));
-    }
+    let Parcel { token, connections } = Parcel::open(sockets, descriptors)?;
     let mut arrivals = Vec::with_capacity(sockets);
-    for (fd, (portrait, luggage)) in descriptors.zip(states) {
-        let tcp = TcpStream::from_std(StdTcpStream::from(fd)).map_err(|error| format!("socket not usable: {error}"))?;
+    for (tcp, portrait, luggage) in connections {
         arrivals.push(Arrival::new(worker, tcp, portrait, luggage).await);
     }
     fault::pass("take.rebuilt");
-    if !take_token(&token).map_err(|error| format!("token not usable: {error}"))? {
-        return Err("too late".to_owned());
-    }
+    own(&token)?;
     fault::pass("take.owned");
     let (done, mut stored) = mpsc::channel(1);
     for arrival in arrivals {
@@ -96,5 +131,25 @@ async fn unit(
             debug!(%error, "the worker that gave connections is gone");
         }
     });
+    Ok(())
+}
+
+/// HTTP connections between two requests.
+async fn idle(worker: &Rc<Worker>, sockets: usize, descriptors: Vec<OwnedFd>) -> Result<(), String> {
+    fault::pass("take.received");
+    let Parcel { token, connections } = Parcel::<bool>::open(sockets, descriptors)?;
+    fault::pass("take.rebuilt");
+    own(&token)?;
+    fault::pass("take.owned");
+    for (tcp, asked, Luggage { unread, .. }) in connections {
+        match tcp.peer_addr() {
+            Ok(peer) => http::admit(worker, Held { tcp, unread, asked }, peer),
+            // Its client has gone meanwhile.
+            Err(error) => debug!(%error, "idle connection is gone"),
+        }
+    }
+    // Each has its first turn before we say so.
+    yield_now().await;
+    fault::pass("take.live");
     Ok(())
 }

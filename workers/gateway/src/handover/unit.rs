@@ -3,11 +3,13 @@
 //! The memfd holds the length of the list (8 bytes, big endian), the list as JSON, then for each
 //! connection what was read and what was not written.
 
+use crate::http::Idle;
 use crate::ws::{Leaver, Luggage, Portrait};
 use bytes::Bytes;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::Errno;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{self, Write};
@@ -21,6 +23,70 @@ pub(super) const CONNECTIONS_MAX: usize = 128;
 /// its first connection (bytes).
 pub(super) const LUGGAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
 
+/// A connection that stands still, until it is known whose it is.
+pub(super) trait Frozen {
+    /// What the other worker has to know of it.
+    type State: Serialize;
+
+    fn state(&self) -> &Self::State;
+    /// Bytes that were read and not acted on, and those that were not written.
+    fn luggage(&self) -> (&[u8], &[u8]);
+    /// A copy of its descriptor.
+    fn socket(&self) -> io::Result<OwnedFd>;
+    /// It is the other worker's: gone, without a shutdown.
+    fn depart(self);
+    /// It is ours, and goes on.
+    fn thaw(self);
+}
+
+impl Frozen for Leaver {
+    type State = Portrait;
+
+    fn state(&self) -> &Portrait {
+        &self.portrait
+    }
+
+    fn luggage(&self) -> (&[u8], &[u8]) {
+        (&self.luggage.unread, &self.luggage.unsent)
+    }
+
+    fn socket(&self) -> io::Result<OwnedFd> {
+        self.connection.socket()
+    }
+
+    fn depart(self) {
+        self.connection.depart();
+    }
+
+    fn thaw(self) {
+        self.connection.thaw(self.portrait.position());
+    }
+}
+
+/// All that is known of it is whether there was a request on it.
+impl Frozen for Idle {
+    type State = bool;
+
+    fn state(&self) -> &bool {
+        &self.held.asked
+    }
+
+    fn luggage(&self) -> (&[u8], &[u8]) {
+        (&self.held.unread, &[])
+    }
+
+    fn socket(&self) -> io::Result<OwnedFd> {
+        self.held.tcp.as_fd().try_clone_to_owned()
+    }
+
+    fn depart(self) {}
+
+    fn thaw(self) {
+        // Who served it waits for it.
+        drop(self.back.send(self.held));
+    }
+}
+
 /// Of a connection.
 #[derive(Debug, Serialize, Deserialize)]
 struct State<P> {
@@ -30,21 +96,25 @@ struct State<P> {
 }
 
 /// Writes the states of connections.
-pub(super) fn pack(leavers: &[Leaver]) -> io::Result<OwnedFd> {
-    let states: Vec<_> = leavers
+pub(super) fn pack<F: Frozen>(connections: &[F]) -> io::Result<OwnedFd> {
+    let states: Vec<_> = connections
         .iter()
-        .map(|leaver| State {
-            portrait: &leaver.portrait,
-            unread: leaver.luggage.unread.len(),
-            unsent: leaver.luggage.unsent.len(),
+        .map(|connection| {
+            let (unread, unsent) = connection.luggage();
+            State {
+                portrait: connection.state(),
+                unread: unread.len(),
+                unsent: unsent.len(),
+            }
         })
         .collect();
     let list = serde_json::to_vec(&states)?;
     let mut bytes = u64::try_from(list.len()).unwrap_or(u64::MAX).to_be_bytes().to_vec();
     bytes.extend(list);
-    for Leaver { luggage, .. } in leavers {
-        bytes.extend_from_slice(&luggage.unread);
-        bytes.extend_from_slice(&luggage.unsent);
+    for connection in connections {
+        let (unread, unsent) = connection.luggage();
+        bytes.extend_from_slice(unread);
+        bytes.extend_from_slice(unsent);
     }
     let mut file = File::from(memfd_create("anyworker-handover", MemfdFlags::CLOEXEC)?);
     file.write_all(&bytes)?;
@@ -52,7 +122,7 @@ pub(super) fn pack(leavers: &[Leaver]) -> io::Result<OwnedFd> {
 }
 
 /// Reads the states of connections.
-pub(super) fn unpack(states: OwnedFd) -> io::Result<Vec<(Portrait, Luggage)>> {
+pub(super) fn unpack<P: DeserializeOwned>(states: OwnedFd) -> io::Result<Vec<(P, Luggage)>> {
     let file = File::from(states);
     let size = file.metadata()?.len();
     let mut bytes = vec![0; usize::try_from(size).map_err(io::Error::other)?];
@@ -67,7 +137,7 @@ pub(super) fn unpack(states: OwnedFd) -> io::Result<Vec<(Portrait, Luggage)>> {
     };
     let length = <[u8; 8]>::try_from(&take(8)?[..]).map_err(io::Error::other)?;
     let list = take(usize::try_from(u64::from_be_bytes(length)).map_err(io::Error::other)?)?;
-    let states: Vec<State<Portrait>> = serde_json::from_slice(&list)?;
+    let states: Vec<State<P>> = serde_json::from_slice(&list)?;
     states
         .into_iter()
         .map(|state| {

@@ -2,6 +2,7 @@
 
 use super::answer::{self, Answer, body as text};
 use super::query::Query;
+use super::socket::Socket;
 use super::{body, client, origin};
 use crate::dispatch::flag;
 use crate::ending::Ending;
@@ -25,7 +26,6 @@ use session::{Record, Sid, Transport};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use store::{CREATED_REVISION, RequestId, UpgradeBegin};
-use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tracing::debug;
 use wire::engine::Refusal;
@@ -256,19 +256,20 @@ async fn websocket(worker: &Rc<Worker>, mut request: Request<Incoming>, peer: So
     tokio::task::spawn_local(async move {
         // A drain lets an upgrade end, and then hands it over with the others.
         let _counted = Counted::new(&worker);
-        let stream = match upgraded
+        let parts = match upgraded
             .await
-            .map(hyper::upgrade::Upgraded::downcast::<TokioIo<TcpStream>>)
+            .map(hyper::upgrade::Upgraded::downcast::<TokioIo<Socket>>)
         {
             Ok(Ok(parts)) => parts,
             Ok(Err(_)) => return debug!("upgraded connection is of another kind"),
             Err(error) => return debug!(%error, "connection not upgraded"),
         };
+        let (tcp, unread) = parts.io.into_inner().into_parts(parts.read_buf);
         let luggage = Luggage {
-            unread: stream.read_buf,
+            unread,
             ..Luggage::default()
         };
-        let link = Link::new(stream.io.into_inner(), luggage);
+        let link = Link::new(tcp, luggage);
         let mut ws = ws::over(link, &worker).await;
         match purpose {
             Purpose::Fresh(record) => ws::open(worker, ws, style, record, Opening::Fresh).await,
