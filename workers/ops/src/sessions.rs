@@ -128,9 +128,14 @@ impl Filter {
     }
 }
 
-/// Whether a worker's name, `<instance>-<slot>.<spawn>`, is meant.
+/// Whether a worker's name, `<instance>-<slot>.<spawn>`, is meant. A number is a slot, though an instance may begin
+/// with a digit.
 pub(crate) fn is_of_worker(name: &str, wanted: &str) -> bool {
-    name.starts_with(wanted) || slot_of(name) == Some(wanted)
+    if wanted.parse::<u16>().is_ok() {
+        slot_of(name) == Some(wanted)
+    } else {
+        name.starts_with(wanted)
+    }
 }
 
 /// The slot in a worker's name.
@@ -234,6 +239,7 @@ mod tests {
         ] {
             assert_eq!(is_of_worker("k3f9x2ab-2.17", wanted), expect, "{wanted}");
         }
+        assert!(!is_of_worker("3k9fx2ab-2.17", "3"));
     }
 
     #[test]
