@@ -280,7 +280,7 @@ async fn a_worker_that_sleeps_in_the_middle_never_writes_to_what_it_lost() {
     for place in ["give.sent", "take.received", "take.rebuilt"] {
         local(async {
             let (server, crowd) = hit(place, "stop").await;
-            let stopped = stopped_child(&server).await;
+            let stopped = stopped_child(&server, None).await;
             // The other one has decided by then.
             pass(ms(1_000)).await;
             signal(stopped, Signal::SIGCONT);
@@ -333,7 +333,7 @@ async fn a_session_that_moves_while_redis_is_away_goes_on() {
     wire.connect().await;
     server.signal(Signal::SIGHUP);
     server.logged("fault of a test").await;
-    let stopped = stopped_child(&server).await;
+    let stopped = stopped_child(&server, None).await;
     server.redis_mut().kill();
     signal(stopped, Signal::SIGCONT);
     let (began, mut id) = (Instant::now(), 0);
@@ -361,14 +361,15 @@ async fn a_session_that_moves_while_redis_is_away_goes_on() {
     assert!(wire.data().await.starts_with(r#"42["message",1"#));
 }
 
-/// The process of the server's that is stopped.
-async fn stopped_child(server: &Server) -> u32 {
+/// The process of the server's that is stopped; another one than `known`.
+pub(crate) async fn stopped_child(server: &Server, known: Option<u32>) -> u32 {
     let is_stopped = |pid: &u32| {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" T"))
     };
     until("a stopped worker", async || {
-        children(server.pid()).into_iter().find(is_stopped)
+        let mut others = children(server.pid()).into_iter().filter(|pid| Some(*pid) != known);
+        others.find(is_stopped)
     })
     .await
 }

@@ -1,6 +1,7 @@
 //! A client that lost its connection comes back with its private id and misses nothing.
 
-use crate::harness::{Plan, Poller, Server, Wire, ms, node, pass, soon, until};
+use crate::handover::stopped_child;
+use crate::harness::{Plan, Poller, Server, Wire, ms, node, pass, signal, soon, until};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -26,6 +27,10 @@ pub(crate) async fn come_back(server: &Server, pid: &Value, offset: Option<&Valu
         let event: Value = serde_json::from_str(packet.strip_prefix("42").expect("an event")).expect("JSON");
         missed.push(event[1].clone());
     }
+}
+
+fn resume(first: &Value, offset: &Value) -> String {
+    format!("40{}", json!({ "pid": first["pid"], "offset": offset }))
 }
 
 async fn publish(server: &Server, payloads: &[&str]) {
@@ -168,7 +173,7 @@ async fn a_killed_worker_loses_nothing() {
     let server = server().await;
     for round in 0..3 {
         let (mut wire, first, offset) = member(&server).await;
-        crate::harness::signal(server.holder().await, Signal::SIGKILL);
+        signal(server.holder().await, Signal::SIGKILL);
         soon("the connection ends", wire.drain()).await;
         publish(&server, &["second", "third"]).await;
         let (wire, missed, answer) = come_back(&server, &first["pid"], Some(&offset)).await;
@@ -282,7 +287,7 @@ async fn program_is_content(
 async fn kill_a_worker(server: &mut Server, round: usize) {
     let pids = server.status().await.ready_pids();
     if let Some(pid) = pids.get(round % pids.len().max(1)) {
-        crate::harness::signal(*pid, Signal::SIGKILL);
+        signal(*pid, Signal::SIGKILL);
     }
 }
 
@@ -425,6 +430,75 @@ async fn who_comes_back_is_believed_and_the_ghost_is_closed() {
         assert!(wire.data().await.starts_with(r#"42["message","third""#));
         assert_eq!(wire.call(9, &json!(["leave", "room"])).await, json!(["ok"]));
     }
+}
+
+/// A client whose connection breaks while a worker gives it its session back is at another worker at once. Both have
+/// found the session; who comes last keeps it.
+#[cfg(feature = "faults")]
+#[tokio::test]
+async fn of_two_resumes_at_once_the_later_one_has_the_session() {
+    for polls in [false, true] {
+        let server = Plan::new()
+            .with("recovery = { offsets = 'always' }\nworkers = { count = 2 }")
+            .env("FAULT_POINTS", "stop@resuming=1")
+            .start()
+            .await;
+        let (wire, first, offset) = member(&server).await;
+        drop(wire);
+        publish(&server, &["second"]).await;
+        let mut broken = Wire::open(&server).await;
+        broken.send(&resume(&first, &offset)).await;
+        let one = stopped_child(&server, None).await;
+        // The stopped one gets nobody any more, so this is the other worker.
+        let later = async {
+            let (missed, answer) = if polls {
+                let poller = Poller::open(&server).await;
+                poller.say(resume(&first, &offset)).await;
+                let packets = poller.poll_until(|packet| packet.contains("second")).await;
+                let answer = packets.iter().find_map(|packet| packet.strip_prefix("40"));
+                (true, serde_json::from_str(answer.expect("an answer")).expect("JSON"))
+            } else {
+                let (_, missed, answer) = come_back(&server, &first["pid"], Some(&offset)).await;
+                (missed == ["second"], answer)
+            };
+            assert!(missed, "polls: {polls}");
+            answer
+        };
+        let wake = async {
+            let other = stopped_child(&server, Some(one)).await;
+            signal(one, Signal::SIGCONT);
+            assert!(broken.data().await.starts_with(r#"42["message","second""#));
+            assert!(broken.data().await.starts_with("40"), "it was quicker");
+            // It stops once more, if it looks for the session once more.
+            loop {
+                signal(other, Signal::SIGCONT);
+                pass(ms(20)).await;
+            }
+        };
+        let answer = tokio::select! {
+            answer = later => answer,
+            () = wake => unreachable!("it goes on for ever"),
+        };
+        assert_eq!(answer["sid"], first["sid"], "polls: {polls}");
+    }
+}
+
+/// A Redis that does not answer in the middle of a resume costs time, not the session.
+#[tokio::test]
+async fn a_resume_without_an_answer_of_redis_is_put_off() {
+    let server = server().await;
+    let (wire, first, offset) = member(&server).await;
+    drop(wire);
+    publish(&server, &["second"]).await;
+    let mut wire = Wire::open(&server).await;
+    server.redis().signal(Signal::SIGSTOP);
+    wire.send(&resume(&first, &offset)).await;
+    // It answers what is asked next.
+    server.logged("session not recovered").await;
+    server.redis().signal(Signal::SIGCONT);
+    assert_eq!(wire.end().await, Some(1013), "try again");
+    let (_, missed, answer) = come_back(&server, &first["pid"], Some(&offset)).await;
+    assert_eq!((missed, &answer["sid"]), (vec![json!("second")], &first["sid"]));
 }
 
 #[tokio::test]

@@ -17,6 +17,10 @@ use std::rc::Rc;
 use store::{Saved, StoreError};
 use tracing::{debug, info};
 
+/// So often at most a resume is tried again that another one got ahead of: a client whose connection broke in the middle of its
+/// resume is back at once, while a worker is still giving the session to the broken one.
+const OVERTAKEN_MAX: usize = 4;
+
 /// Why a client has to start anew. Said in the log and counted; the client sees `recovered: false`.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Lost {
@@ -32,6 +36,30 @@ pub(crate) enum Lost {
     /// The window is over, the client left, or it never was.
     #[error("no such session, or its window is over")]
     Unknown,
+}
+
+impl Lost {
+    /// Nothing is lost: Redis did not answer, and may do so when the client tries once more. The session is where it was,
+    /// or with the connection that asked for it, or both: its client finds it in either.
+    pub(crate) fn passing(&self) -> Option<&StoreError> {
+        match self {
+            Self::Store(error) | Self::Gap(Missing::Store(error)) => Some(error).filter(|error| error.passing()),
+            Self::Gap(Missing::EndLost | Missing::TooMany(_) | Missing::Trimmed) | Self::TakenOver | Self::Unknown => {
+                None
+            }
+        }
+    }
+}
+
+/// Tries as long as somebody else gets ahead: who comes last has the session.
+pub(crate) async fn insist<T>(mut attempt: impl AsyncFnMut() -> Result<T, Lost>) -> Result<T, Lost> {
+    let mut overtaken = 0;
+    loop {
+        match attempt().await {
+            Err(Lost::TakenOver) if overtaken < OVERTAKEN_MAX => overtaken += 1,
+            outcome => return outcome,
+        }
+    }
 }
 
 /// A session that was found, not yet moved.
@@ -84,6 +112,13 @@ impl Found {
     /// Whether it is the membership in this namespace.
     pub(crate) fn is_of(&self, nsp: &str) -> bool {
         self.nsp == nsp
+    }
+
+    /// The same membership, where it is now.
+    pub(crate) async fn anew(&self, worker: &Worker, own: &Sid) -> Result<Self, Lost> {
+        let pid = self.joined.pid.clone().ok_or(Lost::Unknown)?;
+        let offset = Some(self.joined.since);
+        find(worker, own, &self.nsp, &Resume { pid, offset }).await
     }
 
     /// Takes the membership away from the old session; the new one must be stored by now. Ghosts,
@@ -170,6 +205,12 @@ pub(crate) fn close_ghost(worker: &Worker, sid: &str, epoch: u64) {
             connection.end(Ending::TakenOver);
         }
     }
+}
+
+/// Says that a client has to try once more to get its session back.
+pub(crate) fn postpone(worker: &Worker, nsp: &str, lost: &Lost) {
+    worker.metrics.resumes.one(metrics::Resume::of(lost));
+    info!(nsp, reason = %lost, "session not recovered yet, the client has to come back");
 }
 
 /// Says that a client could not be given its session back.

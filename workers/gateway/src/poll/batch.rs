@@ -217,8 +217,18 @@ impl<'a> Batch<'a> {
             resume::refresh_pids(self.worker, &self.record).await;
         }
         let mut former = Vec::new();
-        for found in &self.resumed {
-            found.take_over(self.worker, &self.record.sid, &mut former).await?;
+        let (worker, own) = (self.worker, &self.record.sid);
+        for first in &self.resumed {
+            let mut later = None;
+            resume::insist(async || {
+                let found = later.as_ref().unwrap_or(first);
+                let moved = found.take_over(worker, own, &mut former).await;
+                if matches!(moved, Err(Lost::TakenOver)) {
+                    later = Some(found.anew(worker, own).await?);
+                }
+                moved
+            })
+            .await?;
             fault::at(Point::Resumed);
         }
         Ok(())
@@ -293,6 +303,10 @@ impl<'a> Batch<'a> {
                 match self.resume(&admitted.nsp, resume).await {
                     Ok(joined) => Some(joined),
                     Err(lost) => {
+                        if let Some(error) = lost.passing() {
+                            resume::postpone(self.worker, &admitted.nsp, &lost);
+                            return Err(Stop::Unavailable(error.clone()));
+                        }
                         resume::report(self.worker, &self.record.sid, &admitted.nsp, &lost);
                         None
                     }

@@ -146,12 +146,15 @@ async fn handle(mut batch: Batch<'_>, text: &str) -> Result<Reply, Option<Box<Po
             batch.note(mail.len());
             match batch.take_over().await {
                 Ok(()) => Reply::Taken,
-                // Somebody else has it now; this client starts anew.
-                Err(lost) => {
-                    debug!(reason = %lost, "resumed session not taken over");
-                    batch.end(&Ending::TakenOver).await;
-                    Reply::Broken
-                }
+                Err(lost) => match lost.passing() {
+                    Some(error) => unavailable(error),
+                    // Somebody else has it now; this client starts anew.
+                    None => {
+                        debug!(reason = %lost, "resumed session not taken over");
+                        batch.end(&Ending::TakenOver).await;
+                        Reply::Broken
+                    }
+                },
             }
         }
         Ok(PostDone::Behind) => return Err(None),

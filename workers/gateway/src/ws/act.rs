@@ -39,8 +39,12 @@ impl Connection {
             if this.worker.settings.recovery.enabled
                 && let Some(resume) = &admitted.resume
             {
-                match this.resume(&admitted, resume).await {
+                match resume::insist(async || this.resume(&admitted, resume).await).await {
                     Ok(()) => return,
+                    Err(lost) if lost.passing().is_some() => {
+                        resume::postpone(&this.worker, &admitted.nsp, &lost);
+                        return this.end(Ending::StoreUnavailable);
+                    }
                     Err(lost) => {
                         let sid = this.record.borrow().sid.clone();
                         resume::report(&this.worker, &sid, &admitted.nsp, &lost);
@@ -85,7 +89,10 @@ impl Connection {
             Kept::Lost => return Ok(()),
         };
         if let Err(lost) = moved {
-            self.record.borrow_mut().namespaces.remove(nsp);
+            // If it is not known who has it, both keep it.
+            if lost.passing().is_none() {
+                self.record.borrow_mut().namespaces.remove(nsp);
+            }
             return Err(lost);
         }
         fault::at(Point::Resumed);
