@@ -256,29 +256,13 @@ impl Gift {
     }
 
     /// Gives the HTTP connections that are between two requests: a request that is on its way finds a worker, and nobody
-    /// has to connect anew. What is not given, closes after its next answer.
+    /// has to connect anew. What is not given closes with its next answer.
     pub(crate) async fn give_idle(&mut self) {
-        let open = usize::try_from(self.worker.counters.connections.get()).unwrap_or(usize::MAX);
-        let Some(channel) = self.heirs.iter().rev().find(|heir| heir.takes_idle) else {
+        let Some(heir) = self.heirs.iter().rev().find(|heir| heir.takes_idle) else {
             return;
         };
-        let channel = channel.channel.clone();
-        // Room for each; mpsc's own limit is far beyond that of descriptors.
-        let (tell, mut told) = mpsc::channel(open.clamp(1, IDLE_MAX));
-        self.worker.fate.send_replace(Fate::Move(tell));
-        let [wait, _] = QUIET_PATIENCE;
-        let deadline = Instant::now() + wait;
-        let mut idle: Vec<Idle> = Vec::new();
-        while idle.len() < open
-            && let Ok(Some(one)) = timeout_at(deadline, told.recv()).await
-        {
-            idle.push(one);
-        }
-        self.worker.fate.send_replace(Fate::Stay);
-        told.close();
-        while let Ok(one) = told.try_recv() {
-            idle.push(one);
-        }
+        let channel = heir.channel.clone();
+        let mut idle = self.lift_idle().await;
         let mut given = 0;
         while !idle.is_empty() {
             let rest = idle.split_off(CONNECTIONS_MAX.min(idle.len()));
@@ -292,8 +276,30 @@ impl Gift {
                 break;
             }
         }
+        let stayed = idle.len();
         idle.into_iter().for_each(Frozen::thaw);
-        info!(given, open, "idle HTTP connections handed over");
+        info!(given, stayed, "idle HTTP connections handed over");
+    }
+
+    /// The connections that are between two requests now, out of the hands of who serves them.
+    async fn lift_idle(&self) -> Vec<Idle> {
+        let open = usize::try_from(self.worker.counters.connections.get()).unwrap_or(usize::MAX);
+        let (tell, mut told) = mpsc::channel(open.clamp(1, IDLE_MAX));
+        self.worker.fate.send_replace(Fate::Move(tell));
+        let [wait, _] = QUIET_PATIENCE;
+        let deadline = Instant::now() + wait;
+        let mut idle = Vec::new();
+        while idle.len() < open
+            && let Ok(Some(one)) = timeout_at(deadline, told.recv()).await
+        {
+            idle.push(one);
+        }
+        self.worker.fate.send_replace(Fate::Stay);
+        told.close();
+        while let Ok(one) = told.try_recv() {
+            idle.push(one);
+        }
+        idle
     }
 
     /// Sends a unit, and sees whose it is then: how many are the heir's, and what it said.
