@@ -17,3 +17,4 @@ mod health;
 mod patient;
 mod proxies;
 mod selftest;
+mod strange;

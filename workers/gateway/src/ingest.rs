@@ -100,7 +100,7 @@ async fn channels(worker: &Rc<Worker>, doors: &Doors) -> Result<(), StoreError> 
     let opened = loop {
         match doors.channels().await {
             // The streams are open all the same.
-            Err(error @ StoreError::Refused { .. }) => {
+            Err(error @ (StoreError::Refused { .. } | StoreError::Unauthorized { .. })) => {
                 warn!(%error, "channels for events from outside cannot be heard");
                 sleep(REFUSED_PAUSE).await;
             }

@@ -101,7 +101,10 @@ async fn live(inherited: Inherited) -> Exit {
     };
     let (store, tail) = match opened {
         Ok(opened) => opened,
-        Err(error) => return fail(&control, Exit::Config, error.to_string()).await,
+        Err(error) => {
+            let reason = refused(&error, inherited.setup.settings.redis.as_ref());
+            return fail(&control, Exit::Config, reason).await;
+        }
     };
     let worker = Worker::new(inherited.setup, store, tail.position());
     admin.serves(&worker);
@@ -181,6 +184,36 @@ async fn open_store(setup: &Setup, reason: &watch::Sender<String>) -> Result<(St
             Err(error) => return Err(error),
         }
     }
+}
+
+/// Why no worker can serve with this Redis, which part of `redis.url` is meant, and what helps.
+fn refused(error: &StoreError, redis: Option<&boot::Redis>) -> String {
+    let Some(redis) = redis else {
+        return error.to_string();
+    };
+    let told = format!("redis.url: {redis}: {error}");
+    let remedy = match (error, &redis.username, &redis.password) {
+        (StoreError::Unauthorized { .. }, None, None) => {
+            "it wants a password, and the URL has none: write redis://:PASSWORD@HOST:PORT in redis.url, or REDIS_URL"
+        }
+        (StoreError::Unauthorized { .. }, None, Some(_)) => {
+            "the password of the URL is wrong, or it wants a user too: correct redis.url, or REDIS_URL"
+        }
+        (StoreError::Unauthorized { .. }, Some(_), _) => {
+            "the user or the password of the URL is wrong, or the user is off (`ACL LIST`): correct redis.url, or REDIS_URL"
+        }
+        (StoreError::TooOld { .. }, ..) => "upgrade it, or name another one",
+        (
+            StoreError::Corrupt { .. }
+            | StoreError::NotRedis { .. }
+            | StoreError::OutOfMemory { .. }
+            | StoreError::Refused { .. }
+            | StoreError::Timeout { .. }
+            | StoreError::Unavailable { .. },
+            ..,
+        ) => "`anyworker doctor` tells more",
+    };
+    format!("{told}; {remedy}")
 }
 
 fn options(settings: &Settings, me: &str) -> Options {

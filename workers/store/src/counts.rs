@@ -67,9 +67,9 @@ const SECONDS: &[f64] = &[
 impl Failed {
     pub(crate) const fn of(error: &StoreError) -> Self {
         match error {
-            StoreError::Corrupt { .. } => Self::Corrupt,
+            StoreError::Corrupt { .. } | StoreError::NotRedis { .. } => Self::Corrupt,
             StoreError::OutOfMemory { .. } => Self::Memory,
-            StoreError::Refused { .. } => Self::Refused,
+            StoreError::Refused { .. } | StoreError::TooOld { .. } | StoreError::Unauthorized { .. } => Self::Refused,
             StoreError::Timeout { .. } => Self::Timeout,
             StoreError::Unavailable { .. } => Self::Unavailable,
         }

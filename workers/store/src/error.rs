@@ -1,5 +1,6 @@
 //! What can go wrong between a worker and its store.
 
+use crate::remote::REDIS_MAJOR_MIN;
 use std::time::Duration;
 
 /// An operation of the store failed. Texts never contain the password.
@@ -12,6 +13,14 @@ pub enum StoreError {
         what: &'static str,
         /// Why it is not.
         reason: String,
+    },
+    /// What answers there speaks another protocol.
+    #[error("{op}: what answers at {place} is not Redis")]
+    NotRedis {
+        /// The operation.
+        op: &'static str,
+        /// Address or path.
+        place: String,
     },
     /// Redis has reached its `maxmemory` and may not evict.
     #[error("{op}: redis is out of memory")]
@@ -28,6 +37,12 @@ pub enum StoreError {
         /// Redis' words.
         reason: String,
     },
+    /// Redis says that it is older than what workers need.
+    #[error("redis {found} is too old: {min}.0 or newer is needed", min = REDIS_MAJOR_MIN)]
+    TooOld {
+        /// Its version.
+        found: String,
+    },
     /// No answer in time. Whether the operation took place is unknown.
     #[error("{op}: no answer from redis within {after:?}")]
     Timeout {
@@ -35,6 +50,14 @@ pub enum StoreError {
         op: &'static str,
         /// How long was waited.
         after: Duration,
+    },
+    /// Redis wants another user or password, or any at all.
+    #[error("{op}: redis refused: {reason}")]
+    Unauthorized {
+        /// The operation.
+        op: &'static str,
+        /// Redis' words.
+        reason: String,
     },
     /// No connection, or it broke; or Redis is loading its data or is a read-only replica.
     #[error("{op}: redis is not available: {reason}")]
@@ -51,8 +74,8 @@ impl StoreError {
     #[must_use]
     pub fn passing(&self) -> bool {
         match self {
-            Self::OutOfMemory { .. } | Self::Timeout { .. } | Self::Unavailable { .. } => true,
-            Self::Corrupt { .. } | Self::Refused { .. } => false,
+            Self::NotRedis { .. } | Self::OutOfMemory { .. } | Self::Timeout { .. } | Self::Unavailable { .. } => true,
+            Self::Corrupt { .. } | Self::Refused { .. } | Self::TooOld { .. } | Self::Unauthorized { .. } => false,
         }
     }
 }

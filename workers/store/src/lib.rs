@@ -31,8 +31,8 @@ pub use error::{AppendError, StoreError};
 pub use notes::{Batch, NoteBounds, Notes};
 pub use options::{Backend, Endpoint, Options, RedisOptions};
 pub use remote::{
-    Detail, Follow, Followed, Greeting, Info, Inspector, Latency, LogState, Missing, Polling, Rights, Served, Spread,
-    Trial,
+    Detail, Follow, Followed, Greeting, Info, Inspector, Latency, LogState, Missing, Polling, REDIS_MAJOR_MIN, Rights,
+    Served, Spread, Trial, redis_major,
 };
 pub use session::{Entry, EntryKind, Joined, Offset, Record, Sid, Transport, trace};
 pub use store::Store;

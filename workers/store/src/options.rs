@@ -102,6 +102,18 @@ pub enum Endpoint {
     },
 }
 
+impl fmt::Display for Endpoint {
+    /// `HOST:PORT`, or the path of the socket.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            // Only an IPv6 address has colons.
+            Self::Tcp { host, port } | Self::Tls { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp { host, port } | Self::Tls { host, port } => write!(f, "{host}:{port}"),
+            Self::Unix { path } => path.display().fmt(f),
+        }
+    }
+}
+
 impl fmt::Debug for RedisOptions {
     /// Masks the password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

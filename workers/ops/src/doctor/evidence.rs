@@ -39,7 +39,7 @@ const FILES: [&str; 3] = ["/etc/redis/redis.conf", "/etc/valkey/valkey.conf", "/
 /// Everything that could be asked.
 pub(super) struct Evidence {
     /// Why Redis does not answer at all.
-    pub(super) down: Option<String>,
+    pub(super) down: Option<StoreError>,
     pub(super) info: Result<Info, String>,
     pub(super) greeting: Result<Greeting, String>,
     pub(super) rights: Result<Rights, String>,
@@ -69,7 +69,7 @@ impl Evidence {
             Err(error) => {
                 let why = "Redis does not answer".to_owned();
                 Self {
-                    down: Some(error.to_string()),
+                    down: Some(error),
                     info: Err(why.clone()),
                     greeting: Err(why.clone()),
                     rights: Err(why.clone()),

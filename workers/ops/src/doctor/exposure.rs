@@ -6,7 +6,7 @@ use super::root::Root;
 use crate::Redis;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use store::{Endpoint, Rights};
+use store::{Endpoint, Rights, StoreError, redis_major};
 
 /// State of a listening socket in `/proc/net/tcp`.
 const LISTEN: &str = "0A";
@@ -23,10 +23,15 @@ enum Reach {
 }
 
 /// What helps against an answer to PING that is none.
-fn way_in(redis: &Redis, error: &str) -> String {
-    let says = |words: &[&str]| words.iter().any(|word| error.contains(word));
-    if says(&["NOAUTH", "WRONGPASS", "AuthenticationFailed", "NOPERM"]) {
+fn way_in(redis: &Redis, error: &StoreError) -> String {
+    let text = error.to_string();
+    let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    if matches!(error, StoreError::Unauthorized { .. }) || says(&["NOPERM"]) {
         "it is there, and wants another user or password: set them in redis.url (or REDIS_URL)".to_owned()
+    } else if matches!(error, StoreError::NotRedis { .. }) {
+        "set redis.url (or REDIS_URL) to where Redis listens; a port for TLS wants rediss://. `ss -ltnp` shows who listens \
+         where"
+            .to_owned()
     } else if says(&["MISCONF"]) {
         "it is there, and cannot write to its disk: make room, or see its own log".to_owned()
     } else if says(&["Permission denied", "permission denied"]) {
@@ -202,10 +207,7 @@ fn password(reach: &Reach, redis: &Redis, evidence: &Evidence, findings: &mut Fi
 /// Whether Redis itself, on this machine, refuses who comes from another one without a password. Before 7.0 it did so only if
 /// its configuration had no `bind`.
 fn is_guarded(redis: &Redis, evidence: &Evidence) -> bool {
-    let major = evidence
-        .version()
-        .ok()
-        .and_then(|(version, _)| version.split('.').next()?.parse::<u32>().ok());
+    let major = evidence.version().ok().and_then(|(version, _)| redis_major(version));
     let is_on = evidence.setting("protected-mode").is_ok_and(|seen| seen.value == "yes");
     is_local(redis) && is_on && major.is_some_and(|major| major >= 7)
 }

@@ -6,9 +6,8 @@ use super::findings::Findings;
 use crate::output::{bytes, count, millis};
 use crate::{Context, Redis};
 use std::time::Duration;
+use store::{REDIS_MAJOR_MIN, redis_major};
 
-/// The oldest version that will do.
-const VERSION_MIN: u32 = 6;
 /// Medians above which Redis is slow, and too slow.
 const LATENCY_WARN: Duration = Duration::from_millis(10);
 const LATENCY_FAIL: Duration = Duration::from_millis(250);
@@ -40,8 +39,8 @@ fn version(evidence: &Evidence, findings: &mut Findings) {
         Ok(found) => found,
         Err(why) => return findings.unseen(CHECK, why),
     };
-    match version.split('.').next().and_then(|major| major.parse::<u32>().ok()) {
-        Some(major) if major >= VERSION_MIN => findings.pass(CHECK, format!("{version} ({from})")),
+    match redis_major(version) {
+        Some(major) if major >= REDIS_MAJOR_MIN => findings.pass(CHECK, format!("{version} ({from})")),
         Some(_) => findings.fail(CHECK, format!("{version} ({from})"), "upgrade Redis to 6.0 or newer"),
         None => findings.unseen(CHECK, format!("{version:?} ({from}) is no version")),
     }

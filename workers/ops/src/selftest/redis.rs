@@ -26,7 +26,7 @@ pub(super) async fn test(context: &Context, sheet: &mut Sheet) -> io::Result<()>
     installation(redis, sheet)?;
     sheet.test("🔌", "Checking Redis Server Status")?;
     let listens = listens(redis).await;
-    let place = place(redis);
+    let place = &redis.options.endpoint;
     sheet.outcome(
         &listens,
         &format!("Redis server is running ({place})"),
@@ -65,13 +65,6 @@ fn installation(redis: &Redis, sheet: &mut Sheet) -> io::Result<()> {
     match PROGRAMS.iter().find_map(version) {
         Some(version) => sheet.passed(&format!("Redis installed: {version}")),
         None => sheet.failed("neither redis-server nor valkey-server is in PATH: sudo apt-get install redis-server"),
-    }
-}
-
-fn place(redis: &Redis) -> String {
-    match &redis.options.endpoint {
-        Endpoint::Tcp { host, port } | Endpoint::Tls { host, port } => format!("{host}:{port}"),
-        Endpoint::Unix { path } => path.display().to_string(),
     }
 }
 

@@ -74,6 +74,8 @@ pub(super) struct Link {
     connect_timeout: Duration,
     response_timeout: Duration,
     password: Option<String>,
+    /// Where it leads, for messages.
+    place: String,
     counts: Rc<Counts>,
 }
 
@@ -93,6 +95,7 @@ impl Link {
             // The client's rustls has no cryptography of its own. An error means: there is one already.
             drop(rustls::crypto::ring::default_provider().install_default());
         }
+        let place = options.endpoint.to_string();
         let info = connection_info(&options).map_err(|e| refused(e.to_string()))?;
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(options.connect_timeout))
@@ -117,6 +120,7 @@ impl Link {
             connect_timeout: options.connect_timeout,
             response_timeout: options.response_timeout,
             password: options.password,
+            place,
             counts: counts.clone(),
         })
     }
@@ -346,8 +350,17 @@ impl Link {
                 ..Failure::default()
             };
         }
-        if error.kind() == ErrorKind::AuthenticationFailed {
-            return Failure::refused(op, reason);
+        if error.kind() == ErrorKind::AuthenticationFailed || error.code() == Some("NOAUTH") {
+            return Failure::unsent(StoreError::Unauthorized { op, reason });
+        }
+        if error.kind() == ErrorKind::Parse {
+            let place = self.place.clone();
+            return Failure {
+                error: StoreError::NotRedis { op, place },
+                discard: true,
+                sent: true,
+                ..Failure::default()
+            };
         }
         if error.is_io_error() || error.is_connection_dropped() || error.is_unrecoverable_error() {
             let error = StoreError::Unavailable { op, reason };

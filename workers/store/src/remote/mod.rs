@@ -19,6 +19,7 @@ mod script;
 mod sessions;
 mod stream;
 mod tailer;
+mod version;
 mod writer;
 
 pub(crate) use doors::{RemoteChannels, RemoteDoors, RemoteStreams};
@@ -27,6 +28,7 @@ pub use inspect::{Greeting, Info, Inspector, Latency, LogState, Missing, Rights,
 pub(crate) use keys::literal;
 pub use operate::{Detail, Polling};
 pub(crate) use tailer::RemoteTail;
+pub use version::{REDIS_MAJOR_MIN, redis_major};
 
 use crate::answer::Appended;
 use crate::counts::Counts;

@@ -5,6 +5,7 @@ use super::Shared;
 use super::canary::{self, jittered};
 use super::inbox::Inbox;
 use super::push::{self, Push};
+use super::version;
 use crate::error::StoreError;
 use crate::tail::{ResetReason, TailEvent};
 use bytes::Bytes;
@@ -42,9 +43,10 @@ impl Drop for RemoteTail {
 }
 
 impl RemoteTail {
-    /// Subscribes, proves that it can write and hears what is written, and stands at the head.
+    /// Looks whom it has before it, subscribes, proves that it can write and hears what is written, and stands at the head.
     pub(super) async fn open(shared: &Rc<Shared>) -> Result<Self, StoreError> {
         let inbox = Rc::new(Inbox::default());
+        version::check(shared).await?;
         let mut stream = subscribe(shared).await?;
         canary::prove(shared, &mut stream).await?;
         let position = shared.head().await?;

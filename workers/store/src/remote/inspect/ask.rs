@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 pub struct Info(BTreeMap<String, String>);
 
 impl Info {
-    fn parse(text: &str) -> Self {
+    /// Reads an answer.
+    pub(in crate::remote) fn parse(text: &str) -> Self {
         let lines = text.lines().filter(|line| !line.starts_with('#'));
         let fields = lines.filter_map(|line| line.split_once(':'));
         Self(

@@ -89,7 +89,7 @@ impl Inspector {
         };
         match Self::new(nobody, "")?.ping().await {
             Ok(_) => Ok(true),
-            Err(StoreError::Refused { .. }) => Ok(false),
+            Err(StoreError::Refused { .. } | StoreError::Unauthorized { .. }) => Ok(false),
             Err(error) => Err(error),
         }
     }

@@ -1,0 +1,39 @@
+//! Which Redis it is.
+
+use super::Shared;
+use super::inspect::Info;
+use super::link::Lane;
+use super::reply;
+use crate::error::StoreError;
+
+/// The oldest version that will do: its scripts replicate effects, and its users have rights of their own.
+pub const REDIS_MAJOR_MIN: u32 = 6;
+
+/// The first part of a version such as `7.0.15`.
+#[must_use]
+pub fn redis_major(version: &str) -> Option<u32> {
+    version.split('.').next()?.parse().ok()
+}
+
+/// The first question of a worker: is there a Redis, and is it new enough? A Redis that does not tell its version, because
+/// `INFO` is renamed or forbidden, is taken as it is.
+pub(super) async fn check(shared: &Shared) -> Result<(), StoreError> {
+    let op = "info";
+    let text = match shared
+        .link
+        .run(Lane::Requests, op, redis::cmd("INFO").arg("server"))
+        .await
+    {
+        Ok(value) => reply::text(op, value).unwrap_or_default(),
+        Err(error) if error.passing() => return Err(error),
+        Err(_) => return Ok(()),
+    };
+    let info = Info::parse(&text);
+    let version = info.text("redis_version").unwrap_or_default();
+    match redis_major(version) {
+        Some(major) if major < REDIS_MAJOR_MIN => Err(StoreError::TooOld {
+            found: version.to_owned(),
+        }),
+        Some(_) | None => Ok(()),
+    }
+}
