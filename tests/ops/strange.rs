@@ -1,6 +1,7 @@
 //! A Redis that is none, or not as it should be: every command says which, and what to do.
 
-use crate::harness::{PATIENCE, Plan, Redis, Server};
+use crate::harness::{PATIENCE, Plan, Redis, Resp, Server, until};
+use serde_json::Value;
 use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -91,4 +92,97 @@ async fn a_wrong_login_ends_the_fleet_with_the_part_that_is_wrong() {
         }
         assert!(!log.contains("wrong-word"), "{log}");
     }
+}
+
+/// What a command prints for scripts.
+async fn tells(server: &Server, command: &str) -> (i32, Value) {
+    let output = server.cli(command, &["--json"]).await;
+    let json = serde_json::from_slice(&output.stdout).unwrap_or_else(|fault| panic!("{fault} in {output:?}"));
+    (output.status.code().unwrap(), json)
+}
+
+/// The doctor's finding of a name.
+async fn finding(server: &Server, check: &str) -> Value {
+    let (_, diagnosis) = tells(server, "doctor").await;
+    let mut findings = diagnosis["findings"].as_array().unwrap().iter();
+    findings
+        .find(|finding| finding["check"] == check)
+        .expect("a finding")
+        .clone()
+}
+
+/// The report of a Redis that takes no writes: what can be seen of it is there.
+async fn unhealthy(server: &Server, reason: &str) -> Value {
+    let (code, report) = tells(server, "health").await;
+    assert_eq!((code, report["verdict"].as_str()), (2, Some("UNHEALTHY")), "{report:#}");
+    assert!(report["reasons"].to_string().contains(reason), "{report:#}");
+    assert!(!report["reasons"].to_string().contains("cannot be used"), "{report:#}");
+    assert!(
+        report["could_not_see"].to_string().contains("latency of writes"),
+        "{report:#}"
+    );
+    assert!(report["latency_ms"]["get"]["p50"].is_f64() && report["latency_ms"]["set"].is_null());
+    assert!(
+        report["sessions"]["total"].is_u64() && report["log"]["head"].is_string(),
+        "{report:#}"
+    );
+    assert!(report["memory"]["used_memory_human"].is_string(), "{report:#}");
+    report
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_from_a_redis_that_is_away() {
+    let server = Plan::new().start().await;
+    let redis = server.redis();
+    // A directory where the snapshot is to be: no user can replace it with a file.
+    std::fs::create_dir_all(server.directory().join("dump.rdb/x")).unwrap();
+    redis.command(&["CONFIG", "SET", "save", "3600 1"]).await;
+    redis.command(&["BGSAVE"]).await;
+    until("writes are refused", async || {
+        let answer = redis.try_command(&["SET", "x", "x"]).await.unwrap();
+        matches!(answer, Resp::Fault(fault) if fault.starts_with("MISCONF")).then_some(())
+    })
+    .await;
+    let report = unhealthy(
+        &server,
+        "cannot write to its disk (refuses writes: MISCONF, rdb_last_bgsave_status)",
+    )
+    .await;
+    assert!(report["latency_ms"]["ping"].is_null(), "{report:#}");
+    let disk = finding(&server, "redis.disk").await;
+    assert_eq!(disk["outcome"], "fail", "{disk}");
+    assert!(
+        disk["evidence"].to_string().contains("MISCONF") && disk["remedy"].to_string().contains("df -h"),
+        "{disk}"
+    );
+    for check in ["redis.reachable", "redis.permissions", "redis.version"] {
+        assert_eq!(finding(&server, check).await["outcome"], "pass", "{check}");
+    }
+}
+
+#[tokio::test]
+async fn a_replica_is_reported_as_one() {
+    let server = Plan::new().start().await;
+    server.redis().command(&["REPLICAOF", "127.0.0.1", "1"]).await;
+    let report = unhealthy(
+        &server,
+        "this Redis is a read-only replica: set redis.url to its primary",
+    )
+    .await;
+    assert!(report["latency_ms"]["ping"]["p50"].is_f64(), "{report:#}");
+    let (code, text) = says(&server, "health").await;
+    assert_eq!(code, 2, "{text}");
+    assert!(text.contains("get_ms: ") && !text.contains("set_ms: "), "{text}");
+}
+
+/// Whoever looks after several of them sees at once which one this is about.
+#[tokio::test]
+async fn a_report_names_its_redis_without_the_password() {
+    let directory = tempfile::tempdir().unwrap();
+    let redis = Redis::locked(directory.path(), "right-word").await;
+    let path = redis.socket().display();
+    let server = fleet(&format!("unix://:right-word@{path}?db=3")).await;
+    let (_, text) = says(&server, "health").await;
+    assert!(text.contains(&format!("Redis: unix://:***@{path}?db=3\n")), "{text}");
+    assert!(!text.contains("right-word"), "{text}");
 }

@@ -209,7 +209,8 @@ fn refused(error: &StoreError, redis: Option<&boot::Redis>) -> String {
             | StoreError::OutOfMemory { .. }
             | StoreError::Refused { .. }
             | StoreError::Timeout { .. }
-            | StoreError::Unavailable { .. },
+            | StoreError::Unavailable { .. }
+            | StoreError::Unwritable { .. },
             ..,
         ) => "`anyworker doctor` tells more",
     };

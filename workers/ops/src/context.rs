@@ -7,6 +7,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 use store::{DoorNames, Inspector, NoteBounds, RedisOptions, StoreError};
 
+/// Fields of `INFO` that are `err` when Redis could not write to its disk.
+pub(crate) const DISK_FIELDS: [&str; 3] = [
+    "aof_last_write_status",
+    "aof_last_bgrewrite_status",
+    "rdb_last_bgsave_status",
+];
+
 /// Configuration and surroundings of a command.
 pub struct Context {
     /// Addresses that the fleet listens on.

@@ -71,7 +71,7 @@ impl Failed {
             StoreError::OutOfMemory { .. } => Self::Memory,
             StoreError::Refused { .. } | StoreError::TooOld { .. } | StoreError::Unauthorized { .. } => Self::Refused,
             StoreError::Timeout { .. } => Self::Timeout,
-            StoreError::Unavailable { .. } => Self::Unavailable,
+            StoreError::Unavailable { .. } | StoreError::Unwritable { .. } => Self::Unavailable,
         }
     }
 }

@@ -59,7 +59,7 @@ pub enum StoreError {
         /// Redis' words.
         reason: String,
     },
-    /// No connection, or it broke; or Redis is loading its data or is a read-only replica.
+    /// No connection, or it broke; or Redis is loading its data.
     #[error("{op}: redis is not available: {reason}")]
     Unavailable {
         /// The operation.
@@ -67,6 +67,25 @@ pub enum StoreError {
         /// Why.
         reason: String,
     },
+    /// Redis answers, and takes no writes.
+    #[error("{op}: redis takes no writes: {reason}")]
+    Unwritable {
+        /// The operation.
+        op: &'static str,
+        /// What keeps it from that.
+        by: Unwritable,
+        /// Redis' words.
+        reason: String,
+    },
+}
+
+/// What keeps a Redis that answers from taking writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unwritable {
+    /// It could not write to its disk (`MISCONF`).
+    Disk,
+    /// It is a replica, and read-only (`READONLY`).
+    Replica,
 }
 
 impl StoreError {
@@ -74,7 +93,11 @@ impl StoreError {
     #[must_use]
     pub fn passing(&self) -> bool {
         match self {
-            Self::NotRedis { .. } | Self::OutOfMemory { .. } | Self::Timeout { .. } | Self::Unavailable { .. } => true,
+            Self::NotRedis { .. }
+            | Self::OutOfMemory { .. }
+            | Self::Timeout { .. }
+            | Self::Unavailable { .. }
+            | Self::Unwritable { .. } => true,
             Self::Corrupt { .. } | Self::Refused { .. } | Self::TooOld { .. } | Self::Unauthorized { .. } => false,
         }
     }

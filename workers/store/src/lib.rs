@@ -27,7 +27,7 @@ pub use answer::{
 };
 pub use counts::Counts;
 pub use doors::{Channels, DoorNames, Doors, Item, Streams};
-pub use error::{AppendError, StoreError};
+pub use error::{AppendError, StoreError, Unwritable};
 pub use notes::{Batch, NoteBounds, Notes};
 pub use options::{Backend, Endpoint, Options, RedisOptions};
 pub use remote::{

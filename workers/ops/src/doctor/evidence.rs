@@ -40,6 +40,8 @@ const FILES: [&str; 3] = ["/etc/redis/redis.conf", "/etc/valkey/valkey.conf", "/
 pub(super) struct Evidence {
     /// Why Redis does not answer at all.
     pub(super) down: Option<StoreError>,
+    /// Why it takes no writes, though it answers.
+    pub(super) unwritable: Option<StoreError>,
     pub(super) info: Result<Info, String>,
     pub(super) greeting: Result<Greeting, String>,
     pub(super) rights: Result<Rights, String>,
@@ -70,6 +72,7 @@ impl Evidence {
                 let why = "Redis does not answer".to_owned();
                 Self {
                     down: Some(error),
+                    unwritable: None,
                     info: Err(why.clone()),
                     greeting: Err(why.clone()),
                     rights: Err(why.clone()),
@@ -152,7 +155,13 @@ async fn ask(redis: &Redis, root: &Root) -> Result<Evidence, StoreError> {
         answer.map_err(|error| error.to_string())
     }
     let inspector: Inspector = redis.inspector()?;
-    inspector.ping().await?;
+    // A Redis that cannot write to its disk refuses even that, and answers all else.
+    let refused = match inspector.ping().await {
+        Ok(_) => None,
+        Err(error @ StoreError::Unwritable { .. }) => Some(error),
+        Err(error) => return Err(error),
+    };
+    let latency = inspector.latency(LATENCY_ROUNDS).await;
     let info = words(inspector.info().await);
     let named = info
         .as_ref()
@@ -160,11 +169,12 @@ async fn ask(redis: &Redis, root: &Root) -> Result<Evidence, StoreError> {
         .map(|info| info.text("config_file").unwrap_or_default());
     Ok(Evidence {
         down: None,
+        unwritable: refused.or_else(|| latency.as_ref().ok()?.unwritable.clone()),
         file: ConfigFile::find(redis, named, root),
         greeting: words(inspector.greeting().await),
         rights: words(inspector.rights(&redis.doors).await),
         open: words(inspector.is_open().await),
-        latency: words(inspector.latency(LATENCY_ROUNDS).await),
+        latency: words(latency),
         config: words(inspector.settings(&SETTINGS).await),
         info,
     })

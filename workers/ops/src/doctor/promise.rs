@@ -3,10 +3,11 @@
 
 use super::evidence::{Evidence, Seen, both};
 use super::findings::Findings;
+use crate::context::DISK_FIELDS;
 use crate::output::{bytes, count, millis};
 use crate::{Context, Redis};
 use std::time::Duration;
-use store::{REDIS_MAJOR_MIN, redis_major};
+use store::{REDIS_MAJOR_MIN, StoreError, Unwritable, redis_major};
 
 /// Medians above which Redis is slow, and too slow.
 const LATENCY_WARN: Duration = Duration::from_millis(10);
@@ -95,28 +96,30 @@ fn persistence(evidence: &Evidence, findings: &mut Findings) {
 
 fn disk(evidence: &Evidence, findings: &mut Findings) {
     const CHECK: &str = "redis.disk";
-    let mut bad = Vec::new();
-    for name in [
-        "aof_last_write_status",
-        "aof_last_bgrewrite_status",
-        "rdb_last_bgsave_status",
-    ] {
+    let (mut bad, mut unseen) = (Vec::new(), None);
+    if let Some(StoreError::Unwritable {
+        by: Unwritable::Disk,
+        reason,
+        ..
+    }) = &evidence.unwritable
+    {
+        bad.push(reason.clone());
+    }
+    for name in DISK_FIELDS {
         match evidence.info(name) {
             Ok("ok") => {}
-            Ok(status) => bad.push(format!("{name} is {status}")),
-            Err(why) => return findings.unseen(CHECK, why),
+            Ok(status) => bad.push(format!("{name} is {status} (INFO)")),
+            Err(why) => unseen = Some(why),
         }
     }
-    if bad.is_empty() {
-        findings.pass(CHECK, "the latest writes to its disk succeeded (INFO)");
-    } else {
-        let remedy =
-            "is the disk full, or the directory not its own? See the log of Redis, `df -h`, `ls -ld` of its `dir`";
-        findings.fail(
+    match unseen {
+        _ if !bad.is_empty() => findings.fail(
             CHECK,
-            format!("{} (INFO): Redis refuses writes", bad.join(", ")),
-            remedy,
-        );
+            format!("{}: Redis refuses writes", bad.join(", ")),
+            "is the disk full, or the directory not its own? See the log of Redis, `df -h`, `ls -ld` of its `dir`",
+        ),
+        Some(why) => findings.unseen(CHECK, why),
+        None => findings.pass(CHECK, "the latest writes to its disk succeeded (INFO)"),
     }
 }
 
@@ -312,13 +315,13 @@ fn latency(evidence: &Evidence, findings: &mut Findings) {
         Ok(latency) => latency,
         Err(why) => return findings.unseen(CHECK, why),
     };
-    let worst = latency.ping.p50.max(latency.get.p50).max(latency.set.p50);
-    let shown = format!(
-        "ping {} ms, get {} ms, set {} ms (medians)",
-        millis(latency.ping.p50),
-        millis(latency.get.p50),
-        millis(latency.set.p50)
-    );
+    let medians = [("ping", latency.ping), ("get", Some(latency.get)), ("set", latency.set)];
+    let measured = || medians.iter().filter_map(|(name, spread)| Some((name, (*spread)?.p50)));
+    let worst = measured().map(|(_, p50)| p50).max().unwrap_or_default();
+    let shown: Vec<String> = measured()
+        .map(|(name, p50)| format!("{name} {} ms", millis(p50)))
+        .collect();
+    let shown = format!("{} (medians)", shown.join(", "));
     let remedy = "look for slow commands (SLOWLOG GET), a slow disk (INFO persistence: aof_delayed_fsync), THP, a busy \
                   machine, or a network between: Redis belongs near its workers";
     if worst > LATENCY_FAIL {

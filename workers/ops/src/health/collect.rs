@@ -55,11 +55,20 @@ pub(super) struct ByTransport {
     pub(super) websocket: u64,
 }
 
+/// What a Redis refuses that takes no writes is missing.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct LatencyMs {
-    pub(super) ping: SpreadMs,
+    pub(super) ping: Option<SpreadMs>,
     pub(super) get: SpreadMs,
-    pub(super) set: SpreadMs,
+    pub(super) set: Option<SpreadMs>,
+}
+
+impl LatencyMs {
+    /// What was measured, by name.
+    pub(super) fn measured(&self) -> impl Iterator<Item = (&'static str, SpreadMs)> {
+        let all = [("ping", self.ping), ("get", Some(self.get)), ("set", self.set)];
+        all.into_iter().filter_map(|(name, spread)| Some((name, spread?)))
+    }
 }
 
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -145,7 +154,10 @@ impl<'a> Collector<'a> {
                 Err(error) => seen.redis_down = Some(error.to_string()),
                 Ok(measured) => {
                     latency = measured;
-                    report.latency_ms = Some(latency.into());
+                    report.latency_ms = Some((&latency).into());
+                    if let Some(error) = &latency.unwritable {
+                        report.unseen("latency of writes", error);
+                    }
                     seen.latency = Some(&latency);
                     info = report.add_info(inspector).await;
                     seen.info = info.as_ref();
@@ -339,12 +351,12 @@ async fn sessions(inspector: &Inspector) -> Result<Sessions, StoreError> {
     }
 }
 
-impl From<Latency> for LatencyMs {
-    fn from(latency: Latency) -> Self {
+impl From<&Latency> for LatencyMs {
+    fn from(latency: &Latency) -> Self {
         Self {
-            ping: latency.ping.into(),
+            ping: latency.ping.map(Into::into),
             get: latency.get.into(),
-            set: latency.set.into(),
+            set: latency.set.map(Into::into),
         }
     }
 }

@@ -25,6 +25,9 @@ pub(super) fn text(report: &Report, script: Script) -> String {
     line(&rule());
     line(&script.sign("🏥", "anyworker Health Report"));
     line(&script.sign("📅", &format!("Timestamp: {}", report.timestamp)));
+    if let Some(url) = &report.redis_url {
+        line(&script.sign("🔗", &format!("Redis: {url}")));
+    }
     line(&rule());
     for (sign, title, fields) in sections(report) {
         if fields.is_empty() {
@@ -92,11 +95,9 @@ fn sessions(report: &Report) -> Vec<String> {
 }
 
 fn latency(report: &Report) -> Vec<String> {
-    let Some(LatencyMs { ping, get, set }) = &report.latency_ms else {
-        return Vec::new();
-    };
-    let line = |name: &str, SpreadMs { p50, p99 }: &SpreadMs| format!("{name}_ms: {p50:.2} (p50), {p99:.2} (p99)");
-    vec![line("ping", ping), line("get", get), line("set", set)]
+    let measured = report.latency_ms.iter().flat_map(LatencyMs::measured);
+    let line = |(name, SpreadMs { p50, p99 })| format!("{name}_ms: {p50:.2} (p50), {p99:.2} (p99)");
+    measured.map(line).collect()
 }
 
 fn log(report: &Report) -> Vec<String> {
@@ -227,7 +228,7 @@ fn body(report: &Report, history: &History, script: Script) -> Vec<Line> {
     add("", history.bars(script));
     if let Some(latency) = &report.latency_ms {
         let mut text = String::new();
-        for (name, spread) in [("ping", latency.ping), ("get", latency.get), ("set", latency.set)] {
+        for (name, spread) in latency.measured() {
             // Writing to a string cannot fail.
             write!(text, "{name} {:.2} / {:.2} ms   ", spread.p50, spread.p99).ok();
         }
@@ -277,7 +278,7 @@ fn body(report: &Report, history: &History, script: Script) -> Vec<Line> {
     lines
 }
 
-/// What `INFO` says, a line for each part; empty without it.
+/// Which Redis it is, and what `INFO` says, a line for each part; empty without it.
 fn summaries(report: &Report) -> Vec<(&'static str, String)> {
     let shown = |section: &Section, name: &str, tail: &str| {
         let value = section.0.get(name)?;
@@ -302,7 +303,8 @@ fn summaries(report: &Report) -> Vec<(&'static str, String)> {
         &[("redis_version", ""), ("redis_mode", ""), ("role", "")],
     );
     vec![
-        ("Redis", basic + &up.unwrap_or_default()),
+        ("Redis", report.redis_url.clone().unwrap_or_default()),
+        ("", basic + &up.unwrap_or_default()),
         (
             "Connections",
             line(

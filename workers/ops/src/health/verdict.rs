@@ -1,11 +1,12 @@
 //! From what was seen to a verdict. Pure.
 
 use crate::Context;
+use crate::context::DISK_FIELDS;
 use crate::fleet::Fleet;
 use crate::output::{count, millis, span};
 use serde::Serialize;
 use std::time::Duration;
-use store::{Info, Latency, LogState};
+use store::{Info, Latency, LogState, StoreError, Unwritable};
 
 /// A median above this slows every handshake, poll and publish down.
 const LATENCY_DEGRADED: Duration = Duration::from_millis(10);
@@ -64,6 +65,7 @@ pub(super) fn of(context: &Context, seen: &Seen<'_>) -> (Verdict, Vec<String>) {
         findings.push((Verdict::Unhealthy, format!("Redis cannot be used: {error}")));
     }
     findings.extend(seen.latency.and_then(latency));
+    findings.extend(writes(seen));
     findings.extend(seen.info.into_iter().flat_map(redis));
     findings.extend(seen.log.and_then(|log| canary(context, seen, log)));
     findings.extend(behind(seen));
@@ -112,13 +114,11 @@ fn fleet(seen: &Seen<'_>) -> Vec<(Verdict, String)> {
 }
 
 fn latency(latency: &Latency) -> Option<(Verdict, String)> {
-    let (name, worst) = [
-        ("ping", latency.ping.p50),
-        ("get", latency.get.p50),
-        ("set", latency.set.p50),
-    ]
-    .into_iter()
-    .max_by_key(|(_, p50)| *p50)?;
+    let medians = [("ping", latency.ping), ("get", Some(latency.get)), ("set", latency.set)];
+    let measured = medians
+        .into_iter()
+        .filter_map(|(name, spread)| Some((name, spread?.p50)));
+    let (name, worst) = measured.max_by_key(|(_, p50)| *p50)?;
     let verdict = if worst > LATENCY_UNHEALTHY {
         Verdict::Unhealthy
     } else if worst > LATENCY_DEGRADED {
@@ -132,27 +132,37 @@ fn latency(latency: &Latency) -> Option<(Verdict, String)> {
     ))
 }
 
+/// Whether Redis takes writes: by trying, and by what it says.
+fn writes(seen: &Seen<'_>) -> Vec<(Verdict, String)> {
+    let refused = seen.latency.and_then(|latency| latency.unwritable.as_ref());
+    let by = |what| matches!(refused, Some(StoreError::Unwritable { by, .. }) if *by == what);
+    let is = |name: &str, value: &str| seen.info.is_some_and(|info| info.text(name) == Some(value));
+    let mut reasons = Vec::new();
+    if by(Unwritable::Replica) {
+        reasons.push("this Redis is a read-only replica: set redis.url to its primary".to_owned());
+    } else if is("role", "slave") {
+        reasons.push("this Redis is a replica: set redis.url to its primary".to_owned());
+    }
+    let mut signs = vec![("refuses writes: MISCONF", by(Unwritable::Disk))];
+    signs.extend(DISK_FIELDS.map(|name| (name, is(name, "err"))));
+    let signs: Vec<&str> = signs
+        .into_iter()
+        .filter_map(|(sign, seen)| seen.then_some(sign))
+        .collect();
+    if !signs.is_empty() {
+        reasons.push(format!(
+            "Redis cannot write to its disk ({}); `anyworker doctor` says what helps",
+            signs.join(", ")
+        ));
+    }
+    reasons.into_iter().map(|reason| (Verdict::Unhealthy, reason)).collect()
+}
+
 fn redis(info: &Info) -> Vec<(Verdict, String)> {
     let mut findings = Vec::new();
     let is = |name: &str, value: &str| info.text(name) == Some(value);
     if is("loading", "1") {
         findings.push((Verdict::Unhealthy, "Redis is loading its data".to_owned()));
-    }
-    if is("role", "slave") {
-        findings.push((
-            Verdict::Unhealthy,
-            "this Redis is a replica: nothing can be written".to_owned(),
-        ));
-    }
-    for name in [
-        "aof_last_write_status",
-        "aof_last_bgrewrite_status",
-        "rdb_last_bgsave_status",
-    ] {
-        if is(name, "err") {
-            let reason = format!("Redis cannot write to its disk ({name})");
-            findings.push((Verdict::Unhealthy, reason));
-        }
     }
     let (used, max) = (
         info.number("used_memory"),

@@ -134,8 +134,12 @@ async fn performance(inspector: &Inspector, sheet: &mut Sheet) -> io::Result<()>
         Ok(latency) => latency,
         Err(error) => return sheet.failed(&format!("latency not measured: {error}")),
     };
+    if let Some(error) = latency.unwritable {
+        return sheet.failed(&format!("latency not measured: {error}"));
+    }
     let shown = |name: &str, spread: Spread| format!("{name} {} / {} ms", millis(spread.p50), millis(spread.p99));
-    let (ping, get, set) = (latency.ping, latency.get, latency.set);
+    let get = latency.get;
+    let (ping, set) = (latency.ping.unwrap_or_default(), latency.set.unwrap_or_default());
     let all = [shown("ping", ping), shown("get", get), shown("set", set)].join(", ");
     sheet.passed(&format!("Latency (p50 / p99): {all}"))?;
     let worst = ping.p50.max(get.p50).max(set.p50);

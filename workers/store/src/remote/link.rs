@@ -4,7 +4,7 @@
 
 use super::script::Script;
 use crate::counts::{Counts, Failed, Over};
-use crate::error::StoreError;
+use crate::error::{StoreError, Unwritable};
 use crate::options::{Endpoint, RedisOptions};
 use deadpool_redis::{Connection, Manager, Pool, Runtime};
 use redis::{
@@ -144,12 +144,12 @@ impl Link {
         }
     }
 
-    /// Runs commands on one connection, with nothing of others in between; each has its own outcome, in Redis' words.
+    /// Runs commands on one connection, with nothing of others in between; each has its own outcome.
     pub(super) async fn pipeline(
         &self,
         op: &'static str,
         commands: &redis::Pipeline,
-    ) -> Result<Vec<Result<Value, String>>, StoreError> {
+    ) -> Result<Vec<Result<Value, StoreError>>, StoreError> {
         let slot = self.slot(Lane::Requests, op).map_err(|failure| failure.error)?;
         let mut connection = match slot.connection() {
             Some((_, connection)) => connection,
@@ -166,7 +166,7 @@ impl Link {
             .map_err(|error| self.error(op, &error))?;
         let outcome = |answer| {
             if let Value::ServerError(error) = answer {
-                Err(RedisError::from(error).to_string())
+                Err(self.error(op, &RedisError::from(error)))
             } else {
                 Ok(answer)
             }
@@ -372,6 +372,15 @@ impl Link {
                 ..Failure::default()
             };
         }
+        // After a failover the name may lead elsewhere.
+        let elsewhere = |error| Failure {
+            error,
+            discard: true,
+            ..Failure::default()
+        };
+        if let Some(by) = unwritable(error.code(), &reason) {
+            return elsewhere(StoreError::Unwritable { op, by, reason });
+        }
         match error.code() {
             Some("NOSCRIPT") => Failure {
                 unknown_script: true,
@@ -382,19 +391,23 @@ impl Link {
                 error: StoreError::OutOfMemory { op },
                 ..Failure::default()
             },
-            Some(
-                "BUSY" | "CLUSTERDOWN" | "LOADING" | "MASTERDOWN" | "MISCONF" | "NOREPLICAS" | "READONLY" | "TRYAGAIN",
-            ) => {
-                // After a failover the name may lead elsewhere.
-                let error = StoreError::Unavailable { op, reason };
-                Failure {
-                    error,
-                    discard: true,
-                    ..Failure::default()
-                }
+            Some("BUSY" | "CLUSTERDOWN" | "LOADING" | "MASTERDOWN" | "NOREPLICAS" | "TRYAGAIN") => {
+                elsewhere(StoreError::Unavailable { op, reason })
             }
             _ => Failure::refused(op, reason),
         }
+    }
+}
+
+/// What keeps Redis from taking writes, if that is what an error says. Redis 6 wraps the error of a command in a script.
+fn unwritable(code: Option<&str>, reason: &str) -> Option<Unwritable> {
+    let says = |word: &str| code == Some(word) || reason.contains(&format!("-{word} "));
+    if says("MISCONF") {
+        Some(Unwritable::Disk)
+    } else if says("READONLY") {
+        Some(Unwritable::Replica)
+    } else {
+        None
     }
 }
 

@@ -88,7 +88,7 @@ impl Inspector {
             ..self.redis.clone()
         };
         match Self::new(nobody, "")?.ping().await {
-            Ok(_) => Ok(true),
+            Ok(_) | Err(StoreError::Unwritable { .. }) => Ok(true),
             Err(StoreError::Refused { .. } | StoreError::Unauthorized { .. }) => Ok(false),
             Err(error) => Err(error),
         }
@@ -105,8 +105,10 @@ impl Inspector {
         let mut answers = self.link.pipeline("rights", &trial).await?.into_iter();
         match (answers.next(), answers.next()) {
             (Some(Ok(_)), Some(Ok(_))) => Ok(None),
-            (Some(Ok(_)), Some(Err(error))) => Ok(Some(error)),
-            (Some(Err(reason)), _) => Err(StoreError::Refused { op: "rights", reason }),
+            (Some(Ok(_)), Some(Err(StoreError::Refused { reason, .. }))) => Ok(Some(reason)),
+            // Rights come first: what Redis cannot do just now is allowed.
+            (Some(Ok(_)), Some(Err(_))) => Ok(None),
+            (Some(Err(error)), _) => Err(error),
             (None, _) | (_, None) => Err(StoreError::Corrupt {
                 what: "rights",
                 reason: "the answer is too short".to_owned(),

@@ -22,28 +22,32 @@ pub struct Spread {
 }
 
 impl Spread {
-    fn of(mut times: Vec<Duration>) -> Self {
+    /// None of nothing.
+    fn of(mut times: Vec<Duration>) -> Option<Self> {
         times.sort_unstable();
         let at = |percent: usize| {
             let nth = (times.len() * percent).div_ceil(100).saturating_sub(1);
             times.get(nth).copied().unwrap_or_default()
         };
-        Self {
+        let spread = Self {
             p50: at(50),
             p99: at(99),
-        }
+        };
+        (!times.is_empty()).then_some(spread)
     }
 }
 
 /// How long Redis takes to answer, as seen from here.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Latency {
-    /// `PING`.
-    pub ping: Spread,
+    /// `PING`; none if Redis refuses even that because it cannot write to its disk.
+    pub ping: Option<Spread>,
     /// `GET`.
     pub get: Spread,
-    /// `SET`.
-    pub set: Spread,
+    /// `SET`; none if Redis takes no writes.
+    pub set: Option<Spread>,
+    /// Why one is missing.
+    pub unwritable: Option<StoreError>,
 }
 
 /// What became of a session's record that was written under a session's key, read back and deleted, in one step.
@@ -70,26 +74,32 @@ impl Inspector {
     /// Measures `rounds` times each, one after the other.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError`]; but what a Redis refuses that takes no writes is left out.
     pub async fn latency(&self, rounds: usize) -> Result<Latency, StoreError> {
         let key = self.keys.trial(&random_name());
+        let mut unwritable = None;
+        // The first commands make the connection; what is refused costs it, and is not asked again.
+        let pings = took(self.ping(), &mut unwritable).await?.is_some();
+        let sets = took(self.put(&key, "x"), &mut unwritable).await?.is_some();
+        self.read(&key).await?;
         let (mut ping, mut get, mut set) = (Vec::new(), Vec::new(), Vec::new());
-        // The first command makes the connection.
-        self.ping().await?;
         for _ in 0..rounds {
-            ping.push(self.ping().await?);
-            let start = Instant::now();
-            self.put(&key, "x").await?;
-            set.push(start.elapsed());
-            let start = Instant::now();
-            self.read(&key).await?;
-            get.push(start.elapsed());
+            if pings {
+                ping.extend(took(self.ping(), &mut unwritable).await?);
+            }
+            if sets {
+                set.extend(took(self.put(&key, "x"), &mut unwritable).await?);
+            }
+            get.extend(took(self.read(&key), &mut unwritable).await?);
         }
-        self.remove(&key).await?;
+        if sets {
+            took(self.remove(&key), &mut unwritable).await?;
+        }
         Ok(Latency {
             ping: Spread::of(ping),
-            get: Spread::of(get),
+            get: Spread::of(get).unwrap_or_default(),
             set: Spread::of(set),
+            unwritable,
         })
     }
 
@@ -185,16 +195,33 @@ impl Inspector {
     }
 }
 
+/// How long an answer took; none if Redis takes no writes, and that in `unwritable`.
+async fn took<T>(
+    answer: impl Future<Output = Result<T, StoreError>>,
+    unwritable: &mut Option<StoreError>,
+) -> Result<Option<Duration>, StoreError> {
+    let start = Instant::now();
+    match answer.await {
+        Ok(_) => Ok(Some(start.elapsed())),
+        Err(error @ StoreError::Unwritable { .. }) => {
+            *unwritable = Some(error);
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn percentiles_are_those_of_the_samples() {
-        let spread = Spread::of((1..=100).rev().map(Duration::from_millis).collect());
+        let spread = Spread::of((1..=100).rev().map(Duration::from_millis).collect()).unwrap();
         assert_eq!(spread.p50, Duration::from_millis(50));
         assert_eq!(spread.p99, Duration::from_millis(99));
-        assert_eq!(Spread::of(Vec::new()).p99, Duration::ZERO);
-        assert_eq!(Spread::of(vec![Duration::from_millis(7)]).p99, Duration::from_millis(7));
+        assert!(Spread::of(Vec::new()).is_none());
+        let one = Spread::of(vec![Duration::from_millis(7)]).unwrap();
+        assert_eq!(one.p99, Duration::from_millis(7));
     }
 }
