@@ -4,9 +4,7 @@ use crate::config::Config;
 use crate::control::client;
 use crate::sys::runtime::control_socket;
 use boot::{Emit, Namespaces, RedisEndpoint, Settings, Trace, TraceLevel};
-use ops::{
-    Command, Context, DoorNames, Endpoint, Engine, Limits, NoteBounds, Redis, RedisOptions, SecurityCheck, StatusError,
-};
+use ops::{Command, Context, DoorNames, Endpoint, Engine, Limits, NoteBounds, Redis, RedisOptions, SecurityCheck};
 use std::io;
 use std::process::ExitCode;
 
@@ -39,7 +37,7 @@ fn context(config: Config) -> Context {
         workers: config.workers.count,
         grace: config.workers.grace,
         runtime_directory: config.runtime_directory,
-        status: Box::new(move || client::status(&socket).map_err(StatusError)),
+        status: Box::new(move || client::status(&socket)),
     }
 }
 

@@ -2,7 +2,10 @@
 
 use super::protocol::{ANSWER_BYTES_MAX, Answer, Request, Status};
 use super::view;
+use nix::unistd::{Uid, User};
+use ops::StatusError;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::ExitCode;
@@ -63,10 +66,16 @@ pub(crate) fn run(socket: &Path, request: Request, json: bool) -> io::Result<Ver
     Ok(if answer.ok { Verdict::Good } else { Verdict::Bad })
 }
 
-/// What `status --json` prints, or why no supervisor answers.
-pub(crate) fn status(socket: &Path) -> Result<String, String> {
-    let answer = ask(socket, Request::Status).map_err(|error| unreachable(socket, &error))?;
-    serde_json::to_string(&answer.status).map_err(|error| error.to_string())
+/// What `status --json` prints.
+///
+/// # Errors
+/// Why no supervisor answers.
+pub(crate) fn status(socket: &Path) -> Result<String, StatusError> {
+    let answer = ask(socket, Request::Status).map_err(|error| StatusError {
+        reason: unreachable(socket, &error),
+        is_forbidden: error.kind() == ErrorKind::PermissionDenied,
+    })?;
+    serde_json::to_string(&answer.status).map_err(|error| StatusError::new(error.to_string()))
 }
 
 /// One request, one answer.
@@ -98,12 +107,34 @@ pub(super) fn ask(socket: &Path, request: Request) -> io::Result<Answer> {
 
 /// For the operator.
 pub(super) fn unreachable(socket: &Path, error: &io::Error) -> String {
+    let place = socket.display();
+    if error.kind() == ErrorKind::PermissionDenied {
+        return format!(
+            "{place} may not be opened by this user, so whether a supervisor runs is not known: {error}; {}",
+            who_may(socket)
+        );
+    }
     let remedy = if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) {
-        "start it with `anyworker run`, or name its configuration with --config"
-    } else if error.kind() == ErrorKind::PermissionDenied {
-        "run this command as root or as the user of the supervisor"
+        "start it with `anyworker run`, or name its configuration with --config; if it runs as another user, ask as \
+         that user (sudo -u USER) or as root"
     } else {
         "see the log of the supervisor"
     };
-    format!("no supervisor answers at {}: {error}; {remedy}", socket.display())
+    format!("no supervisor answers at {place}: {error}; {remedy}")
+}
+
+/// Whom the control socket belongs to: the owner of its directory, which others may see from outside.
+fn who_may(socket: &Path) -> String {
+    let owner = socket.parent().and_then(|directory| directory.metadata().ok());
+    let owner = owner
+        .map(|found| Uid::from_raw(found.uid()))
+        .filter(|uid| !uid.is_root());
+    let name = owner.map(|uid| match User::from_uid(uid) {
+        Ok(Some(user)) => user.name,
+        Ok(None) | Err(_) => format!("#{uid}"),
+    });
+    match name {
+        Some(name) => format!("run this command as {name} (sudo -u {name}), or as root (sudo)"),
+        None => "run this command as root (sudo)".to_owned(),
+    }
 }

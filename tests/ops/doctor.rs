@@ -404,6 +404,53 @@ async fn a_running_fleet_is_looked_at() {
     assert_eq!(diagnosis.finding("config.not_root")["outcome"], "warn");
 }
 
+/// Whoever may not open the control socket is told so, and not to start what runs already. Left out, and said so, without root.
+#[tokio::test]
+async fn another_user_is_told_whom_to_ask_as() {
+    let nobody = nix::unistd::User::from_name("nobody").unwrap().expect("nobody");
+    let server = Plan::new().start().await;
+    let open = |path: &std::path::Path, mode| {
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    };
+    open(server.directory(), 0o755);
+    open(&server.config_file(), 0o644);
+    let ask = async |command: &str, more: &[&str]| {
+        let mut asked = tokio::process::Command::from(server.command(command));
+        asked.args(more).uid(nobody.uid.as_raw()).gid(nobody.gid.as_raw());
+        asked.kill_on_drop(true).output().await
+    };
+    let Ok(output) = ask("status", &[]).await else {
+        return eprintln!("left out: needs root, and a program that others may start");
+    };
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(69), "{text}");
+    let fault = "control.sock may not be opened by this user";
+    assert!(
+        text.contains(fault) && text.contains("run this command as root (sudo)"),
+        "{text}"
+    );
+    let root = server.directory().join("root");
+    let output = ask("doctor", &["--json", "--root", root.to_str().unwrap()])
+        .await
+        .unwrap();
+    let diagnosis = Diagnosis::of(&output);
+    for check in ["kernel.nofile", "systemd", "config.not_root"] {
+        assert_eq!(diagnosis.finding(check)["outcome"], "could_not_see", "{check}");
+        assert!(
+            diagnosis.evidence(check).contains(fault),
+            "{}",
+            diagnosis.evidence(check)
+        );
+    }
+    let remedy = diagnosis.finding("redis.reachable")["remedy"].to_string();
+    assert!(remedy.contains("this user may not ask it"), "{remedy}");
+    assert!(
+        !format!("{:?}", diagnosis.findings).contains("anyworker run"),
+        "{:#?}",
+        diagnosis.findings
+    );
+}
+
 #[tokio::test]
 async fn the_way_through_a_proxy_is_looked_at() {
     let plan = Plan::new().with("engine = { ping_interval_ms = 1500, ping_timeout_ms = 3000 }");

@@ -102,13 +102,29 @@ pub struct SecurityCheck {
     pub reason: String,
 }
 
-/// No supervisor answers; why, and what to do about it.
+/// No supervisor answers.
 #[derive(Debug)]
-pub struct StatusError(pub String);
+pub struct StatusError {
+    /// Why, and what to do about it.
+    pub reason: String,
+    /// This user may not ask: one may run all the same.
+    pub is_forbidden: bool,
+}
+
+impl StatusError {
+    /// One that has nothing to do with rights.
+    #[must_use]
+    pub const fn new(reason: String) -> Self {
+        Self {
+            reason,
+            is_forbidden: false,
+        }
+    }
+}
 
 impl fmt::Display for StatusError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.reason)
     }
 }
 
@@ -129,7 +145,7 @@ impl Context {
     /// When none answers, or it speaks another version's language.
     pub(crate) fn fleet(&self) -> Result<Fleet, StatusError> {
         let text = (self.status)()?;
-        serde_json::from_str(&text).map_err(|error| StatusError(format!("status of the supervisor: {error}")))
+        serde_json::from_str(&text).map_err(|error| StatusError::new(format!("status of the supervisor: {error}")))
     }
 }
 

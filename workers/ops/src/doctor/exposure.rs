@@ -33,9 +33,11 @@ fn way_in(redis: &Redis, error: &StoreError) -> String {
          where"
             .to_owned()
     } else if says(&["Permission denied", "permission denied"]) {
-        "ask as root, or as the user of anyworker".to_owned()
+        "this user may not ask it: run this command as root (sudo), or as the user of anyworker (sudo -u USER)"
+            .to_owned()
     } else if redis.managed {
-        "start the fleet (`anyworker run`), or see redis.log in redis.directory: docs/operate.md, \"Redis does not start\""
+        "start the fleet (`anyworker run`); if it runs as another user, ask as that user (sudo -u USER) or as root. Or see \
+         redis.log in redis.directory: docs/operate.md, \"Redis does not start\""
             .to_owned()
     } else {
         format!(

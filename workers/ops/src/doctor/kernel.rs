@@ -3,8 +3,8 @@
 use super::evidence::is_local;
 use super::findings::Findings;
 use super::root::Root;
-use crate::Context;
 use crate::fleet::Fleet;
+use crate::{Context, StatusError};
 
 /// What a listener of the fleet asks for; the kernel gives no more than `somaxconn`.
 const BACKLOG: u64 = 4_096;
@@ -13,7 +13,7 @@ const OWN_DESCRIPTORS: u64 = 256;
 /// Connections from here to one address at a time, with those that are closing (60 s).
 const PORTS_MIN: u64 = 10_000;
 
-pub(super) fn examine(context: &Context, fleet: Option<&Fleet>, root: &Root, findings: &mut Findings) {
+pub(super) fn examine(context: &Context, fleet: Result<&Fleet, &StatusError>, root: &Root, findings: &mut Findings) {
     somaxconn(root, findings);
     tcp_migrate_req(root, findings);
     ephemeral_ports(root, findings);
@@ -88,11 +88,12 @@ fn ephemeral_ports(root: &Root, findings: &mut Findings) {
 }
 
 /// The limit of the supervisor, which workers inherit; before it runs, our own.
-fn descriptors(context: &Context, fleet: Option<&Fleet>, root: &Root, findings: &mut Findings) {
+fn descriptors(context: &Context, fleet: Result<&Fleet, &StatusError>, root: &Root, findings: &mut Findings) {
     const CHECK: &str = "kernel.nofile";
     let (whose, path) = match fleet {
-        Some(fleet) => ("the supervisor", format!("/proc/{}/limits", fleet.supervisor.pid)),
-        None => ("this shell", "/proc/self/limits".to_owned()),
+        Ok(fleet) => ("the supervisor", format!("/proc/{}/limits", fleet.supervisor.pid)),
+        Err(error) if error.is_forbidden => return findings.unseen(CHECK, error.to_string()),
+        Err(_) => ("this shell", "/proc/self/limits".to_owned()),
     };
     let limit = match root.read(&path).map(|text| hard_limit(&text)) {
         Ok(Some(limit)) => limit,

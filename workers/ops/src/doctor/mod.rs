@@ -45,8 +45,8 @@ pub(crate) async fn run(context: &Context, options: Options) -> io::Result<u8> {
         );
     }
     let fleet = context.fleet();
-    kernel::examine(context, fleet.as_ref().ok(), &root, &mut findings);
-    systemd::examine(context, fleet.as_ref().ok(), &root, &mut findings);
+    kernel::examine(context, fleet.as_ref(), &root, &mut findings);
+    systemd::examine(context, fleet.as_ref(), &root, &mut findings);
     secrets::examine(context, fleet.as_ref(), &root, &mut findings);
     match &options.url {
         Some(url) => proxy::examine(context, url, &mut findings).await,

@@ -3,9 +3,9 @@
 use super::findings::Findings;
 use super::root::Root;
 use super::unit::{Unit, parse_span};
-use crate::Context;
 use crate::fleet::Fleet;
 use crate::output::span;
+use crate::{Context, StatusError};
 use std::time::Duration;
 
 /// The unit of the packages.
@@ -30,15 +30,16 @@ const CHECKS: [&str; 5] = [
     "systemd.watchdog",
 ];
 
-pub(super) fn examine(context: &Context, fleet: Option<&Fleet>, root: &Root, findings: &mut Findings) {
-    let running = fleet.and_then(|fleet| unit_of(root, fleet.supervisor.pid));
+pub(super) fn examine(context: &Context, fleet: Result<&Fleet, &StatusError>, root: &Root, findings: &mut Findings) {
+    let running = fleet.ok().and_then(|fleet| unit_of(root, fleet.supervisor.pid));
     let name = running.as_deref().unwrap_or(UNIT);
     let unit = match Unit::find(name, root) {
         Ok(Some(unit)) => unit,
         Ok(None) => {
-            let why = match running {
-                Some(name) => format!("the supervisor runs in {name}, whose file is not there"),
-                None => format!("the supervisor was not started by systemd, and there is no {UNIT}"),
+            let why = match (running, fleet) {
+                (Some(name), _) => format!("the supervisor runs in {name}, whose file is not there"),
+                (None, Ok(_)) => format!("the supervisor was not started by systemd, and there is no {UNIT}"),
+                (None, Err(error)) => format!("there is no {UNIT}; {error}"),
             };
             return findings.unseen("systemd", why);
         }
