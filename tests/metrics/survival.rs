@@ -31,7 +31,10 @@ async fn counters_survive_workers_and_supervisors() {
     let mut last = Page::when(&server, "40 requests of four workers", |page| misses(page) == 40.0).await;
     // Killed: what it had told stays, here all of it.
     pass(TOLD).await;
-    signal(server.status().await.ready_pids()[0], Signal::SIGKILL);
+    signal(
+        server.status().await.workers[0].pid.expect("a process"),
+        Signal::SIGKILL,
+    );
     let page = Page::when(&server, "a restart", |page| {
         page.sum("gw_worker_restarts_total", &["reason=\"killed\""]) == 1.0 && page.sum("gw_workers", &["ready"]) == 4.0
     })
@@ -95,7 +98,10 @@ async fn the_page_needs_no_redis() {
     Page::when(&server, "nobody ready", |page| page.sum("gw_worker_ready", &[]) == 0.0).await;
     assert_eq!(Page::of(&server).await.sum("gw_workers", &["state=\"ready\""]), 4.0);
     // Workers that wait for Redis at their start answer, too.
-    signal(server.status().await.ready_pids()[0], Signal::SIGKILL);
+    signal(
+        server.status().await.workers[0].pid.expect("a process"),
+        Signal::SIGKILL,
+    );
     for _ in 0..20 {
         Page::of(&server).await;
     }
