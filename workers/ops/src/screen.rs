@@ -9,7 +9,7 @@ use crossterm::terminal::{
     EnterAlternateScreen, LeaveAlternateScreen,
 };
 use crossterm::{execute, queue};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM};
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
@@ -160,7 +160,9 @@ impl Screen {
     /// If there is none, or it does not do what is asked.
     pub fn open() -> io::Result<Self> {
         let ending = Arc::new(AtomicBool::new(false));
-        for signal in [SIGHUP, SIGINT, SIGTERM] {
+        // Not SIGHUP, which ends the program at once: the terminal is gone, there is nothing to give back, and the library would
+        // read its end for ever.
+        for signal in [SIGINT, SIGTERM] {
             signal_hook::flag::register(signal, ending.clone())?;
         }
         let (width, height) = terminal::size()?;
