@@ -88,7 +88,7 @@ pub(crate) fn merge<'a>(
             }
             continue;
         }
-        let text = logged.text(record.offsets);
+        let text = logged.text(record.offsets).clone();
         emit(Piece::Packet(Packet {
             text,
             attachments: logged.entry.attachments.clone(),
@@ -116,7 +116,7 @@ pub(crate) fn replay<'a>(
 ) -> impl Iterator<Item = Packet> {
     let is_missed = |logged: &&Rc<Logged>| logged.entry.kind == EntryKind::Emit && logged.concerns(nsp, joined);
     let packet = |logged: &Rc<Logged>| Packet {
-        text: logged.text(true),
+        text: logged.text(true).clone(),
         attachments: logged.entry.attachments.clone(),
     };
     entries.filter(is_missed).map(packet)

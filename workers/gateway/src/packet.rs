@@ -78,18 +78,11 @@ impl Packet {
         }
     }
 
-    /// As WebSocket messages.
-    pub(crate) fn into_messages(self) -> impl Iterator<Item = Message> {
-        let text = (!self.text.is_empty()).then_some(Message::Text(self.text));
-        text.into_iter()
-            .chain(self.attachments.into_iter().map(Message::Binary))
-    }
-
     /// A binary message for a client that asked for text: `b` and base64.
-    pub(crate) fn as_text(bytes: &[u8]) -> Message {
+    pub(crate) fn as_text(bytes: &[u8]) -> String {
         let mut payload = Payload::with_capacity(bytes.len() * 4 / 3 + 4);
         payload.push_binary(bytes);
-        Message::text(payload.finish())
+        payload.finish()
     }
 
     /// Mail: what a poll would have carried.
@@ -123,12 +116,11 @@ mod tests {
             r#"{"_placeholder":true,"num":0}"#,
             vec![Bytes::from_static(&[1, 2, 3])],
         );
-        let messages: Vec<_> = packet.clone().into_messages().collect();
-        assert_eq!(Packet::from_mail(&packet.to_mail()), messages);
-        assert_eq!(
-            messages[0].to_text().unwrap(),
-            r#"461-7[{"_placeholder":true,"num":0}]"#
-        );
+        let [text, attachment] = &Packet::from_mail(&packet.to_mail())[..] else {
+            panic!("not a text and an attachment");
+        };
+        assert_eq!(*text, Message::text(r#"461-7[{"_placeholder":true,"num":0}]"#));
+        assert_eq!(*attachment, Message::binary(packet.attachments[0].clone()));
     }
 
     #[test]

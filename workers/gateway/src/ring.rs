@@ -5,8 +5,12 @@ use bytes::Bytes;
 use session::{Entry, EntryKind, Joined, Offset};
 use std::cell::OnceCell;
 use std::collections::VecDeque;
+use std::fmt::Write as _;
 use std::rc::Rc;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+/// Room for an offset, as an argument: `,"<epoch>-<number>"`, twice 20 digits at most.
+const OFFSET_BYTES: usize = 44;
 
 /// An entry of the log at its position, with what is sent for it: encoded once for everybody.
 pub(crate) struct Logged {
@@ -27,17 +31,15 @@ impl Logged {
     }
 
     /// The Engine.IO message; with its offset as last argument for clients that can resume.
-    pub(crate) fn text(&self, with_offset: bool) -> Utf8Bytes {
+    pub(crate) fn text(&self, with_offset: bool) -> &Utf8Bytes {
         if with_offset && self.entry.kind == EntryKind::Emit {
             return self
                 .with_offset
-                .get_or_init(|| append_argument(&self.entry.text, self.offset))
-                .clone();
+                .get_or_init(|| append_argument(&self.entry.text, self.offset));
         }
         // `Entry::decode` checked that it is UTF-8.
         self.plain
             .get_or_init(|| Utf8Bytes::try_from(self.entry.text.clone()).unwrap_or_default())
-            .clone()
     }
 
     /// Whether a member of the namespace has to get it.
@@ -57,7 +59,12 @@ impl Logged {
 fn append_argument(text: &Bytes, offset: Offset) -> Utf8Bytes {
     let text = std::str::from_utf8(text).unwrap_or_default();
     match text.strip_suffix(']') {
-        Some(head) => format!("{head},\"{offset}\"]").into(),
+        Some(head) => {
+            let mut longer = String::with_capacity(text.len() + OFFSET_BYTES);
+            // A string takes everything.
+            write!(longer, "{head},\"{offset}\"]").ok();
+            longer.into()
+        }
         None => text.into(),
     }
 }

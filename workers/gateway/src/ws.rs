@@ -1,11 +1,12 @@
 //! A WebSocket and its session: read, decide, write. One task owns the reading; whoever has
-//! something for the client puts it into the WebSocket's own write buffer, and what was put there
-//! in one go leaves in one write.
+//! something for the client puts it into the link's write buffer, and what was put there in one go
+//! leaves in one write.
 
 mod act;
 mod heart;
 mod link;
 mod open;
+mod outbox;
 mod replay;
 mod transfer;
 mod unfinished;
@@ -18,15 +19,13 @@ use crate::dispatch::{Effect, Incoming, dispatch};
 use crate::ending::Ending;
 use crate::ending::note_closed;
 use crate::hub::MemberId;
-use crate::metrics::{Carried, Slow};
 use crate::packet::Packet;
-use crate::ring::Logged;
 use crate::worker::{Phase, Worker, count};
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{Sink, Stream};
 use heart::{Beat, Heart};
-use session::{EntryKind, Record};
+use session::Record;
 use std::cell::{Cell, RefCell};
 use std::future::{Future as _, poll_fn};
 use std::pin::Pin;
@@ -240,7 +239,7 @@ impl Connection {
     fn poll_beats(self: &Rc<Self>, cx: &mut Context<'_>, task: &mut Task) -> Option<Ending> {
         while let Poll::Ready(beat) = task.heart.poll_beat(cx) {
             match beat {
-                Beat::Ping => self.send(Packet::text("2")),
+                Beat::Ping => self.send(&Packet::text("2")),
                 Beat::Late if task.blocked.is_some() => {
                     // Its pong may have come long ago: we do not read.
                     task.heart.pardon();
@@ -253,41 +252,6 @@ impl Connection {
             }
         }
         None
-    }
-
-    fn flush(&self, cx: &mut Context<'_>) -> Poll<Ending> {
-        if !self.dirty.get() && !self.stuck.get() {
-            return Poll::Pending;
-        }
-        self.dirty.set(false);
-        match Pin::new(&mut *self.ws.borrow_mut()).poll_flush(cx) {
-            Poll::Ready(Ok(())) => self.set_stuck(false),
-            Poll::Ready(Err(e)) => return Poll::Ready(Ending::TransportError(e.to_string())),
-            Poll::Pending => self.set_stuck(true),
-        }
-        Poll::Pending
-    }
-
-    fn set_stuck(&self, stuck: bool) {
-        if self.stuck.replace(stuck) != stuck {
-            let all = &self.worker.counters.stuck;
-            all.set(if stuck {
-                all.get() + 1
-            } else {
-                all.get().saturating_sub(1)
-            });
-        }
-    }
-
-    /// Flushes from outside the connection's task; what does not go out at once is left to the task.
-    pub(crate) fn flush_now(&self) {
-        if !self.dirty.get() || self.stuck.get() {
-            return;
-        }
-        let waker = self.waker.borrow().clone();
-        if let Poll::Ready(ending) = self.flush(&mut Context::from_waker(&waker)) {
-            self.end(ending);
-        }
     }
 
     /// Acts on one WebSocket message.
@@ -305,7 +269,7 @@ impl Connection {
             }
         };
         if self.style.speech == Speech::Echo {
-            self.send_message(message);
+            self.send_message(&message);
             return Ok(());
         }
         let effect = dispatch(
@@ -316,7 +280,7 @@ impl Connection {
         );
         match effect.map_err(Ending::Protocol)? {
             Effect::Nothing => {}
-            Effect::Send(packet) => self.send(packet),
+            Effect::Send(packet) => self.send(&packet),
             Effect::Admit(admitted) => task.blocked = Some(self.admit(admitted)),
             Effect::Act(act) => self.act(act, task),
             Effect::Left { nsp } => self.left(&nsp),
@@ -339,53 +303,6 @@ impl Connection {
             Ok(engine::Packet::Binary(bytes)) => self.take(Message::Binary(bytes), task),
             Ok(engine::Packet::Message(_)) => Ok(()),
             Err(_) => Err(Ending::EngineProtocol("not an Engine.IO packet")),
-        }
-    }
-
-    /// Puts a packet into the write buffer.
-    pub(crate) fn send(&self, packet: Packet) {
-        for message in packet.into_messages() {
-            self.send_message(message);
-        }
-    }
-
-    fn send_message(&self, message: Message) {
-        if self.overflowed.get() && !matches!(message, Message::Close(_)) {
-            return;
-        }
-        self.dirty.set(true);
-        let message = match &message {
-            Message::Binary(bytes) if self.style.base64 => Packet::as_text(bytes),
-            Message::Text(_)
-            | Message::Binary(_)
-            | Message::Ping(_)
-            | Message::Pong(_)
-            | Message::Close(_)
-            | Message::Frame(_) => message,
-        };
-        match Pin::new(&mut *self.ws.borrow_mut()).start_send(message) {
-            Ok(()) => {}
-            Err(WsError::WriteBufferFull(_)) => {
-                self.overflowed.set(true);
-                self.end(Ending::SlowClient);
-            }
-            Err(e) => self.end(Ending::TransportError(e.to_string())),
-        }
-    }
-
-    /// Hands over an entry of the log; it leaves when the batch is through.
-    pub(crate) fn deliver(self: &Rc<Self>, logged: &Logged) {
-        let metrics = &self.worker.metrics;
-        if self.stuck.get() && logged.entry.kind == EntryKind::Volatile {
-            return metrics.slow_consumers.one(Slow::Dropped);
-        }
-        metrics.events_out.one(Carried::Websocket);
-        if !self.dirty.get() {
-            self.worker.dirty.borrow_mut().push(self.clone());
-        }
-        self.send_message(Message::Text(logged.text(self.offsets.get())));
-        for attachment in &logged.entry.attachments {
-            self.send_message(Message::Binary(attachment.clone()));
         }
     }
 
@@ -439,7 +356,10 @@ impl Connection {
         let started = Instant::now();
         let closing = async {
             if !self.peer_closed.get() {
-                self.send_message(Message::Close(frame));
+                let queued = Pin::new(&mut *self.ws.borrow_mut()).start_send(Message::Close(frame));
+                if let Err(error) = queued {
+                    debug!(%error, "no close frame");
+                }
             }
             poll_fn(|cx| Pin::new(&mut *self.ws.borrow_mut()).poll_flush(cx))
                 .await

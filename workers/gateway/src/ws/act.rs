@@ -57,13 +57,13 @@ impl Connection {
                 Kept::Yes => {
                     this.enter_hub(&nsp, &joined, joined.since);
                     let pid = joined.pid.as_ref().map(session::Pid::as_str);
-                    this.send(Packet::connect(&nsp, joined.sid.as_str(), pid));
+                    this.send(&Packet::connect(&nsp, joined.sid.as_str(), pid));
                     this.log_connected(&nsp);
                 }
                 Kept::NotNow(error) => {
                     debug!(%error, "namespace could not be joined");
                     this.record.borrow_mut().namespaces.remove(&nsp);
-                    this.send(Packet::connect_error(&nsp, UNAVAILABLE, None));
+                    this.send(&Packet::connect_error(&nsp, UNAVAILABLE, None));
                 }
                 Kept::Lost => {}
             }
@@ -175,7 +175,7 @@ impl Connection {
                 self.unsaved.set(true);
             }
             Order::Disconnect { close } => {
-                self.send(Packet::disconnect(nsp));
+                self.send(&Packet::disconnect(nsp));
                 self.record.borrow_mut().namespaces.remove(nsp);
                 self.left(nsp);
                 if *close {
@@ -236,7 +236,7 @@ impl Connection {
                 fault::at(Point::Appended);
             }
             if let Some((id, packet)) = ack {
-                this.send(failed.map_or(packet, |why| Packet::error_ack(&nsp, id, &why)));
+                this.send(&failed.map_or(packet, |why| Packet::error_ack(&nsp, id, &why)));
             }
         };
         if changed {

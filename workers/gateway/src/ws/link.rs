@@ -1,22 +1,33 @@
-//! The TCP connection under a WebSocket, so that another worker can go on with it: it knows what was
-//! read and is not a message yet, and can be told to read no more and to keep what is written.
+//! The TCP connection under a WebSocket. Frames for the client are put here, and leave in as few writes as they fit in.
+//! So that another worker can go on with it, it knows what was read and is not a message yet, and can be told to read no
+//! more and to keep what is written.
 
 use super::unfinished::Unfinished;
-use bytes::{Buf, Bytes};
-use std::io;
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
+
+/// While so much is unsent (bytes), what the library writes by itself has to wait: a client that sends pings and reads no
+/// pong.
+const REPLIES_BYTES_MAX: usize = 32 * 1024;
+/// A buffer that grew beyond this is given back when all of it is sent (bytes).
+const KEPT_BYTES: usize = 8 * 1024;
 
 /// See the module.
 pub(crate) struct Link {
     tcp: TcpStream,
     unfinished: Unfinished,
     flow: Flow,
-    /// What this connection brought along. Rare, hence apart.
-    luggage: Option<Box<Luggage>>,
+    /// Put here and not written yet.
+    unsent: BytesMut,
+    /// What was read before this connection came here. Rare, hence apart.
+    unread: Option<Box<Bytes>>,
 }
 
 /// What lies between a connection and its socket, in both directions.
@@ -38,12 +49,13 @@ enum Flow {
 }
 
 impl Link {
-    pub(crate) fn new(tcp: TcpStream, luggage: Luggage) -> Self {
+    pub(crate) fn new(tcp: TcpStream, Luggage { unread, unsent }: Luggage) -> Self {
         Self {
             tcp,
             unfinished: Unfinished::default(),
             flow: Flow::Open,
-            luggage: (luggage != Luggage::default()).then(|| Box::new(luggage)),
+            unsent: unsent.as_slice().into(),
+            unread: (!unread.is_empty()).then(|| Box::new(unread)),
         }
     }
 
@@ -65,29 +77,74 @@ impl Link {
     /// What another one needs to go on from here; nothing if too much of a message is here.
     pub(crate) fn luggage(&self) -> Option<Luggage> {
         let begun = self.unfinished.bytes()?;
-        let own = self.luggage.as_deref();
-        let unread = own.map_or(&[][..], |luggage| &luggage.unread);
+        let unread = self.unread.as_deref().map_or(&[][..], |unread| unread);
         Some(Luggage {
             unread: [begun, unread].concat().into(),
-            unsent: own.map(|luggage| luggage.unsent.clone()).unwrap_or_default(),
+            unsent: self.unsent.to_vec(),
         })
     }
 
-    /// Writes what was kept.
-    fn poll_unsent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Some(luggage) = &mut self.luggage else {
-            return Poll::Ready(Ok(()));
+    /// Bytes that are not written yet.
+    pub(super) fn unsent(&self) -> usize {
+        self.unsent.len()
+    }
+
+    /// Puts a message behind what is unsent, as one frame (RFC 6455, 5.2); false if that would come to more than `max` bytes.
+    pub(super) fn put(&mut self, kind: Data, payload: &[u8], max: usize) -> bool {
+        let header = FrameHeader {
+            opcode: OpCode::Data(kind),
+            ..FrameHeader::default()
         };
-        while !luggage.unsent.is_empty() {
-            match ready!(Pin::new(&mut self.tcp).poll_write(cx, &luggage.unsent))? {
-                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                count => drop(luggage.unsent.drain(..count)),
+        let length = payload.len() as u64;
+        let bytes = header.len(length) + payload.len();
+        if self.unsent.len() + bytes > max {
+            return false;
+        }
+        self.unsent.reserve(bytes);
+        // There is room.
+        header.format(length, &mut (&mut self.unsent).writer()).ok();
+        self.unsent.extend_from_slice(payload);
+        true
+    }
+
+    /// Writes what the socket takes at once; whether that was all. If not, somebody has to [`Self::poll_send`].
+    pub(super) fn try_send(&mut self) -> io::Result<bool> {
+        while self.is_due() {
+            match self.tcp.try_write(&self.unsent) {
+                Ok(count) => self.sent(count)?,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
             }
         }
-        if luggage.unread.is_empty() {
-            self.luggage = None;
+        Ok(true)
+    }
+
+    /// Writes all.
+    pub(super) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.is_due() {
+            let count = ready!(Pin::new(&mut self.tcp).poll_write(cx, &self.unsent))?;
+            self.sent(count)?;
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Whether there is something to write now.
+    fn is_due(&self) -> bool {
+        !self.unsent.is_empty() && self.flow != Flow::Frozen
+    }
+
+    fn sent(&mut self, count: usize) -> io::Result<()> {
+        if count == 0 {
+            return Err(ErrorKind::WriteZero.into());
+        }
+        if count < self.unsent.len() {
+            self.unsent.advance(count);
+        } else if self.unsent.capacity() > KEPT_BYTES {
+            self.unsent = BytesMut::new();
+        } else {
+            self.unsent.clear();
+        }
+        Ok(())
     }
 }
 
@@ -104,39 +161,103 @@ impl AsyncRead for Link {
         }
         let this = &mut *self;
         let before = buf.filled().len();
-        match &mut this.luggage {
-            Some(luggage) if !luggage.unread.is_empty() => {
-                let count = luggage.unread.len().min(buf.remaining());
-                buf.put_slice(luggage.unread.get(..count).unwrap_or_default());
-                luggage.unread.advance(count);
+        match &mut this.unread {
+            Some(unread) => {
+                let count = unread.len().min(buf.remaining());
+                buf.put_slice(&unread.split_to(count));
+                if unread.is_empty() {
+                    this.unread = None;
+                }
             }
-            _ => ready!(Pin::new(&mut this.tcp).poll_read(cx, buf))?,
+            None => ready!(Pin::new(&mut this.tcp).poll_read(cx, buf))?,
         }
         this.unfinished.feed(buf.filled().get(before..).unwrap_or_default());
         Poll::Ready(Ok(()))
     }
 }
 
+/// For what the library writes by itself: answers to pings, and closing.
 impl AsyncWrite for Link {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if self.flow == Flow::Frozen {
-            let luggage = self.luggage.get_or_insert_default();
-            luggage.unsent.extend_from_slice(bytes);
-            return Poll::Ready(Ok(bytes.len()));
+        if self.unsent.len() >= REPLIES_BYTES_MAX {
+            ready!(self.poll_send(cx))?;
         }
-        ready!(self.poll_unsent(cx))?;
-        Pin::new(&mut self.tcp).poll_write(cx, bytes)
+        self.unsent.extend_from_slice(bytes);
+        Poll::Ready(Ok(bytes.len()))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.flow == Flow::Frozen {
-            return Poll::Ready(Ok(()));
-        }
-        ready!(self.poll_unsent(cx))?;
-        Pin::new(&mut self.tcp).poll_flush(cx)
+        self.poll_send(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.tcp).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::StreamExt as _;
+    use std::future::poll_fn;
+    use tokio::net::TcpListener;
+    use tokio_tungstenite::WebSocketStream;
+    use tokio_tungstenite::tungstenite::Message;
+    use tokio_tungstenite::tungstenite::protocol::Role;
+
+    /// Around the lengths at which the header of a frame grows, and more than a socket takes at once.
+    const LENGTHS: [usize; 7] = [0, 1, 125, 126, 65_535, 65_536, 8 << 20];
+
+    async fn pair() -> (Link, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (server, _) = listener.accept().await.unwrap();
+        (Link::new(server, Luggage::default()), client)
+    }
+
+    #[tokio::test]
+    async fn frames_are_read_as_they_were_put() {
+        let (mut link, client) = pair().await;
+        let mut client = WebSocketStream::from_raw_socket(client, Role::Client, None).await;
+        let texts: Vec<String> = LENGTHS.iter().map(|length| "x".repeat(*length)).collect();
+        for text in &texts {
+            assert!(link.put(Data::Text, text.as_bytes(), usize::MAX));
+            assert!(link.put(Data::Binary, text.as_bytes(), usize::MAX));
+        }
+        assert!(!link.try_send().unwrap(), "the socket took all at once");
+        let read = async {
+            for text in &texts {
+                assert_eq!(client.next().await.unwrap().unwrap(), Message::text(text.as_str()));
+                let binary = Message::binary(text.clone().into_bytes());
+                assert_eq!(client.next().await.unwrap().unwrap(), binary);
+            }
+        };
+        let (sent, ()) = tokio::join!(poll_fn(|cx| link.poll_send(cx)), read);
+        sent.unwrap();
+        assert_eq!((link.unsent(), link.unsent.capacity()), (0, 0), "the memory is kept");
+    }
+
+    #[tokio::test]
+    async fn what_finds_no_room_leaves_nothing_behind() {
+        let (mut link, _client) = pair().await;
+        assert!(link.put(Data::Text, &[b'x'; 100], 150));
+        assert_eq!(link.unsent(), 102);
+        assert!(!link.put(Data::Text, &[b'x'; 47], 150), "the header counts");
+        assert!(link.put(Data::Text, &[b'x'; 46], 150));
+        assert_eq!(link.unsent(), 150);
+    }
+
+    #[tokio::test]
+    async fn a_frozen_one_keeps_what_is_put_for_the_next() {
+        let (mut link, client) = pair().await;
+        link.freeze();
+        assert!(link.put(Data::Text, b"kept", usize::MAX));
+        assert!(link.try_send().unwrap());
+        let luggage = link.luggage().unwrap();
+        assert_eq!(luggage.unsent, b"\x81\x04kept");
+        let mut next = Link::new(link.tcp, luggage);
+        poll_fn(|cx| next.poll_send(cx)).await.unwrap();
+        let mut client = WebSocketStream::from_raw_socket(client, Role::Client, None).await;
+        assert_eq!(client.next().await.unwrap().unwrap(), Message::text("kept"));
     }
 }

@@ -26,8 +26,8 @@ use wire::engine::Handshake;
 
 /// A session that has joined no namespace by then is stored all the same.
 const STORED_AFTER: Duration = Duration::from_secs(1);
-/// A WebSocket writes at the latest when so much waits (bytes); normally at the end of a batch.
-const WRITE_BUFFER_BYTES: usize = 32 * 1024;
+/// What the library writes by itself (answers to pings, closing) and the link does not take yet (bytes).
+const REPLIES_BYTES_MAX: usize = 4096;
 
 /// Where the session of a WebSocket comes from.
 pub(crate) enum Opening {
@@ -45,11 +45,11 @@ pub(crate) enum Opening {
 /// A WebSocket over a link.
 pub(crate) async fn over(link: Link, worker: &Worker) -> WebSocketStream<Link> {
     let (limits, max) = (&worker.settings.limits, worker.settings.engine.max_payload_bytes);
-    let write_buffer = WRITE_BUFFER_BYTES.min(limits.outbox_bytes_max / 2);
     let config = WebSocketConfig::default()
         .read_buffer_size(limits.ws_read_buffer_bytes)
-        .write_buffer_size(write_buffer)
-        .max_write_buffer_size(limits.outbox_bytes_max.max(write_buffer + 1))
+        // The link has the buffer: the library keeps nothing back, so that frames leave in the order they were put.
+        .write_buffer_size(0)
+        .max_write_buffer_size(REPLIES_BYTES_MAX)
         .max_message_size(Some(max))
         .max_frame_size(Some(max));
     WebSocketStream::from_raw_socket(link, Role::Server, Some(config)).await
@@ -69,7 +69,7 @@ pub(crate) async fn open(
     match opening {
         Opening::Fresh => {
             let open = handshake(&worker, &connection.record.borrow(), &[]);
-            connection.send(Packet::text(open));
+            connection.send(&Packet::text(open));
             let record = connection.record.borrow();
             let fields = [("transport", Text("websocket")), ("address", Text(&record.address))];
             worker.trace.note(&record.sid, "opened", &fields);
@@ -223,10 +223,10 @@ impl Connection {
             |piece| match piece {
                 Piece::Packet(packet) => {
                     self.worker.metrics.events_out.one(Carried::Websocket);
-                    self.send(packet);
+                    self.send(&packet);
                 }
                 Piece::Mail(mail) => Packet::from_mail(&mail)
-                    .into_iter()
+                    .iter()
                     .for_each(|message| self.send_message(message)),
             },
         );

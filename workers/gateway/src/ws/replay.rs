@@ -63,11 +63,11 @@ impl Connection {
             recovered += packets.len();
             metrics.events_out.add(Carried::Websocket, packets.len() as u64);
             if bytes > SEGMENT_BYTES {
-                answer.take().into_iter().for_each(|answer| self.send(answer));
+                answer.take().into_iter().for_each(|answer| self.send(&answer));
             }
             if bytes <= part {
                 // From the look at the ring to the place in the hub without an await.
-                packets.into_iter().chain(answer).for_each(|packet| self.send(packet));
+                packets.into_iter().chain(answer).for_each(|packet| self.send(&packet));
                 self.enter_hub(nsp, &joined, joined.since);
                 metrics.note_recovered(recovered);
                 return Ok(());
@@ -81,7 +81,7 @@ impl Connection {
                     unread = 0;
                 }
                 unread += packet.size();
-                self.send(packet);
+                self.send(&packet);
             }
             if !self.drained().await {
                 return Ok(());
