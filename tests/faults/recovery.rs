@@ -62,12 +62,18 @@ async fn member(server: &Server) -> (Wire, Value, Value) {
     (wire, answer, event[2].clone())
 }
 
+/// A member whose connection broke, and what was published since: its CONNECT answer, and the offset it saw.
+async fn cut_off(server: &Server, missed: &[&str]) -> (Value, Value) {
+    let (wire, first, offset) = member(server).await;
+    drop(wire);
+    publish(server, missed).await;
+    (first, offset)
+}
+
 #[tokio::test]
 async fn a_dropped_connection_loses_nothing() {
     let server = server().await;
-    let (wire, first, offset) = member(&server).await;
-    drop(wire);
-    publish(&server, &["second", "third"]).await;
+    let (first, offset) = cut_off(&server, &["second", "third"]).await;
     let (mut wire, missed, answer) = come_back(&server, &first["pid"], Some(&offset)).await;
     assert_eq!(missed, ["second", "third"]);
     assert_eq!((&answer["sid"], &answer["pid"]), (&first["sid"], &first["pid"]));
@@ -142,9 +148,7 @@ async fn a_late_request_does_not_spoil_the_return() {
 #[tokio::test]
 async fn a_client_comes_back_over_polling() {
     let server = server().await;
-    let (wire, first, offset) = member(&server).await;
-    drop(wire);
-    publish(&server, &["second", "third"]).await;
+    let (first, offset) = cut_off(&server, &["second", "third"]).await;
     let poller = Poller::open(&server).await;
     poller
         .say(format!("40{}", json!({ "pid": first["pid"], "offset": offset })))
@@ -193,9 +197,7 @@ async fn a_killed_worker_loses_nothing() {
 #[tokio::test]
 async fn without_an_offset_all_since_the_join_comes_again() {
     let server = server().await;
-    let (wire, first, _) = member(&server).await;
-    drop(wire);
-    publish(&server, &["second"]).await;
+    let (first, _) = cut_off(&server, &["second"]).await;
     let (_, missed, answer) = come_back(&server, &first["pid"], None).await;
     assert_eq!(missed, ["first", "second"]);
     assert_eq!(answer["sid"], first["sid"]);
@@ -443,9 +445,7 @@ async fn of_two_resumes_at_once_the_later_one_has_the_session() {
             .env("FAULT_POINTS", "stop@resuming=1")
             .start()
             .await;
-        let (wire, first, offset) = member(&server).await;
-        drop(wire);
-        publish(&server, &["second"]).await;
+        let (first, offset) = cut_off(&server, &["second"]).await;
         let mut broken = Wire::open(&server).await;
         broken.send(&resume(&first, &offset)).await;
         let one = stopped_child(&server, None).await;
@@ -487,9 +487,7 @@ async fn of_two_resumes_at_once_the_later_one_has_the_session() {
 #[tokio::test]
 async fn a_resume_without_an_answer_of_redis_is_put_off() {
     let server = server().await;
-    let (wire, first, offset) = member(&server).await;
-    drop(wire);
-    publish(&server, &["second"]).await;
+    let (first, offset) = cut_off(&server, &["second"]).await;
     let mut wire = Wire::open(&server).await;
     server.redis().signal(Signal::SIGSTOP);
     wire.send(&resume(&first, &offset)).await;
@@ -539,9 +537,7 @@ async fn a_gap_that_cannot_be_closed_is_said() {
             .with(&config)
             .start()
             .await;
-        let (wire, first, offset) = member(&server).await;
-        drop(wire);
-        publish(&server, &["missed"; 60]).await;
+        let (first, offset) = cut_off(&server, &["missed"; 60]).await;
         if reason.contains("window") {
             pass(ms(1500)).await;
         }
