@@ -86,13 +86,8 @@ pub(crate) fn text_of(path: &Path) -> Option<String> {
 
 /// The file; `None` if there is none.
 fn read(path: &Path) -> Result<Option<FileText>, Fault> {
-    let unreadable = |why: String| {
-        Fault::new(
-            path.display().to_string(),
-            format!("cannot be read: {why}"),
-            "correct or remove it",
-        )
-    };
+    let fault = |why: String, remedy| Fault::new(path.display().to_string(), format!("cannot be read: {why}"), remedy);
+    let unreadable = |why| fault(why, "correct or remove it");
     // Opening a FIFO would wait for a writer, and reading it for the end of what is written; the supervisor waits for nobody.
     let opened = OpenOptions::new()
         .read(true)
@@ -103,6 +98,12 @@ fn read(path: &Path) -> Result<Option<FileText>, Fault> {
         Ok((metadata, _)) if !metadata.is_file() => return Err(unreadable("not a regular file".to_owned())),
         Ok(opened) => opened,
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            return Err(fault(
+                error.to_string(),
+                "run this command as a user that may read it, or as root (sudo)",
+            ));
+        }
         Err(error) => return Err(unreadable(error.to_string())),
     };
     let mut text = String::new();
