@@ -10,9 +10,20 @@ async fn server() -> Server {
     Plan::new().with("recovery = { offsets = 'always' }").start().await
 }
 
+/// A session at a worker that lives and reaches Redis: clients try again until they meet one.
+async fn session(server: &Server) -> Wire {
+    until("a worker that serves", async || {
+        let mut wire = Wire::dial(server.addr, "/socket.io/?EIO=4&transport=websocket", &[])
+            .await
+            .ok()?;
+        wire.text().await.starts_with("0{").then_some(wire)
+    })
+    .await
+}
+
 /// Sends CONNECT with `{pid, offset}`: what was missed, and the answer.
 pub(crate) async fn come_back(server: &Server, pid: &Value, offset: Option<&Value>) -> (Wire, Vec<Value>, Value) {
-    let mut wire = Wire::open(server).await;
+    let mut wire = session(server).await;
     let mut auth = json!({ "pid": pid });
     if let Some(offset) = offset {
         auth["offset"] = offset.clone();
@@ -34,13 +45,7 @@ fn resume(first: &Value, offset: &Value) -> String {
 }
 
 async fn publish(server: &Server, payloads: &[&str]) {
-    let mut publisher = until("a worker that lives", async || {
-        let mut wire = Wire::dial(server.addr, "/socket.io/?EIO=4&transport=websocket", &[])
-            .await
-            .ok()?;
-        wire.text().await.starts_with("0{").then_some(wire)
-    })
-    .await;
+    let mut publisher = session(server).await;
     publisher.connect().await;
     for (id, payload) in payloads.iter().enumerate() {
         let ack = publisher.call(id as u64, &json!(["publish", "room", payload])).await;
