@@ -22,6 +22,8 @@ impl Fleet {
             self.steer(now);
             self.announce_serving(now);
             self.lend();
+        } else if matches!(self.phase, Phase::Stopping(_)) {
+            self.steer(now);
         }
         self.end_if_empty();
     }

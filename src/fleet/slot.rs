@@ -220,6 +220,12 @@ impl Slot {
         self.current().is_some_and(|worker| worker.state.active())
     }
 
+    /// Whether its worker drains.
+    pub(super) fn drains(&self) -> bool {
+        self.current()
+            .is_some_and(|worker| matches!(worker.state, State::Draining { .. }))
+    }
+
     /// Whether new connections are to come here.
     pub(super) fn steerable(&self) -> bool {
         self.retire_at.is_none()

@@ -7,14 +7,18 @@ use boot::ToWorker;
 
 impl Fleet {
     /// New connections go to slots whose worker is ready and heard; more of them to those that have
-    /// fewer, so that long-lived ones even out.
+    /// fewer, so that long-lived ones even out. When all leave, to those that are still there to say so.
     pub(super) fn steer(&mut self, now: Moment) {
+        let stopping = matches!(self.phase, Phase::Stopping(_));
         let loads: Vec<(SlotId, u64)> = self
             .slots
             .iter()
-            .filter(|slot| slot.steerable())
+            .filter(|slot| if stopping { slot.drains() } else { slot.steerable() })
             .filter_map(|slot| Some((slot.id, slot.current()?.beat.connections)))
             .collect();
+        if stopping && loads.is_empty() {
+            return;
+        }
         let same = loads.iter().map(|(id, _)| id).eq(self.steered.iter().map(|(id, _)| id));
         if same && now < self.weighed_at + WEIGH_EVERY {
             return;

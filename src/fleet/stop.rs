@@ -68,7 +68,7 @@ impl Fleet {
             }
             for worker in slot.workers_mut() {
                 let action = match level {
-                    Level::Graceful if worker.state.active() => Some(drain(worker, now, grace, notice)),
+                    Level::Graceful if worker.state.active() => Some(drain(worker, now, grace, notice, true)),
                     Level::Graceful if matches!(worker.state, State::Draining { .. }) => None,
                     Level::Graceful | Level::Fast => stop_now(worker, now),
                     Level::Kill => {
@@ -100,7 +100,7 @@ impl Fleet {
         };
         if let Place::Filled(mut worker) = std::mem::replace(&mut slot.place, Place::Empty) {
             let action = if worker.state.active() {
-                Some(drain(&mut worker, now, grace, Duration::ZERO))
+                Some(drain(&mut worker, now, grace, Duration::ZERO, false))
             } else {
                 stop_now(&mut worker, now)
             };
@@ -147,7 +147,7 @@ impl Fleet {
     }
 }
 
-fn drain(worker: &mut Worker, now: Moment, grace: Duration, notice: Duration) -> Action {
+fn drain(worker: &mut Worker, now: Moment, grace: Duration, notice: Duration, last: bool) -> Action {
     worker.state = State::Draining {
         deadline: now + grace + KILL_MARGIN,
     };
@@ -157,6 +157,7 @@ fn drain(worker: &mut Worker, now: Moment, grace: Duration, notice: Duration) ->
         message: ToWorker::Drain {
             grace_ms,
             notice_ms: super::machine::saturating_ms(notice),
+            last,
         },
     }
 }

@@ -144,11 +144,17 @@ fn given(moved: u64) -> ToSupervisor {
 }
 
 fn drains(actions: &[Action], worker: WorkerId) -> bool {
+    drains_and(actions, worker, false)
+}
+
+/// The same for the last that its listeners will see.
+fn drains_and(actions: &[Action], worker: WorkerId, last: bool) -> bool {
     let drain = Action::Send {
         worker,
         message: ToWorker::Drain {
             grace_ms: 30_000,
             notice_ms: 0,
+            last,
         },
     };
     actions.contains(&drain)
@@ -376,6 +382,19 @@ fn asking_again_stops_harder() {
             reason: None
         }));
     }
+}
+
+#[test]
+fn while_all_leave_connections_go_to_those_still_there() {
+    let mut script = Script::serving(2);
+    let actions = script.step(Event::Stop(Pace::Graceful));
+    let workers = [0, 1].map(|slot| script.latest(slot));
+    assert!(workers.iter().all(|worker| drains_and(&actions, *worker, true)));
+    let steers = |actions: &[Action]| actions.iter().any(|action| matches!(action, Action::Steer { .. }));
+    assert!(!steers(&actions), "as before");
+    let actions = script.exit(workers[0], 0);
+    assert!(actions.contains(&Action::Steer { slots: shares(&[1]) }), "{actions:?}");
+    assert!(!steers(&script.exit(workers[1], 0)), "nobody is there");
 }
 
 #[test]

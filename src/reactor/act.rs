@@ -49,7 +49,13 @@ impl Reactor {
             Action::RebalanceEnded { tickets, outcome } => self.rebalance_ended(now, &tickets, outcome),
             Action::ReloadEnded { tickets, outcome } => self.reload_ended(now, &tickets, outcome),
             Action::ReloadStarted => self.notifier.reloading(),
-            Action::Send { worker, message } => self.send(worker, &message),
+            Action::Send { worker, mut message } => {
+                if let ToWorker::Drain { last, .. } = &mut message {
+                    // Or who connects meanwhile waits for the next supervisor.
+                    *last &= !self.notifier.keeps_listeners;
+                }
+                self.send(worker, &message);
+            }
             Action::Serving => self.serving(),
             Action::Spawn {
                 worker,

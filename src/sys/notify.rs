@@ -24,6 +24,8 @@ const STOP_TIMEOUT: [&str; 6] = [
 pub(crate) struct Notifier {
     /// How often the watchdog is to be fed: half of `WATCHDOG_USEC`.
     pub(crate) watchdog_every: Option<Duration>,
+    /// The next supervisor finds the listeners again.
+    pub(crate) keeps_listeners: bool,
     /// From whoever asks for `TimeoutStopSec=`; nobody waits for the answer.
     asked: Option<ChildStdout>,
     /// What came of it so far.
@@ -34,9 +36,11 @@ impl Notifier {
     /// Reads the environment.
     #[must_use]
     pub(crate) fn from_environment() -> Self {
+        let is_there = std::env::var_os("NOTIFY_SOCKET").is_some();
         Self {
             watchdog_every: sd_notify::watchdog_enabled().map(|limit| limit / 2),
-            asked: std::env::var_os("NOTIFY_SOCKET").and_then(|_| ask_stop_timeout().ok()),
+            keeps_listeners: is_there,
+            asked: is_there.then(ask_stop_timeout).and_then(Result::ok),
             answer: String::new(),
         }
     }

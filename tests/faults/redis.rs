@@ -310,7 +310,7 @@ async fn a_flood_without_redis_is_refused_and_costs_no_memory() {
         .durable_redis()
         .with("redis = { response_timeout_ms = 500, connect_timeout_ms = 500 }")
         .with(
-            "log = { publish_timeout_ms = 8000, queue_bytes_max = 4194304 }\nlimits = { outbox_bytes_max = 16777216 }",
+            "log = { publish_timeout_ms = 30000, queue_bytes_max = 4194304 }\nlimits = { outbox_bytes_max = 16777216 }",
         )
         .start()
         .await;

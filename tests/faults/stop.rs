@@ -150,6 +150,44 @@ async fn a_client_that_does_not_react_is_cut_at_the_end_of_the_grace() {
 }
 
 #[tokio::test]
+async fn who_comes_while_all_leave_is_told_so() {
+    let mut server = Plan::new().start().await;
+    let poller = Poller::open(&server).await;
+    poller.connect().await;
+    // A request that is half there keeps its worker; the others have nobody to wait for, and leave at once.
+    let mut half = Link::open(server.addr).await.expect("connect");
+    half.send(b"POST /socket.io/?EIO=4 HTTP/1.1\r\nHost: x\r\n")
+        .await
+        .expect("send");
+    server
+        .status_when("the request is seen", |status| {
+            status.workers.iter().any(|worker| worker.connections == 1)
+        })
+        .await;
+    server.signal(Signal::SIGTERM);
+    server
+        .status_when("one worker is left", |status| {
+            status.workers.iter().filter(|worker| worker.pid.is_some()).count() == 1
+        })
+        .await;
+    let asked = async |target: &str| {
+        soon("an answer", ask(server.addr, Request::get(target)))
+            .await
+            .expect("an answer")
+    };
+    assert_eq!(asked("/api/ready").await.status, 503);
+    let session = asked("/socket.io/?EIO=4&transport=polling").await;
+    assert_eq!((session.status, session.header("connection")), (503, Some("close")));
+    assert!(session.text().contains("the server is stopping"), "{session:?}");
+    let websocket = Wire::dial(server.addr, "/socket.io/?EIO=4&transport=websocket", &[]).await;
+    assert_eq!(websocket.expect_err("a session").status, 503);
+    // A session that is there goes on with whoever comes next.
+    assert_eq!(poller.get().await.pair(), (200, "6"));
+    drop(half);
+    assert_eq!(server.exit_within(GRACE).await.code(), Some(0));
+}
+
+#[tokio::test]
 async fn a_managed_redis_goes_along() {
     let mut server = Plan::new()
         .without_redis()

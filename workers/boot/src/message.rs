@@ -62,7 +62,7 @@ pub struct Setup {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ToWorker {
-    /// Stop accepting, answer parked polls, close WebSockets one by one within `grace_ms`, exit.
+    /// Stop accepting (but see `last`), answer parked polls, close WebSockets one by one within `grace_ms`, exit.
     Drain {
         /// Milliseconds from now after which the worker is killed.
         grace_ms: u64,
@@ -70,6 +70,9 @@ pub enum ToWorker {
         /// has time to see it.
         #[serde(default)]
         notice_ms: u64,
+        /// Nobody accepts from the listeners afterwards: who connects meanwhile is let in, and told to try again later.
+        #[serde(default)]
+        last: bool,
     },
     /// Move WebSockets, with everything that is on their way, to the worker at the other end of the
     /// socket that comes with this message (`SCM_RIGHTS`, unix(7)). Answered by

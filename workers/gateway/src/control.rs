@@ -135,12 +135,16 @@ pub(crate) async fn obey(worker: Rc<Worker>, control: Rc<Control>, admin: Rc<Adm
             info!("supervisor is gone, draining");
             worker.orphan.set(true);
             admin.close();
-            return drain(&worker, Instant::now() + ORPHAN_GRACE);
+            return drain(&worker, Instant::now() + ORPHAN_GRACE, true);
         };
         match order {
-            ToWorker::Drain { grace_ms, notice_ms } => {
+            ToWorker::Drain {
+                grace_ms,
+                notice_ms,
+                last,
+            } => {
                 let deadline = Instant::now() + Duration::from_millis(grace_ms);
-                give_notice(worker.clone(), Duration::from_millis(notice_ms), deadline);
+                give_notice(worker.clone(), Duration::from_millis(notice_ms), deadline, last);
             }
             ToWorker::Give { most, leaving } => {
                 let Some(channel) = channel(descriptors) else { continue };
@@ -227,7 +231,7 @@ pub(crate) async fn heed_sigterm(worker: Rc<Worker>) {
         Ok(mut terminate) => {
             if terminate.recv().await.is_some() {
                 info!("SIGTERM, draining");
-                drain(&worker, Instant::now() + ORPHAN_GRACE);
+                drain(&worker, Instant::now() + ORPHAN_GRACE, false);
             }
         }
         Err(error) => warn!(%error, "SIGTERM not heeded"),
@@ -235,25 +239,25 @@ pub(crate) async fn heed_sigterm(worker: Rc<Worker>) {
 }
 
 /// Drains after the notice, in which everything but readiness goes on.
-fn give_notice(worker: Rc<Worker>, notice: Duration, deadline: Instant) {
+fn give_notice(worker: Rc<Worker>, notice: Duration, deadline: Instant, last: bool) {
     worker.leaving.set(true);
     if notice.is_zero() {
-        return drain(&worker, deadline);
+        return drain(&worker, deadline, last);
     }
     let notice_ms = u64::try_from(notice.as_millis()).unwrap_or(u64::MAX);
     info!(notice_ms, "not ready any more, draining soon");
     tokio::task::spawn_local(async move {
         tokio::time::sleep(notice).await;
-        drain(&worker, deadline);
+        drain(&worker, deadline, last);
     });
 }
 
 /// A drain that is under way is not prolonged.
-fn drain(worker: &Worker, deadline: Instant) {
+fn drain(worker: &Worker, deadline: Instant, last: bool) {
     worker.phase.send_if_modified(|phase| {
         let serving = *phase == Phase::Serving;
         if serving {
-            *phase = Phase::Draining { deadline };
+            *phase = Phase::Draining { deadline, last };
         }
         serving
     });

@@ -33,7 +33,7 @@ pub(crate) async fn leave(worker: &Rc<Worker>, control: &Control) -> bool {
         .await
         .map(|phase| *phase);
     match left {
-        Ok(Phase::Draining { deadline }) => {
+        Ok(Phase::Draining { deadline, .. }) => {
             info!(sockets = worker.sockets.borrow().len(), "draining");
             tokio::select! {
                 () = send_away(worker, control, deadline) => {}

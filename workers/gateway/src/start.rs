@@ -4,7 +4,7 @@ use crate::admin::Admin;
 use crate::control::{self, Control};
 use crate::http::Held;
 use crate::metrics::Limit;
-use crate::worker::{Phase, Worker};
+use crate::worker::Worker;
 use crate::{drain, evictions, http, ingest, lobby, metrics, ready, tailer, trace};
 use boot::{Exit, RedisEndpoint, Settings, Setup, ToSupervisor};
 use futures_util::future::join_all;
@@ -263,7 +263,7 @@ fn options(settings: &Settings, me: &str) -> Options {
 }
 
 /// Takes connections from the slot's listener until the worker drains. What is in the accept queue
-/// then belongs to the next worker of the slot, which has the same listener.
+/// then belongs to the next worker of the slot, which has the same listener. If there will be none, it goes on to the end.
 pub(crate) async fn accept(worker: Rc<Worker>, listener: TcpListener) {
     let mut phase = worker.phase.subscribe();
     let mut failures: u64 = 0;
@@ -279,12 +279,12 @@ pub(crate) async fn accept(worker: Rc<Worker>, listener: TcpListener) {
             // They wait in the accept queue, where nothing is lost.
             tokio::select! {
                 () = sleep(ACCEPT_PAUSE) => continue,
-                _ = phase.wait_for(|phase| *phase != Phase::Serving) => return,
+                _ = phase.wait_for(|phase| !phase.accepts()) => return,
             }
         }
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            _ = phase.wait_for(|phase| *phase != Phase::Serving) => return,
+            _ = phase.wait_for(|phase| !phase.accepts()) => return,
         };
         match accepted {
             // TCP_NODELAY it has from the listener.

@@ -35,9 +35,18 @@ pub(crate) enum Phase {
     Draining {
         /// When the rest is cut.
         deadline: Instant,
+        /// Nobody serves the listener afterwards.
+        last: bool,
     },
     /// Cutting everything now.
     Stopping,
+}
+
+impl Phase {
+    /// Whether who connects is let in: to be served, or to be told that nobody serves any more.
+    pub(crate) const fn accepts(self) -> bool {
+        matches!(self, Self::Serving | Self::Draining { last: true, .. })
+    }
 }
 
 /// Numbers for heartbeats and readiness.
@@ -195,6 +204,11 @@ impl Worker {
 
     pub(crate) fn is_serving(&self) -> bool {
         *self.phase.borrow() == Phase::Serving
+    }
+
+    /// Whether no session begins here any more: the fleet stops.
+    pub(crate) fn is_last(&self) -> bool {
+        matches!(*self.phase.borrow(), Phase::Draining { last: true, .. })
     }
 
     /// Notes whether Redis stored a session.

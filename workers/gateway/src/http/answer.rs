@@ -44,7 +44,15 @@ pub(crate) fn refused(refusal: Refusal) -> Answer {
 
 /// Redis is away.
 pub(crate) fn unavailable() -> Answer {
-    let json = r#"{"code":3,"message":"Service unavailable: the session store cannot be reached"}"#;
+    try_later(r#"{"code":3,"message":"Service unavailable: the session store cannot be reached"}"#)
+}
+
+/// No session begins here any more.
+pub(super) fn stopping() -> Answer {
+    try_later(r#"{"code":3,"message":"Service unavailable: the server is stopping"}"#)
+}
+
+fn try_later(json: &'static str) -> Answer {
     let mut answer = body(StatusCode::SERVICE_UNAVAILABLE, "application/json", json);
     answer.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_S);
     answer

@@ -132,6 +132,10 @@ async fn begin(
     peer: SocketAddr,
     speech: Speech,
 ) -> Answer {
+    if worker.is_last() {
+        worker.metrics.handshakes.one(Handshake::PollingUnavailable);
+        return answer::stopping();
+    }
     let record = new_record(worker, request.headers(), query, peer, Transport::Polling, speech);
     let created = worker.store.create(&record, worker.head(), worker.session_ttl()).await;
     worker.note_stored(&created);
@@ -310,6 +314,9 @@ async fn purpose(
     }
     if !origin::may_open_websocket(&worker.settings.http, headers) {
         return refuse(Refusal::Forbidden);
+    }
+    if worker.is_last() {
+        return Err(Box::new(answer::stopping()));
     }
     let Some(text) = query.sid.as_deref() else {
         if query.eio.as_deref() != Some("4") {
