@@ -135,7 +135,8 @@ pub(crate) async fn obey(worker: Rc<Worker>, control: Rc<Control>, admin: Rc<Adm
             info!("supervisor is gone, draining");
             worker.orphan.set(true);
             admin.close();
-            return drain(&worker, Instant::now() + ORPHAN_GRACE, true);
+            // Its listeners close with it: who connects is for the next supervisor.
+            return drain(&worker, Instant::now() + ORPHAN_GRACE, false);
         };
         match order {
             ToWorker::Drain {
