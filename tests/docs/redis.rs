@@ -27,9 +27,12 @@ impl Own {
     /// With a configuration like that of the documents.
     async fn start(conf: &str) -> Self {
         let directory = tempfile::Builder::new().prefix("anyworker-docs-").tempdir().unwrap();
+        // Its directory belongs to the service, and Redis goes there as it reads the line.
+        let own = format!("dir {}", directory.path().display());
         let conf = conf
             .replace("WORKERS-PASSWORD", WORKERS)
-            .replace("ADMIN-PASSWORD", ADMIN);
+            .replace("ADMIN-PASSWORD", ADMIN)
+            .replace("dir /var/lib/redis", &own);
         let file = directory.path().join("redis.conf");
         std::fs::write(&file, conf).unwrap();
         // An address of this process and test alone, as what the file names may be taken.
@@ -39,16 +42,7 @@ impl Own {
         let child = Command::new("redis-server")
             .arg(file)
             .args(["--bind", &addr.ip().to_string(), "--port", &port.to_string()])
-            .args([
-                "--daemonize",
-                "no",
-                "--pidfile",
-                "redis.pid",
-                "--logfile",
-                "redis.log",
-                "--dir",
-            ])
-            .arg(directory.path())
+            .args(["--daemonize", "no", "--pidfile", "redis.pid", "--logfile", "redis.log"])
             // For this test to look on.
             .args(["--unixsocketperm", "700", "--unixsocket"])
             .arg(directory.path().join("redis.sock"))
