@@ -27,7 +27,7 @@ use wire::engine::Handshake;
 /// A session that has joined no namespace by then is stored all the same.
 const STORED_AFTER: Duration = Duration::from_secs(1);
 /// What the library writes by itself (answers to pings, closing) and the link does not take yet (bytes).
-const REPLIES_BYTES_MAX: usize = 4096;
+const HELD_BACK_BYTES_MAX: usize = 4096;
 
 /// Where the session of a WebSocket comes from.
 pub(crate) enum Opening {
@@ -49,7 +49,7 @@ pub(crate) async fn over(link: Link, worker: &Worker) -> WebSocketStream<Link> {
         .read_buffer_size(limits.ws_read_buffer_bytes)
         // The link has the buffer: the library keeps nothing back, so that frames leave in the order they were put.
         .write_buffer_size(0)
-        .max_write_buffer_size(REPLIES_BYTES_MAX)
+        .max_write_buffer_size(HELD_BACK_BYTES_MAX)
         .max_message_size(Some(max))
         .max_frame_size(Some(max));
     WebSocketStream::from_raw_socket(link, Role::Server, Some(config)).await
