@@ -10,33 +10,32 @@ use serde::de::DeserializeOwned;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixDatagram as StdDatagram;
 use tokio::io::Interest;
-use tokio::net::UnixDatagram;
+use tokio::io::unix::AsyncFd;
 use tracing::warn;
 
 /// Descriptors that one message may carry: `SCM_MAX_FD`, unix(7).
 pub(crate) const DESCRIPTORS_MAX: usize = 253;
 
-/// See the module. Such a socket is read and written like a connected datagram socket.
+/// See the module.
 pub(crate) struct Channel {
-    socket: UnixDatagram,
+    /// Only reading is waited for: an idle worker would wake whenever the other side has read.
+    socket: AsyncFd<OwnedFd>,
 }
 
 impl Channel {
     /// Takes an inherited or received socket; needs a runtime.
     pub(crate) fn new(fd: OwnedFd) -> io::Result<Self> {
-        let socket = StdDatagram::from(fd);
-        socket.set_nonblocking(true)?;
+        rustix::io::ioctl_fionbio(&fd, true)?;
         Ok(Self {
-            socket: UnixDatagram::from_std(socket)?,
+            socket: watched(fd, Interest::READABLE)?,
         })
     }
 
     /// Sends a message, and descriptors with it. Waits as long as the other side does not read.
     pub(crate) async fn send<T: Serialize>(&self, message: &T, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
         let bytes = boot::encode(message).map_err(|error: MessageError| io::Error::other(error))?;
-        let send = || {
+        let send = || -> io::Result<usize> {
             let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
             let mut ancillary = SendAncillaryBuffer::new(&mut space);
             if !descriptors.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(descriptors)) {
@@ -45,14 +44,20 @@ impl Channel {
             let flags = SendFlags::NOSIGNAL;
             Ok(sendmsg(&self.socket, &[IoSlice::new(&bytes)], &mut ancillary, flags)?)
         };
-        self.socket.async_io(Interest::WRITABLE, send).await.map(drop)
+        match send() {
+            Err(full) if full.kind() == io::ErrorKind::WouldBlock => {
+                let writable = watched(self.socket.get_ref().try_clone()?, Interest::WRITABLE)?;
+                writable.async_io(Interest::WRITABLE, |_| send()).await.map(drop)
+            }
+            sent => sent.map(drop),
+        }
     }
 
     /// The next message that is understood, and the descriptors that came with it; nothing when the
     /// other side is gone.
     pub(crate) async fn receive<T: DeserializeOwned>(&self, buffer: &mut [u8]) -> Option<(T, Vec<OwnedFd>)> {
         loop {
-            let received = self.socket.async_io(Interest::READABLE, || self.read(buffer)).await;
+            let received = self.socket.async_io(Interest::READABLE, |_| self.read(buffer)).await;
             match received {
                 Ok((0, _)) | Err(_) => return None,
                 Ok((n, descriptors)) => match boot::decode(buffer.get(..n).unwrap_or_default()) {
@@ -86,4 +91,12 @@ impl Channel {
         }
         Ok((received.bytes, descriptors))
     }
+}
+
+#[expect(
+    deprecated,
+    reason = "what replaces it asks for unsafe code; an `OwnedFd` stays open"
+)]
+fn watched(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::with_interest(fd, interest)
 }

@@ -1,5 +1,5 @@
 //! What others put into Redis for our clients, brought into the log. Every worker stands by; the one that leads
-//! reads channels and streams, and a second after it died another one does.
+//! reads channels and streams; another one does as soon as it has died or left, or is silent for a second.
 
 use crate::emit::entry_of;
 use crate::metrics::Ingested;
@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use std::future::pending;
 use std::rc::Rc;
 use std::time::Duration;
-use store::{AppendError, DoorNames, Doors, Item, StoreError};
+use store::{AppendError, DoorNames, Doors, Item, Lead, StoreError};
 use tokio::task::yield_now;
 use tokio::time::{interval, sleep};
 use tracing::{debug, info, warn};
@@ -62,8 +62,8 @@ fn names(settings: &Emit) -> DoorNames {
 
 async fn stand_by(worker: &Rc<Worker>, doors: &Doors) {
     loop {
-        match doors.lead().await {
-            Ok(true) => {
+        let look_again = match doors.lead().await {
+            Ok(Lead::Ours) => {
                 info!("this worker reads the doors for events from outside");
                 worker.metrics.reads_doors.set_count(1);
                 let reason = tokio::select! {
@@ -73,11 +73,18 @@ async fn stand_by(worker: &Rc<Worker>, doors: &Doors) {
                 };
                 worker.metrics.reads_doors.set_count(0);
                 debug!(reason, "the doors are left");
+                Doors::RENEW
             }
-            Ok(false) => {}
-            Err(error) => debug!(%error, "the doors' leader is not known"),
+            Ok(Lead::Anothers(left)) => left,
+            Err(error) => {
+                debug!(%error, "the doors' leader is not known");
+                Doors::RENEW
+            }
+        };
+        tokio::select! {
+            () = sleep(look_again) => {}
+            () = doors.lead_free() => {}
         }
-        sleep(Doors::RENEW).await;
     }
 }
 
@@ -87,8 +94,8 @@ async fn keep_the_lead(doors: &Doors) -> String {
     loop {
         renew.tick().await;
         match doors.lead().await {
-            Ok(true) => {}
-            Ok(false) => return "another worker leads".to_owned(),
+            Ok(Lead::Ours) => {}
+            Ok(Lead::Anothers(_)) => return "another worker leads".to_owned(),
             Err(error) if !doors.leads() => return error.to_string(),
             Err(_) => {}
         }

@@ -4,6 +4,7 @@
 use crate::error::StoreError;
 use crate::remote::{RemoteChannels, RemoteDoors, RemoteStreams, literal};
 use bytes::Bytes;
+use std::time::Duration;
 
 /// Names of the doors; without a name a door is shut.
 #[derive(Clone, Debug, Default)]
@@ -66,21 +67,35 @@ impl Item {
     }
 }
 
+/// Who leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lead {
+    /// This worker.
+    Ours,
+    /// Another one, and so long if it does not prolong it.
+    Anothers(Duration),
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Doors(pub(crate) RemoteDoors);
 
 impl Doors {
-    /// Takes the lead, or prolongs it; whether we lead now. To be called every [`Doors::RENEW`].
+    /// Takes the lead if nobody has it, or prolongs it: the leader calls this every [`Doors::RENEW`].
     ///
     /// # Errors
     /// [`StoreError`]; then the lead is lost when it runs out.
-    pub async fn lead(&self) -> Result<bool, StoreError> {
+    pub async fn lead(&self) -> Result<Lead, StoreError> {
         self.0.lead().await
     }
 
-    /// Between two calls of [`Doors::lead`].
-    pub const RENEW: std::time::Duration = std::time::Duration::from_millis(300);
+    /// Waits until the leader may be gone: it resigned, or this worker buried a worker.
+    pub async fn lead_free(&self) {
+        self.0.lead_free().await;
+    }
+
+    /// Between two calls of [`Doors::lead`] by the leader.
+    pub const RENEW: Duration = Duration::from_millis(400);
 
     /// Whether the lead has not run out, by our own clock: a worker that was stopped for a while finds out
     /// before it takes anything.

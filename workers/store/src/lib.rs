@@ -26,7 +26,7 @@ pub use answer::{
     RequestId, Restored, Saved, Touched, UpgradeBegin, UpgradeFinish, UpgradeStep,
 };
 pub use counts::Counts;
-pub use doors::{Channels, DoorNames, Doors, Item, Streams};
+pub use doors::{Channels, DoorNames, Doors, Item, Lead, Streams};
 pub use error::{AppendError, StoreError, Unwritable};
 pub use notes::{Batch, NoteBounds, Notes};
 pub use options::{Backend, Endpoint, Options, RedisOptions};

@@ -74,6 +74,34 @@ async fn check(tail: &mut Tail, acknowledged: &[(usize, Offset)]) {
     }
 }
 
+/// What is published to a door meanwhile is lost: nobody waits for a lead to run out that nobody has.
+#[test]
+fn a_lead_that_is_free_is_taken_at_once() {
+    run(async {
+        let redis = Redis::volatile();
+        let (a, _a_tail) = open(&redis, "a").await;
+        let (b, _b_tail) = open(&redis, "b").await;
+        let (one, other) = (
+            a.doors(DoorNames::default()).unwrap(),
+            b.doors(DoorNames::default()).unwrap(),
+        );
+        assert_eq!(one.lead().await.unwrap(), Lead::Ours);
+        let Lead::Anothers(left) = other.lead().await.unwrap() else {
+            panic!("two lead");
+        };
+        assert!(left > Doors::RENEW * 2, "{left:?} left");
+        one.resign().await;
+        timeout(PATIENCE, other.lead_free())
+            .await
+            .expect("told that nobody leads");
+        assert_eq!(other.lead().await.unwrap(), Lead::Ours);
+        // One that is buried has said nothing.
+        a.mark_dead("b").await.unwrap();
+        timeout(PATIENCE, one.lead_free()).await.expect("the burier knows");
+        assert_eq!(one.lead().await.unwrap(), Lead::Ours);
+    });
+}
+
 #[test]
 fn cut_connections_lose_and_double_nothing() {
     run(async {

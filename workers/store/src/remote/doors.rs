@@ -3,7 +3,7 @@
 use super::link::Lane;
 use super::reply::{self, Reply};
 use super::{Shared, millis};
-use crate::doors::{DoorNames, Item};
+use crate::doors::{DoorNames, Item, Lead};
 use crate::error::StoreError;
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _};
@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
-/// A leader that is silent for so long is replaced.
+/// A leader that is silent for so long is replaced; one that is known to be dead, or resigns, at once.
 const LEAD: Duration = Duration::from_millis(1200);
 /// Messages and items taken at a time.
 const BATCH_MAX: usize = 256;
@@ -44,7 +44,7 @@ impl RemoteDoors {
         self.led_until.get().is_some_and(|until| Instant::now() < until)
     }
 
-    pub(crate) async fn lead(&self) -> Result<bool, StoreError> {
+    pub(crate) async fn lead(&self) -> Result<Lead, StoreError> {
         let (keys, script) = (&self.shared.keys, &self.shared.scripts.lead);
         let asked = Instant::now();
         let mut cmd = script.call(&[keys.ingest_leader()]);
@@ -52,9 +52,17 @@ impl RemoteDoors {
             .arg(millis(LEAD))
             .arg(keys.dead_prefix());
         let value = self.shared.link.script(Lane::Bulk, script, &cmd).await?;
-        let leads = reply::number(script.op, value)? == 1;
-        self.led_until.set(leads.then_some(asked + LEAD));
-        Ok(leads)
+        let left = Duration::from_millis(reply::number(script.op, value)?);
+        self.led_until.set(left.is_zero().then_some(asked + LEAD));
+        Ok(if left.is_zero() {
+            Lead::Ours
+        } else {
+            Lead::Anothers(left.min(LEAD))
+        })
+    }
+
+    pub(crate) async fn lead_free(&self) {
+        self.shared.lead_free.notified().await;
     }
 
     pub(crate) async fn resign(&self) {
@@ -63,7 +71,7 @@ impl RemoteDoors {
         }
         let (keys, script) = (&self.shared.keys, &self.shared.scripts.resign);
         let mut cmd = script.call(&[keys.ingest_leader()]);
-        cmd.arg(&self.shared.options.me);
+        cmd.arg(&self.shared.options.me).arg(keys.log_channel());
         // If it fails the lead runs out.
         drop(self.shared.link.script(Lane::Bulk, script, &cmd).await);
     }

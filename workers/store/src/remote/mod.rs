@@ -45,6 +45,7 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// What everything in here shares.
@@ -57,6 +58,8 @@ struct Shared {
     /// The latest position of the log that this worker has heard of: it shows whether Redis lost data.
     known: Cell<Offset>,
     canaries: canary::Canaries,
+    /// The doors may have no leader.
+    lead_free: Notify,
     /// Sessions that are to end, until somebody ends them all.
     ends: RefCell<Vec<ends::Pending>>,
 }
@@ -97,6 +100,7 @@ impl Remote {
             scripts: Scripts::new(),
             known: Cell::new(Offset::ZERO),
             canaries: canary::Canaries::default(),
+            lead_free: Notify::new(),
             ends: RefCell::default(),
             options,
         });

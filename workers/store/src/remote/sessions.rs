@@ -155,6 +155,7 @@ impl Remote {
             .arg("PX")
             .arg(millis(DEAD_REMEMBERED));
         self.shared.link.run(Lane::Requests, "mark_dead", &cmd).await?;
+        self.shared.lead_free.notify_one();
         Ok(())
     }
 

@@ -225,6 +225,10 @@ impl Tailer {
                     Ok(())
                 }
             }
+            Some(Push::LeadFree) => {
+                self.shared.lead_free.notify_one();
+                Ok(())
+            }
             None => Ok(()),
         }
     }
