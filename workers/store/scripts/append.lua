@@ -11,7 +11,8 @@ if latest then
   if batch == tonumber(number) then return latest end
   if batch > tonumber(number) then return redis.error_reply('STALE batch') end
 end
-local prefix, duplicates = int(epoch) .. '-', ''
+local epoch_s, first_s = int(epoch), int(seq + 1)
+local prefix, duplicates = epoch_s .. '-', ''
 local first, most = seq + 1, tonumber(ARGV[4])
 
 if #ARGV > 11 then
@@ -35,15 +36,16 @@ if #ARGV > 11 then
   count, lengths, entries = #kept, table.concat(sizes, ','), table.concat(kept)
 end
 
-local answer = number .. ' ' .. int(epoch) .. ' ' .. int(first) .. ' ' .. duplicates
+local answer = number .. ' ' .. epoch_s .. ' ' .. first_s .. ' ' .. duplicates
 if count == 0 then
   redis.call('HSET', KEYS[1], field, answer)
   return answer
 end
 seq = seq + count
-redis.call('XADD', KEYS[2], prefix .. int(seq), 'l', lengths, 'e', entries)
-redis.call('HSET', KEYS[1], 'seq', int(seq), field, answer)
-redis.call('PUBLISH', ARGV[5], 'e ' .. int(epoch) .. ' ' .. int(first) .. ' ' .. lengths .. '\n' .. entries)
+local seq_s = int(seq)
+redis.call('XADD', KEYS[2], prefix .. seq_s, 'l', lengths, 'e', entries)
+redis.call('HSET', KEYS[1], 'seq', seq_s, field, answer)
+redis.call('PUBLISH', ARGV[5], 'e ' .. epoch_s .. ' ' .. first_s .. ' ' .. lengths .. '\n' .. entries)
 -- Now and then, an eighth of the log at a time.
 local step = math.max(1, math.floor(most / 8))
 if seq > most and math.floor(seq / step) > math.floor((first - 1) / step) then trim(epoch, seq - most) end
