@@ -1,5 +1,6 @@
 //! A client that lost its connection comes back with its private id and misses nothing.
 
+#[cfg(feature = "faults")]
 use crate::handover::stopped_child;
 use crate::harness::{Plan, Poller, Server, Wire, ms, node, pass, signal, soon, until};
 use nix::sys::signal::Signal;

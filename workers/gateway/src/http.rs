@@ -26,13 +26,9 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::debug;
-
-/// A client is given so long, at least, to take what was sent to it.
-const STALL_MIN: Duration = Duration::from_secs(10);
 
 /// What becomes of connections between two requests.
 #[derive(Clone)]
@@ -85,7 +81,6 @@ pub(crate) fn admit(worker: &Rc<Worker>, held: Held, peer: SocketAddr) {
 
 /// Serves one connection to its end, or until another worker has it.
 async fn serve(worker: Rc<Worker>, mut held: Held, peer: SocketAddr) {
-    bound_stalls(&worker, &held.tcp);
     let mut fate = worker.fate.subscribe();
     fate.mark_changed();
     while let Some((parting, gift)) = hold(&worker, held, peer, &mut fate).await {
@@ -175,17 +170,6 @@ struct Progress {
     asked: Cell<bool>,
     /// One is being answered.
     busy: Cell<bool>,
-}
-
-/// A client that takes nothing of what was sent is like one that says nothing: after the same time the kernel ends its
-/// connection. Without that, one that never opens its window would keep an answer, and a connection, for ever.
-fn bound_stalls(worker: &Worker, stream: &TcpStream) {
-    let engine = &worker.settings.engine;
-    let patience = (engine.ping_interval + engine.ping_timeout).max(STALL_MIN);
-    let millis = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
-    if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(stream, millis) {
-        debug!(%error, "a client may take its time");
-    }
 }
 
 async fn route(worker: &Rc<Worker>, request: Request<Incoming>, peer: SocketAddr) -> Answer {

@@ -6,7 +6,7 @@ use crate::http::Held;
 use crate::metrics::Limit;
 use crate::worker::Worker;
 use crate::{drain, evictions, http, ingest, lobby, metrics, ready, tailer, trace};
-use boot::{Exit, RedisEndpoint, Settings, Setup, ToSupervisor};
+use boot::{Engine, Exit, RedisEndpoint, Settings, Setup, ToSupervisor};
 use futures_util::future::join_all;
 use std::convert::Infallible;
 use std::future::pending;
@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
 use tokio::time::sleep;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 /// Between two attempts to reach Redis at start.
 const REDIS_RETRY: Duration = Duration::from_millis(500);
@@ -37,6 +37,8 @@ const EXHAUSTED: [i32; 2] = [
 ];
 /// When accept(2) fails for want of file descriptors or memory, this long until the next try.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// A client is given so long, at least, to take what was sent to it.
+const STALL_MIN: Duration = Duration::from_secs(10);
 
 /// What the process inherited from the supervisor.
 #[derive(Debug)]
@@ -262,9 +264,21 @@ fn options(settings: &Settings, me: &str) -> Options {
     }
 }
 
+/// A client that takes nothing of what was sent is like one that says nothing: after the same time the kernel ends its
+/// connection. Without that, one that never opens its window would keep an answer, and a connection, for ever. What is
+/// accepted has it from its listener.
+fn bound_stalls(engine: &Engine, listener: &TcpListener) {
+    let patience = (engine.ping_interval + engine.ping_timeout).max(STALL_MIN);
+    let millis = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
+    if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(listener, millis) {
+        debug!(%error, "clients may take their time");
+    }
+}
+
 /// Takes connections from the slot's listener until the worker drains. What is in the accept queue
 /// then belongs to the next worker of the slot, which has the same listener. If there will be none, it goes on to the end.
 pub(crate) async fn accept(worker: Rc<Worker>, listener: TcpListener) {
+    bound_stalls(&worker.settings.engine, &listener);
     let mut phase = worker.phase.subscribe();
     let mut failures: u64 = 0;
     let mut was_full = false;
@@ -287,7 +301,7 @@ pub(crate) async fn accept(worker: Rc<Worker>, listener: TcpListener) {
             _ = phase.wait_for(|phase| !phase.accepts()) => return,
         };
         match accepted {
-            // TCP_NODELAY it has from the listener.
+            // TCP_NODELAY and TCP_USER_TIMEOUT it has from the listener.
             Ok((tcp, peer)) => {
                 worker.metrics.accepted.one();
                 http::admit(&worker, Held::new(tcp), peer);
