@@ -8,12 +8,13 @@ import { connected, options, until } from "./common.mjs";
 
 const opts = options({ url: "", clients: 12, bytes: 50_000, rounds: 400 });
 const base = { forceNew: true, reconnectionDelay: 50, reconnectionDelayMax: 200 };
-const result = { anew: 0, recovered: 0, refused: 0, published: 0, heard: 0 };
+const result = { anew: 0, recovered: 0, refused: 0, published: 0, heard: 0, away: [] };
+const deadline = Date.now() + 100_000;
 
 async function member(number) {
   const transports = number % 2 ? ["polling"] : ["websocket"];
   const socket = await connected(opts.url, { ...base, transports });
-  const member = { socket, joined: false, heard: new Set() };
+  const member = { number, socket, joined: false, heard: new Set() };
   const join = async () => {
     member.joined = false;
     const answer = await socket.timeout(3000).emitWithAck("join", "room").catch(() => "none");
@@ -22,7 +23,8 @@ async function member(number) {
   };
   socket.on("connect", () => {
     result[socket.recovered ? "recovered" : "anew"] += 1;
-    if (!socket.recovered) join();
+    // A join that was on its way when its session broke may have been given up by now.
+    if (!socket.recovered || !member.joined) join();
   });
   socket.on("message", (message) => member.heard.add(message));
   await join();
@@ -39,15 +41,16 @@ const publish = async (room, payload) => {
   }
 };
 // Redis fills up with a log that nobody here reads.
-for (let round = 0; round < opts.rounds && result.anew < opts.clients; round += 1) {
+for (let round = 0; round < opts.rounds && result.anew < opts.clients && Date.now() < deadline; round += 1) {
   result[(await publish("elsewhere", "x".repeat(opts.bytes))) ? "published" : "refused"] += 1;
 }
 // From now on there is peace: everybody is there, and hears what is said.
-for (let last = 0; last < 50 && result.heard < opts.clients; last += 1) {
+for (let last = 0; result.heard < opts.clients && Date.now() < deadline; last += 1) {
   await until(() => members.every(({ socket, joined }) => socket.connected && joined));
   if (!(await publish("room", `last ${last}`))) continue;
   await until(() => members.every(({ heard }) => heard.has(`last ${last}`)), 2000);
   result.heard = members.filter(({ heard }) => heard.has(`last ${last}`)).length;
 }
+result.away = members.filter(({ socket, joined }) => !socket.connected || !joined).map(({ number }) => number);
 console.log(JSON.stringify(result));
 process.exit(result.anew > 0 && result.heard === opts.clients ? 0 : 1);
