@@ -3,7 +3,7 @@
 -- ARGV: 1 batch number, 2 3 known position, 4 most entries of the log, 5 channel, 6 the worker's field in meta,
 --       7 number of entries, 8 their lengths `n,n,…`, 9 the entries, one after the other,
 --       10 dedupe key prefix, 11 dedupe window ms, then index and id of each entry that has one
--- Answer: `<batch> <epoch> <first seq> <index>=<offset>;…` (the duplicates)
+-- Answer: `<batch> <epoch> <first seq> <index>=<offset>;…` (the duplicates), and of a batch that was pushed ` <readers>`
 local number, field, count, lengths, entries = ARGV[1], ARGV[6], tonumber(ARGV[7]), ARGV[8], ARGV[9]
 local epoch, seq, latest = head(ARGV[2], ARGV[3], field)
 if latest then
@@ -45,8 +45,8 @@ seq = seq + count
 local seq_s = int(seq)
 redis.call('XADD', KEYS[2], prefix .. seq_s, 'l', lengths, 'e', entries)
 redis.call('HSET', KEYS[1], 'seq', seq_s, field, answer)
-redis.call('PUBLISH', ARGV[5], 'e ' .. epoch_s .. ' ' .. first_s .. ' ' .. lengths .. '\n' .. entries)
+local readers = redis.call('PUBLISH', ARGV[5], 'e ' .. epoch_s .. ' ' .. first_s .. ' ' .. lengths .. '\n' .. entries)
 -- Now and then, an eighth of the log at a time.
 local step = math.max(1, math.floor(most / 8))
 if seq > most and math.floor(seq / step) > math.floor((first - 1) / step) then trim(epoch, seq - most) end
-return answer
+return answer .. ' ' .. readers

@@ -8,13 +8,16 @@ use std::time::{Duration, Instant};
 use tokio::io::unix::AsyncFd;
 use tracing::debug;
 
-/// Shortest time between the answer to a batch and the next batch.
+/// Between the answer to a batch and the next batch, for each worker that a batch is pushed to.
 ///
-/// A batch costs Redis nearly the same whether it holds one entry or eight, and every worker once more when it is
-/// pushed. What is published after a pause goes out at once.
-const BATCH_PAUSE: Duration = Duration::from_micros(500);
+/// A batch wakes every worker, and costs Redis a write for it, whether it holds one entry or eight. What is published
+/// after a pause goes out at once.
+const PAUSE_PER_READER: Duration = Duration::from_micros(125);
+/// Shortest and longest pause.
+const PAUSE_MIN: Duration = Duration::from_micros(500);
+const PAUSE_MAX: Duration = Duration::from_millis(2);
 
-/// Spaces batches by [`BATCH_PAUSE`].
+/// Spaces batches.
 ///
 /// A timer of its own, because those of tokio have a granularity of a millisecond.
 #[derive(Debug)]
@@ -22,6 +25,7 @@ pub(super) struct Pace {
     /// None if the system has no timer for us: then batches are not spaced.
     timer: Option<Timer>,
     answered: Option<Instant>,
+    pause: Duration,
 }
 
 impl Pace {
@@ -29,12 +33,16 @@ impl Pace {
         Self {
             timer: Timer::new().ok(),
             answered: None,
+            pause: PAUSE_MIN,
         }
     }
 
-    /// A batch was answered.
-    pub(super) fn answered(&mut self) {
+    /// A batch was answered, and pushed to so many workers, if that is known.
+    pub(super) fn answered(&mut self, readers: Option<u32>) {
         self.answered = Some(Instant::now());
+        if let Some(readers) = readers {
+            self.pause = PAUSE_PER_READER.saturating_mul(readers).clamp(PAUSE_MIN, PAUSE_MAX);
+        }
     }
 
     /// Returns when the next batch may go.
@@ -42,7 +50,7 @@ impl Pace {
         let (Some(timer), Some(answered)) = (&self.timer, self.answered) else {
             return;
         };
-        let left = BATCH_PAUSE.saturating_sub(answered.elapsed());
+        let left = self.pause.saturating_sub(answered.elapsed());
         if !left.is_zero()
             && let Err(error) = timer.wait(left).await
         {
@@ -79,6 +87,34 @@ impl Timer {
                 Ok(done) => return done,
                 Err(_not_yet) => {}
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_readers_make_longer_pauses() {
+        let mut pace = Pace {
+            timer: None,
+            answered: None,
+            pause: PAUSE_MIN,
+        };
+        let cases = [
+            (None, 500),
+            (Some(0), 500),
+            (Some(4), 500),
+            (Some(8), 1000),
+            (None, 1000),
+        ];
+        for (readers, micros) in cases
+            .into_iter()
+            .chain([(Some(16), 2000), (Some(u32::MAX), 2000), (Some(1), 500)])
+        {
+            pace.answered(readers);
+            assert_eq!(pace.pause, Duration::from_micros(micros), "{readers:?}");
         }
     }
 }

@@ -217,13 +217,13 @@ impl Committer {
             let batch = self.queue.take();
             self.number += 1;
             self.shared.counts.batches.one();
-            self.commit(batch).await;
-            self.pace.answered();
+            let readers = self.commit(batch).await;
+            self.pace.answered(readers);
         }
     }
 
-    /// Sees a batch through: done, or failed for good.
-    async fn commit(&self, mut batch: Vec<Pending>) {
+    /// Sees a batch through: done, or failed for good. Says to how many workers it was pushed, if Redis said so.
+    async fn commit(&self, mut batch: Vec<Pending>) -> Option<u32> {
         let mut pause = RETRY_MIN;
         // Once Redis may have it, the batch is sent again as it was or not at all.
         let mut maybe_done = false;
@@ -237,10 +237,13 @@ impl Committer {
                         after: self.shared.options.publish_timeout,
                     },
                 );
-                return;
+                return None;
             }
             let failure = match self.send(&batch).await {
-                Ok(answer) => return self.succeed(batch, &answer),
+                Ok(answer) => {
+                    self.succeed(batch, &answer);
+                    return answer.readers;
+                }
                 Err(failure) => failure,
             };
             if !failure.error.passing() {
@@ -251,7 +254,7 @@ impl Committer {
                         reason: failure.error.to_string(),
                     },
                 );
-                return;
+                return None;
             }
             debug!(error = %failure.error, entries = batch.len(), "a batch of the log has to wait");
             maybe_done |= failure.sent;
@@ -331,10 +334,11 @@ impl Committer {
     }
 }
 
-/// `<batch> <epoch> <first seq> <index>=<offset>;…`
+/// `<batch> <epoch> <first seq> <index>=<offset>;…`, and ` <readers>` unless nothing was pushed, or in an earlier attempt.
 struct Answer {
     first: Offset,
     duplicates: Vec<(usize, Offset)>,
+    readers: Option<u32>,
 }
 
 impl Answer {
@@ -347,7 +351,7 @@ impl Answer {
             return Err(corrupt());
         };
         let text = std::str::from_utf8(bytes).map_err(|_| corrupt())?;
-        let mut words = text.splitn(4, ' ').skip(1);
+        let mut words = text.split(' ').skip(1);
         let epoch = words.next().and_then(|w| w.parse().ok()).ok_or_else(corrupt)?;
         let seq = words.next().and_then(|w| w.parse().ok()).ok_or_else(corrupt)?;
         let mut duplicates = Vec::new();
@@ -356,9 +360,35 @@ impl Answer {
             let index = index.parse().map_err(|_| corrupt())?;
             duplicates.push((index, offset.parse().map_err(|_| corrupt())?));
         }
+        let readers = words.next().map(str::parse).transpose().map_err(|_| corrupt())?;
         Ok(Self {
             first: Offset::new(epoch, seq),
             duplicates,
+            readers,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_read_with_and_without_duplicates_and_readers() {
+        let read = |text: &str| {
+            let answer = Answer::read("append", &Value::BulkString(text.into()))?;
+            Ok::<_, StoreError>((answer.first, answer.duplicates, answer.readers))
+        };
+        let offset = |seq| Offset::new(5, seq);
+        assert_eq!(read("1 5 9 ").unwrap(), (offset(9), vec![], None));
+        assert_eq!(read("1 5 9  4").unwrap(), (offset(9), vec![], Some(4)));
+        assert_eq!(read("1 5 9 0=5-7;").unwrap(), (offset(9), vec![(0, offset(7))], None));
+        assert_eq!(
+            read("1 5 9 0=5-7; 12").unwrap(),
+            (offset(9), vec![(0, offset(7))], Some(12))
+        );
+        for bad in ["", "1 5", "1 5 x ", "1 5 9 0", "1 5 9  many"] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
     }
 }
