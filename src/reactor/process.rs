@@ -20,8 +20,21 @@ const OUTBOX_MAX: usize = 64;
 const MESSAGES_PER_TURN: usize = 32;
 
 /// All workers that have a process.
-#[derive(Debug, Default)]
-pub(crate) struct Processes(BTreeMap<WorkerId, Process>);
+#[derive(Debug)]
+pub(crate) struct Processes {
+    workers: BTreeMap<WorkerId, Process>,
+    /// For what is received: to clear one for each heartbeat would be most of what the heartbeat costs.
+    buffer: Box<[u8]>,
+}
+
+impl Default for Processes {
+    fn default() -> Self {
+        Self {
+            workers: BTreeMap::new(),
+            buffer: vec![0; MESSAGE_BYTES_MAX].into(),
+        }
+    }
+}
 
 /// One worker's process.
 #[derive(Debug)]
@@ -100,13 +113,12 @@ impl Process {
     }
 
     /// One message; `Ok(None)` when there is none now.
-    fn receive(&self) -> Result<Option<ToSupervisor>, Errno> {
-        let mut bytes = vec![0_u8; MESSAGE_BYTES_MAX];
+    fn receive(&self, buffer: &mut [u8]) -> Result<Option<ToSupervisor>, Errno> {
         let mut reset = false;
         loop {
-            match recv(self.control.as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT) {
+            match recv(self.control.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT) {
                 Ok(0) => return Err(Errno::EPIPE),
-                Ok(count) => match boot::decode(bytes.get(..count).unwrap_or_default()) {
+                Ok(count) => match boot::decode(buffer.get(..count).unwrap_or_default()) {
                     Ok(message) => return Ok(Some(message)),
                     Err(error) => error!(pid = self.pid, slot = self.slot.number(), %error, "control message ignored"),
                 },
@@ -114,7 +126,6 @@ impl Process {
                 // It ended without reading our last message. Its own last words come after this
                 // error, which is told once.
                 Err(Errno::ECONNRESET) if !reset => reset = true,
-
                 Err(Errno::EINTR) => {}
                 Err(errno) => return Err(errno),
             }
@@ -141,7 +152,7 @@ impl Processes {
             deaf: process.deaf,
             closed: process.closed,
         };
-        self.0.iter().map(legacy).collect()
+        self.workers.iter().map(legacy).collect()
     }
 
     /// What the former supervisor process had; `take` turns a number into the descriptor.
@@ -174,20 +185,20 @@ impl Processes {
     }
 
     pub(crate) fn insert(&mut self, worker: WorkerId, process: Process) {
-        self.0.insert(worker, process);
+        self.workers.insert(worker, process);
     }
 
     pub(crate) fn remove(&mut self, worker: WorkerId) -> Option<Process> {
-        self.0.remove(&worker)
+        self.workers.remove(&worker)
     }
 
     pub(crate) fn ids(&self) -> Vec<WorkerId> {
-        self.0.keys().copied().collect()
+        self.workers.keys().copied().collect()
     }
 
     /// Which worker has this process id.
     pub(crate) fn by_pid(&self, pid: i32) -> Option<WorkerId> {
-        self.0
+        self.workers
             .iter()
             .find(|(_, process)| process.pid == pid)
             .map(|(worker, _)| *worker)
@@ -195,24 +206,27 @@ impl Processes {
 
     /// Measures what they use, now and then.
     pub(crate) fn measure(&mut self, now: Duration) {
-        for process in self.0.values_mut() {
+        for process in self.workers.values_mut() {
             process.meter.look(process.pid, now);
         }
     }
 
     /// What each process uses.
     pub(crate) fn usages(&self) -> BTreeMap<i32, Usage> {
-        let usages = self.0.values().map(|process| (process.pid, process.meter.usage()));
+        let usages = self
+            .workers
+            .values()
+            .map(|process| (process.pid, process.meter.usage()));
         usages.collect()
     }
 
     pub(crate) fn get(&self, worker: WorkerId) -> Option<&Process> {
-        self.0.get(&worker)
+        self.workers.get(&worker)
     }
 
     /// The wires to poll, and whether to write on them.
     pub(crate) fn wires(&self) -> impl Iterator<Item = (WorkerId, BorrowedFd<'_>, bool)> {
-        self.0
+        self.workers
             .iter()
             .filter(|(_, process)| !process.closed)
             .map(|(worker, process)| {
@@ -231,7 +245,7 @@ impl Processes {
 
     /// The same, with duplicates of these descriptors.
     pub(crate) fn send_with(&mut self, worker: WorkerId, message: &ToWorker, lent: &[BorrowedFd<'_>]) -> bool {
-        let Some(process) = self.0.get_mut(&worker).filter(|process| !process.deaf) else {
+        let Some(process) = self.workers.get_mut(&worker).filter(|process| !process.deaf) else {
             return false;
         };
         let (pid, slot) = (process.pid, process.slot.number());
@@ -256,7 +270,7 @@ impl Processes {
 
     /// Sends what has waited; whether the worker turned out to have hung up just now.
     pub(crate) fn flush(&mut self, worker: WorkerId) -> bool {
-        let Some(process) = self.0.get_mut(&worker).filter(|process| !process.deaf) else {
+        let Some(process) = self.workers.get_mut(&worker).filter(|process| !process.deaf) else {
             return false;
         };
         process.deaf = process.flush().is_err();
@@ -266,11 +280,11 @@ impl Processes {
     /// What a worker has said, and whether it has hung up just now.
     pub(crate) fn receive(&mut self, worker: WorkerId) -> (Vec<ToSupervisor>, bool) {
         let mut messages = Vec::new();
-        let Some(process) = self.0.get_mut(&worker).filter(|process| !process.closed) else {
+        let Some(process) = self.workers.get_mut(&worker).filter(|process| !process.closed) else {
             return (messages, false);
         };
         while messages.len() < MESSAGES_PER_TURN {
-            match process.receive() {
+            match process.receive(&mut self.buffer) {
                 Ok(Some(message)) => messages.push(message),
                 Ok(None) => break,
                 Err(_) => {
@@ -284,7 +298,7 @@ impl Processes {
 
     /// Signals a worker.
     pub(crate) fn signal(&self, worker: WorkerId, signal: Signal) -> Result<(), Gone> {
-        let process = self.0.get(&worker).ok_or(Gone)?;
+        let process = self.workers.get(&worker).ok_or(Gone)?;
         // Not reaped yet, so the number cannot belong to anybody else.
         match kill(Pid::from_raw(process.pid), signal) {
             Ok(()) => Ok(()),
