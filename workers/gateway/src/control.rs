@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Interval, MissedTickBehavior, interval, interval_at};
 use tracing::{debug, info, warn};
 
 /// How long a worker drains whose supervisor is gone.
@@ -88,11 +88,22 @@ fn resident_bytes() -> Option<u64> {
     pages.checked_mul(rustix::param::page_size() as u64)
 }
 
+/// Ticks now, and then at the same times in all processes of this machine: the supervisor is awake once for all of its
+/// workers, and each finds in the caches what the one before it has used.
+pub(crate) fn in_step(every: Duration) -> Interval {
+    let clock = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let since_step = Duration::try_from(clock).unwrap_or_default().as_nanos() % every.as_nanos().max(1);
+    let now = tokio::time::Instant::now();
+    let since_step = Duration::from_nanos(u64::try_from(since_step).unwrap_or_default());
+    let mut ticks = interval_at(now.checked_sub(since_step).unwrap_or(now), every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    ticks
+}
+
 /// Sends heartbeats, for as long as the worker runs.
 pub(crate) async fn beat(worker: Rc<Worker>, control: Rc<Control>) {
     let every = Duration::from_millis(Beat::EVERY_MS);
-    let mut ticks = interval(every);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ticks = in_step(every);
     let mut last = Instant::now();
     let (mut nth, mut rss_bytes) = (0_u64, 0);
     loop {

@@ -6,14 +6,13 @@ pub(crate) use set::{
     Carried, Code, Handshake, Held, Ingested, Limit, Metrics, Reset, Resume, Slow, Spoken, Stayed, Upgrade,
 };
 
-use crate::control::Control;
+use crate::control::{Control, in_step};
 use crate::ready;
 use crate::worker::{Phase, Worker};
 use boot::ToSupervisor;
 use meter::{Family, Snapshot};
 use std::rc::Rc;
 use std::time::Duration;
-use tokio::time::{MissedTickBehavior, interval};
 
 /// Everything that a page of this build shows.
 pub(crate) fn families() -> Vec<Family> {
@@ -68,8 +67,7 @@ fn look(worker: &Worker) {
 
 /// Tells the supervisor now and then, for as long as the worker runs.
 pub(crate) async fn tell(worker: Rc<Worker>, control: Rc<Control>) {
-    let mut ticks = interval(Duration::from_millis(ToSupervisor::METRICS_EVERY_MS));
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ticks = in_step(Duration::from_millis(ToSupervisor::METRICS_EVERY_MS));
     loop {
         ticks.tick().await;
         tell_now(&worker, &control).await;
