@@ -61,7 +61,7 @@ macro_rules! scripts {
 
 scripts! {
     amend = ["common", "lease", "amend"],
-    append = ["common", "log", "append"],
+    append = ["log_functions_begin", "common", "log", "log_functions_end", "append"],
     canary = ["common", "log", "canary"],
     create = ["common", "create"],
     end = ["lease", "end"],

@@ -1,0 +1,2 @@
+return head, trim
+end
