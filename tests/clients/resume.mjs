@@ -10,7 +10,7 @@ const opts = options({ url: "", clients: 30, transports: "polling,websocket", pu
 const base = {
   forceNew: true, reconnectionDelay: 100, reconnectionDelayMax: 500, transports: opts.transports.split(","),
 };
-const result = { acked: 0, disconnects: 0, recovered: 0, anew: 0, lost: 0, doubled: 0, reordered: 0, strange: 0 };
+const result = { acked: 0, disconnects: 0, recovered: 0, anew: 0, lost: 0, doubled: 0, reordered: 0, strange: 0, why: [] };
 
 let leaving = false;
 
@@ -34,8 +34,13 @@ async function member() {
     away = false;
     result[socket.recovered ? "recovered" : "anew"] += 1;
   });
-  socket.on("disconnect", () => {
-    if (!away && !leaving) result.disconnects += 1;
+  socket.on("disconnect", (reason, details) => {
+    if (!away && !leaving) {
+      result.disconnects += 1;
+      // The error of a request is in the text of the polyfill's XMLHttpRequest.
+      const error = details?.context?.responseText ?? "";
+      if (result.why.length < 5) result.why.push(`${reason}: ${details?.message} ${error.slice(0, 200)}`);
+    }
     away = true;
   });
   socket.on("message", (number) => (Number.isInteger(number) ? got.push(number) : (result.strange += 1)));

@@ -1,6 +1,6 @@
 //! Reloads under load, and configurations that cannot be loaded.
 
-use crate::harness::{Plan, Poller, Redis, Request, Server, Wire, ask, ms, pass, soon};
+use crate::harness::{Link, Plan, Poller, Redis, Request, Server, Wire, ask, ms, pass, signal, soon};
 use crate::traffic::{Traffic, assert_alive, assert_unbroken};
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -51,6 +51,47 @@ async fn a_reload_under_load_fails_nobody() {
     let ledgers = traffic.finish().await;
     assert_alive(&ledgers);
     assert_unbroken(&ledgers, &[]);
+}
+
+/// A worker finds the order to leave and connections in the same moment: they are its successor's.
+#[tokio::test]
+async fn who_connects_to_a_worker_that_leaves_is_answered() {
+    let server = Plan::new()
+        .with("workers = { count = 1 }\nreload = { soak_ms = 0 }")
+        .start()
+        .await;
+    // What a worker does first in such a moment is left to chance: four are asked.
+    for _ in 0..4 {
+        let old = server.workers();
+        old.iter().for_each(|pid| signal(*pid, Signal::SIGSTOP));
+        server.signal(Signal::SIGHUP);
+        let status = server
+            .status_when("the old one is told to leave", |status| {
+                status.workers.iter().any(|worker| worker.state == "draining")
+            })
+            .await;
+        let new = status.ready_pids();
+        new.iter().for_each(|pid| signal(*pid, Signal::SIGSTOP));
+        let mut links = Vec::new();
+        for _ in 0..8 {
+            links.push(Link::open(server.addr).await.expect("a connection"));
+        }
+        old.iter().for_each(|pid| signal(*pid, Signal::SIGCONT));
+        // It waits for its successor now, which does not answer yet.
+        pass(ms(100)).await;
+        new.iter().for_each(|pid| signal(*pid, Signal::SIGCONT));
+        // Whoever thinks that nobody is there goes.
+        pass(ms(200)).await;
+        for mut link in links {
+            let reply = soon("an answer", link.ask(&Request::get("/api/live"))).await;
+            assert_eq!(reply.expect("an answer").status, 200);
+        }
+        server
+            .status_when("the old one has gone", |status| {
+                status.workers.len() == 1 && status.ready_pids() == new
+            })
+            .await;
+    }
 }
 
 #[tokio::test]

@@ -71,7 +71,7 @@ pub(crate) struct Idle {
 /// Serves a connection, in a task of its own.
 pub(crate) fn admit(worker: &Rc<Worker>, held: Held, peer: SocketAddr) {
     // Who comes in the last drain is told so, and holds up nobody.
-    let counted = worker.is_serving().then(|| Counted::new(worker));
+    let counted = (!worker.is_last()).then(|| Counted::new(worker));
     let worker = worker.clone();
     tokio::task::spawn_local(async move {
         serve(worker, held, peer).await;

@@ -297,8 +297,10 @@ pub(crate) async fn accept(worker: Rc<Worker>, listener: TcpListener) {
             }
         }
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            // First: what is in the queue when the order to leave is here belongs to the next worker.
+            biased;
             _ = phase.wait_for(|phase| !phase.accepts()) => return,
+            accepted = listener.accept() => accepted,
         };
         match accepted {
             // TCP_NODELAY and TCP_USER_TIMEOUT it has from the listener.
