@@ -77,6 +77,9 @@ pub(crate) const RETIRE_SETTLE: Duration = Duration::from_secs(1);
 /// A worker that gives its connections away says by then what came of it; a reload waits for that, for
 /// the drain of what stayed it does not.
 pub(crate) const GIVE_PATIENCE: Duration = Duration::from_secs(8);
+/// A reload waits so long for workers that an earlier one sent away: what they serve ends by itself. By then they have
+/// closed the WebSockets that could not move (`drain.rs`, `WINDOW_MAX`); what is left, an endless upload perhaps, is cut short.
+pub(crate) const LEAVING_PATIENCE: Duration = Duration::from_secs(10);
 /// The breaker counts deaths of so long a time.
 pub(crate) const BREAKER_WINDOW: Duration = Duration::from_secs(60);
 /// The breaker opens beyond so many deaths before ready, per slot.

@@ -4,7 +4,7 @@ use super::breaker::{Cause, backoff, jitter};
 use super::machine::Fleet;
 use super::slot::{Place, Slot, State, Worker};
 use super::snapshot::Progress;
-use super::{Action, Generation, Moment, Policy, SOAK_RETRY, SlotId, Ticket};
+use super::{Action, Generation, LEAVING_PATIENCE, Moment, Policy, SOAK_RETRY, SlotId, Ticket};
 use tracing::{error, info, warn};
 
 /// The reload that runs, and the one that waits.
@@ -24,6 +24,8 @@ struct Roll {
     policy: Policy,
     tickets: Vec<Ticket>,
     direction: Direction,
+    /// Whoever an earlier reload sent away has gone by then, or is cut short.
+    hurry_at: Moment,
 }
 
 /// Whether the fleet goes on to something new, or back to what worked.
@@ -85,11 +87,13 @@ impl Reload {
     }
 
     pub(super) fn deadline(&self) -> Option<Moment> {
-        match &self.roll.as_ref()?.direction {
+        let roll = self.roll.as_ref()?;
+        match &roll.direction {
             Direction::Back { retry_at, .. } if *retry_at > Moment::ZERO => Some(*retry_at),
             Direction::Forward {
                 soak: Soak::Until { at, .. },
             } => Some(*at),
+            Direction::Forward { soak: Soak::Due } => Some(roll.hurry_at).filter(|at| *at < Moment::MAX),
             Direction::Back { .. } | Direction::Forward { .. } => None,
         }
     }
@@ -141,12 +145,12 @@ impl Fleet {
         self.actions.push(Action::Adopt { generation: to });
         self.actions.push(Action::ReloadStarted);
         self.handover = Some(boot::Handover::default());
-        self.hurry_leaving(now);
         self.reload.roll = Some(Roll {
             to,
             policy,
             tickets,
             direction: Direction::Forward { soak: Soak::Due },
+            hurry_at: now + LEAVING_PATIENCE,
         });
     }
 
@@ -174,16 +178,25 @@ impl Fleet {
         }
         let (to, boot_timeout) = (roll.to, roll.policy.boot_timeout);
         let kept = [self.generation, to];
+        // No third generation stays alive, and no client is to notice that: who drains from an earlier reload is waited for,
+        // unless it takes too long.
+        let hurry = now >= roll.hurry_at;
+        if hurry {
+            roll.hurry_at = Moment::MAX;
+        }
         // One after the other: a worker that boots beside two that hand over would slow them down, and what came of it
         // belongs to the outcome.
         let wait = match roll.direction {
             Direction::Forward { .. } => self
                 .slots
                 .iter()
-                .flat_map(|slot| &slot.leaving)
+                .flat_map(Slot::workers)
                 .any(|worker| !kept.contains(&worker.generation) || worker.giving.is_some()),
             Direction::Back { .. } => false,
         };
+        if wait && hurry {
+            self.hurry_leaving(now, &kept);
+        }
         if wait || self.slots.iter().any(|slot| slot.incoming.is_some()) {
             return;
         }
@@ -377,6 +390,7 @@ impl Fleet {
             policy,
             tickets,
             direction,
+            hurry_at: _,
         } = roll;
         let outcome = match direction {
             Direction::Forward { .. } => {

@@ -2,7 +2,7 @@
 
 use super::machine::{Fleet, Phase};
 use super::slot::{Place, Slot, State, Worker};
-use super::{Action, KILL_MARGIN, Moment, Pace, SlotId, WorkerId};
+use super::{Action, Generation, KILL_MARGIN, Moment, Pace, SlotId, WorkerId};
 use boot::{Exit, ToWorker};
 use std::time::Duration;
 use tracing::{info, warn};
@@ -109,18 +109,11 @@ impl Fleet {
         }
     }
 
-    /// Whoever still drains from an earlier reload is stopped: no third generation stays alive.
-    pub(super) fn hurry_leaving(&mut self, now: Moment) {
+    /// Whoever still drains from a generation that is not kept is stopped.
+    pub(super) fn hurry_leaving(&mut self, now: Moment, kept: &[Generation]) {
         for slot in &mut self.slots {
-            if slot.retire_at.is_some() && slot.generation != self.generation {
-                let worker = match std::mem::replace(&mut slot.place, Place::Empty) {
-                    Place::Filled(worker) => Some(worker),
-                    Place::Backoff { .. } | Place::Empty | Place::Parked => None,
-                };
-                slot.leaving.extend(worker);
-            }
             for worker in &mut slot.leaving {
-                if worker.generation != self.generation
+                if !kept.contains(&worker.generation)
                     && let Some(action) = stop_now(worker, now)
                 {
                     warn!(

@@ -361,6 +361,31 @@ fn requests_during_a_reload_make_one_more() {
 }
 
 #[test]
+fn a_reload_does_not_cut_short_what_the_one_before_sent_away() {
+    let mut script = Script::serving(1);
+    let first = script.latest(0);
+    let reload = || Event::Reload {
+        tickets: vec![],
+        policy: policy(1),
+    };
+    script.step(reload());
+    script.ready(script.latest(0));
+    let second = script.latest(0);
+    let stop = Action::Send {
+        worker: first,
+        message: ToWorker::Stop,
+    };
+    let mut actions = script.step(reload());
+    actions.extend(script.pass(LEAVING_PATIENCE - SECOND, &[first, second]));
+    assert!(!actions.contains(&stop), "{actions:?}");
+    assert_eq!(script.latest(0), second, "a third generation beside two");
+    let actions = script.pass(2 * SECOND, &[first, second]);
+    assert!(actions.contains(&stop), "{actions:?}");
+    script.exit(first, 0);
+    assert_ne!(script.latest(0), second);
+}
+
+#[test]
 fn asking_again_stops_harder() {
     let cases = [
         (vec![Pace::Graceful], "draining"),

@@ -37,8 +37,8 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
         a_reload_changes_the_number_of_slots,
     ),
     (
-        "an_old_worker_is_cut_short_by_the_next_reload",
-        an_old_worker_is_cut_short_by_the_next_reload,
+        "an_old_worker_holds_up_the_next_reload_for_a_while_only",
+        an_old_worker_holds_up_the_next_reload_for_a_while_only,
     ),
     ("a_reload_takes_the_binary_on_disk", a_reload_takes_the_binary_on_disk),
     (
@@ -297,7 +297,7 @@ fn a_reload_changes_the_number_of_slots() {
     }
 }
 
-fn an_old_worker_is_cut_short_by_the_next_reload() {
+fn an_old_worker_holds_up_the_next_reload_for_a_while_only() {
     let supervisor = Supervisor::serving(1, "deaf", "grace_ms = 60000");
     let first = supervisor.await_ready(1)[&0];
     supervisor.configure(&config(supervisor.scratch.path(), 1, "message", "grace_ms = 60000"));
