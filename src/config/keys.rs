@@ -74,6 +74,7 @@ pub(super) static KEYS: &[Key] = &[
     int("socket.attachment_bytes_max", 1_000_000, 0, 256 * MIB),
     int("http.header_timeout_ms", 10_000, 1, HOUR_MS),
     int("http.body_timeout_ms", 30_000, 1, HOUR_MS),
+    int("http.keepalive_timeout_ms", 30_000, 1, HOUR_MS),
     // hyper refuses to work with less than 8 KiB.
     int("http.header_bytes_max", 16_384, 8_192, MIB),
     bool("http.compression", true),

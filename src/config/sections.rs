@@ -96,6 +96,7 @@ pub(super) fn http(values: &mut Values) -> Http {
     Http {
         header_timeout: values.millis("http.header_timeout_ms"),
         body_timeout: values.millis("http.body_timeout_ms"),
+        keepalive_timeout: values.millis("http.keepalive_timeout_ms"),
         header_bytes_max: values.size("http.header_bytes_max"),
         compression: values.bool("http.compression"),
         compression_bytes_min: values.size("http.compression_bytes_min"),

@@ -1,11 +1,12 @@
 //! HTTP connections between two requests move from worker to worker: what a client or a proxy keeps
 //! open stays open, and no request meets a connection that closes.
 
-use crate::harness::{Link, Plan, Poller, Reply, Request, Server, ms, pass};
+use crate::harness::{Link, Plan, Poller, Reply, Request, Server, ms, pass, within};
 use nix::sys::signal::Signal;
 use serde_json::json;
 use std::io;
 use std::net::SocketAddr;
+use std::time::Instant;
 use tokio::net::TcpSocket;
 
 const CONNECTIONS: usize = 24;
@@ -17,7 +18,7 @@ async fn kept_open(server: &Server) -> Vec<Link> {
     for _ in 0..CONNECTIONS {
         let mut link = Link::open(server.addr).await.expect("a connection");
         let reply = link.ask(&Request::get(LIVE)).await.expect("an answer");
-        assert_eq!((reply.status, reply.header("connection")), (200, None));
+        assert_eq!((reply.status, reply.header("connection")), (200, Some("keep-alive")));
         all.push(link);
     }
     all
@@ -46,7 +47,7 @@ async fn connections_stay_open_through_reloads() {
         assert!(before.iter().all(|pid| !after.contains(pid)), "new workers");
         for link in &mut all {
             let reply = link.ask(&Request::get(LIVE)).await.expect("an answer");
-            assert_eq!((reply.status, reply.header("connection")), (200, None));
+            assert_eq!((reply.status, reply.header("connection")), (200, Some("keep-alive")));
         }
     }
     half.send(tail).await.expect("sent");
@@ -56,6 +57,38 @@ async fn connections_stay_open_through_reloads() {
     // Whoever has got his answer holds nobody up.
     server.signal(Signal::SIGTERM);
     assert_eq!(server.exit_within(ms(4_000)).await.code(), Some(0));
+}
+
+/// What a client is promised it gets, and some time more: its request may be on its way. Half a request is another matter.
+#[tokio::test]
+async fn a_connection_stays_open_for_longer_than_its_client_is_told() {
+    let server = Plan::new()
+        .with("http = { header_timeout_ms = 300, keepalive_timeout_ms = 6000 }")
+        .start()
+        .await;
+    let mut link = Link::open(server.addr).await.expect("a connection");
+    let poller = Poller::open(&server).await;
+    let requests = [
+        Request::get(LIVE),
+        Request::post(&poller.target(), "40"),
+        Request::get(LIVE),
+    ];
+    for request in &requests {
+        let reply = link.ask(request).await.expect("an answer");
+        assert_eq!((reply.status, reply.header("keep-alive")), (200, Some("timeout=1")));
+        pass(ms(1_200)).await;
+    }
+    let request = Request::get(LIVE).header("Connection", "close");
+    let reply = Link::open(server.addr).await.expect("a connection").ask(&request).await;
+    assert_eq!(reply.expect("an answer").header("keep-alive"), None);
+    let idle = Instant::now();
+    let rest = within(ms(9_000), "its end", link.rest()).await;
+    assert!(rest.is_empty() && idle.elapsed() > ms(4_000), "{:?}", idle.elapsed());
+    let mut half = Link::open(server.addr).await.expect("a connection");
+    half.ask(&Request::get(LIVE)).await.expect("an answer");
+    half.send(b"GET /api").await.expect("sent");
+    let rest = within(ms(3_000), "its end", half.rest()).await;
+    assert!(rest.is_empty());
 }
 
 /// Only what was answered, and answered in full, moves.

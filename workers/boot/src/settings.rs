@@ -156,6 +156,9 @@ pub struct Http {
     pub header_timeout: Duration,
     /// `body_timeout_ms`: a request body must be complete by then. Default 30 000.
     pub body_timeout: Duration,
+    /// `keepalive_timeout_ms`: a connection without a request is closed after it. Default 30 000.
+    #[serde(default = "keepalive_timeout")]
+    pub keepalive_timeout: Duration,
     /// `header_bytes_max`: size of a request head. Default 16 384.
     pub header_bytes_max: usize,
     /// `compression`: gzip polls for clients that accept it. Default true.
@@ -171,6 +174,11 @@ pub struct Http {
     /// request. Default nobody's.
     #[serde(default)]
     pub trusted_proxies: Vec<IpNet>,
+}
+
+/// What a supervisor of a build without this setting does not say.
+const fn keepalive_timeout() -> Duration {
+    Duration::from_secs(30)
 }
 
 /// Which web pages may talk to us.

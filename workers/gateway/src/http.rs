@@ -14,21 +14,28 @@ use crate::ready;
 use crate::worker::{Counted, Worker};
 pub(crate) use answer::{Answer, body, plain, unavailable};
 use bytes::Bytes;
-use http::{Method, Request, StatusCode};
+use http::header::{CONNECTION, HeaderName};
+use http::{HeaderValue, Method, Request, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use socket::Socket;
-use std::cell::Cell;
+use hyper_util::rt::TokioIo;
+use socket::{Progress, Socket};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::debug;
+
+/// RFC 2068, 19.7.1.1; sent by Node's server too.
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+/// A connection stays open so much longer than its client is promised: a request that is on its way is not to meet one
+/// that is being closed.
+const KEEPALIVE_MARGIN: Duration = Duration::from_secs(5);
 
 /// What becomes of connections between two requests.
 #[derive(Clone)]
@@ -106,29 +113,24 @@ async fn hold(
     let Held { tcp, unread, asked } = held;
     let http = &worker.settings.http;
     let mut builder = http1::Builder::new();
+    // Its time limits are the socket's, which tells a connection without a request from half a request.
     builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(http.header_timeout)
+        .header_read_timeout(None)
         .max_buf_size(http.header_bytes_max.max(8192));
-    let progress = Rc::new(Progress {
-        asked: Cell::new(asked),
-        busy: Cell::new(false),
-    });
+    let progress = Arc::new(Progress::new(asked));
     let service = {
         let (worker, progress) = (worker.clone(), progress.clone());
         service_fn(move |request| {
-            progress.asked.set(true);
-            progress.busy.set(true);
+            progress.begin();
             let (worker, progress) = (worker.clone(), progress.clone());
             async move {
                 let answer = route(&worker, request, peer).await;
-                progress.busy.set(false);
+                progress.end();
                 Ok::<_, Infallible>(answer)
             }
         })
     };
-    let socket = Socket::new(tcp, unread);
-    let stuck = socket.stuck();
+    let socket = Socket::new(tcp, unread, progress.clone(), http);
     let mut connection = builder.serve_connection(TokioIo::new(socket), service).with_upgrades();
     let ended = loop {
         let decided = tokio::select! {
@@ -140,10 +142,10 @@ async fn hold(
         match decided {
             Fate::Stay => {}
             // What was answered has been written, and no request is complete.
-            Fate::Move(gift) if !progress.busy.get() && !stuck.load(Relaxed) => {
+            Fate::Move(gift) if progress.is_idle() => {
                 let parts = connection.into_parts()?;
                 let (tcp, unread) = parts.io.into_inner().into_parts(parts.read_buf);
-                let asked = progress.asked.get();
+                let asked = progress.asked();
                 return Some((Held { tcp, unread, asked }, gift));
             }
             // Its answer says that it closes.
@@ -151,7 +153,7 @@ async fn hold(
             Fate::Close => {
                 // Who was accepted and has not been heard yet is heard: the answer closes the connection, and
                 // the header timeout ends one that stays silent.
-                if progress.asked.get() {
+                if progress.asked() {
                     Pin::new(&mut connection).graceful_shutdown();
                 }
                 break connection.await;
@@ -164,17 +166,10 @@ async fn hold(
     None
 }
 
-/// What a connection is at.
-struct Progress {
-    /// There was a request.
-    asked: Cell<bool>,
-    /// One is being answered.
-    busy: Cell<bool>,
-}
-
 async fn route(worker: &Rc<Worker>, request: Request<Incoming>, peer: SocketAddr) -> Answer {
     let path = request.uri().path();
     let settings = &worker.settings;
+    let keeps = keeps(&request);
     let mut answer = if is_below(path, &settings.engine.path) {
         engine::serve(worker, request, peer, crate::ws::Speech::SocketIo).await
     } else if settings
@@ -193,12 +188,32 @@ async fn route(worker: &Rc<Worker>, request: Request<Incoming>, peer: SocketAddr
         answer.unwrap_or_else(|| plain(StatusCode::NOT_FOUND, "not found\n"))
     };
     worker.metrics.requests.one(Code::of(answer.status()));
-    if !worker.is_serving() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-        answer
-            .headers_mut()
-            .insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
+    if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return answer;
+    }
+    let headers = answer.headers_mut();
+    if !worker.is_serving() {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    } else if let (true, Some(promise)) = (keeps, &worker.keepalive) {
+        headers.insert(CONNECTION, HeaderValue::from_static("keep-alive"));
+        headers.insert(KEEP_ALIVE, promise.clone());
     }
     answer
+}
+
+/// What clients are told of how long a connection without a request stays open, if that is long enough to be told: many of
+/// them (Node's agent, undici, Firefox) close it themselves before.
+pub(crate) fn promise(settings: &boot::Http) -> Option<HeaderValue> {
+    let seconds = settings.keepalive_timeout.saturating_sub(KEEPALIVE_MARGIN).as_secs();
+    (seconds > 0)
+        .then(|| HeaderValue::from_str(&format!("timeout={seconds}")).ok())
+        .flatten()
+}
+
+/// Whether the client wants to go on with the connection (RFC 9112, 9.3).
+fn keeps(request: &Request<Incoming>) -> bool {
+    let said = request.headers().get(CONNECTION);
+    request.version() == Version::HTTP_11 && said.is_none_or(|said| !said.as_bytes().eq_ignore_ascii_case(b"close"))
 }
 
 /// What is answered for operators, if it is that.

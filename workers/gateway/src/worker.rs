@@ -2,7 +2,7 @@
 
 use crate::fault;
 use crate::handover::Heir;
-use crate::http::Fate;
+use crate::http::{self, Fate};
 use crate::hub::Hub;
 use crate::metrics::Metrics;
 use crate::poll::{Park, Recent};
@@ -10,6 +10,7 @@ use crate::ready::Disks;
 use crate::ring::Ring;
 use crate::trace::Tracer;
 use crate::ws::Connection;
+use ::http::HeaderValue;
 use app::{App, Relay};
 use boot::{Incarnation, Namespaces, Offsets, Settings};
 use rustc_hash::FxHashMap;
@@ -90,6 +91,8 @@ pub(crate) struct Worker {
     pub(crate) store: Store,
     pub(crate) app: Box<dyn App>,
     pub(crate) limits: Limits,
+    /// How long a connection without a request stays open, for clients.
+    pub(crate) keepalive: Option<HeaderValue>,
     pub(crate) hub: RefCell<Hub>,
     pub(crate) ring: RefCell<Ring>,
     /// Polls that wait here.
@@ -166,6 +169,7 @@ impl Worker {
             store,
             app,
             limits,
+            keepalive: http::promise(&settings.http),
             hub: RefCell::default(),
             ring: RefCell::new(Ring::new(position, settings.log.ring_bytes_max)),
             parks: RefCell::default(),

@@ -82,6 +82,7 @@ mod tests {
         let http = |origins| Http {
             header_timeout: Default::default(),
             body_timeout: Default::default(),
+            keepalive_timeout: Default::default(),
             header_bytes_max: 0,
             compression: false,
             compression_bytes_min: 0,

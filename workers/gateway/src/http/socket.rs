@@ -1,36 +1,93 @@
 //! The socket under an HTTP connection, so that another worker can go on with it: it brings along
-//! what was read elsewhere, and says whether the client has yet to take something.
+//! what was read elsewhere, says whether the client has yet to take something, and ends a wait that is too long.
 
+use boot::Http;
 use bytes::{Buf, Bytes, BytesMut};
-use std::io::{self, IoSlice};
+use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// What a connection is at, for its socket and for who answers its requests. hyper, which owns the socket, asks for no
+/// less than `Send` of a connection that may become a WebSocket, hence no `Rc` and no `Cell`.
+pub(crate) struct Progress {
+    /// Requests so far; one that came before the connection moved here counts.
+    requests: AtomicU64,
+    /// One is being answered.
+    busy: AtomicBool,
+    /// The latest write has not gone through.
+    stuck: AtomicBool,
+}
+
+impl Progress {
+    pub(crate) fn new(asked: bool) -> Self {
+        Self {
+            requests: AtomicU64::new(asked.into()),
+            busy: AtomicBool::new(false),
+            stuck: AtomicBool::new(false),
+        }
+    }
+
+    /// A request has come.
+    pub(crate) fn begin(&self) {
+        self.requests.store(self.requests.load(Relaxed) + 1, Relaxed);
+        self.busy.store(true, Relaxed);
+    }
+
+    /// Its answer is known.
+    pub(crate) fn end(&self) {
+        self.busy.store(false, Relaxed);
+    }
+
+    /// Whether there was a request.
+    pub(crate) fn asked(&self) -> bool {
+        self.requests.load(Relaxed) > 0
+    }
+
+    /// Whether what was answered has been written, and no request is complete.
+    pub(crate) fn is_idle(&self) -> bool {
+        !self.busy.load(Relaxed) && !self.stuck.load(Relaxed)
+    }
+}
 
 /// See the module.
 pub(crate) struct Socket {
     tcp: TcpStream,
     /// Read before anything from the socket.
     unread: Bytes,
-    stuck: Arc<AtomicBool>,
+    progress: Arc<Progress>,
+    /// The head of a request is complete by then.
+    head: Duration,
+    /// Between two requests.
+    keepalive: Duration,
+    /// Requests that had come when the wait for the next one began.
+    seen: u64,
+    /// Something of the next one has come.
+    begun: bool,
+    /// When the wait is over.
+    due: Option<Instant>,
+    /// Set when there is something to wait for, and seldom changed: it may go off too early.
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Socket {
-    pub(crate) fn new(tcp: TcpStream, unread: Bytes) -> Self {
+    pub(crate) fn new(tcp: TcpStream, unread: Bytes, progress: Arc<Progress>, http: &Http) -> Self {
         Self {
             tcp,
+            begun: !unread.is_empty(),
             unread,
-            stuck: Arc::default(),
+            seen: progress.requests.load(Relaxed),
+            progress,
+            head: http.header_timeout,
+            keepalive: http.keepalive_timeout,
+            due: None,
+            timer: None,
         }
-    }
-
-    /// Whether the latest write has not gone through; hyper, which owns the socket, does not say. It asks for no more than
-    /// `Send` of a connection that may become a WebSocket, hence no `Rc`.
-    pub(crate) fn stuck(&self) -> Arc<AtomicBool> {
-        self.stuck.clone()
     }
 
     /// The socket, and what its reader, which had `read` in hand, has not understood.
@@ -44,20 +101,61 @@ impl Socket {
     }
 
     fn note<T>(&self, written: Poll<T>) -> Poll<T> {
-        self.stuck.store(written.is_pending(), Relaxed);
+        self.progress.stuck.store(written.is_pending(), Relaxed);
         written
+    }
+
+    /// Nothing can be read: ready if the client has had the time that it has for its next request.
+    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let requests = self.progress.requests.load(Relaxed);
+        if self.seen != requests {
+            self.seen = requests;
+            self.begun = false;
+            self.due = None;
+        }
+        // A client that does not take its answer is the kernel's affair (`bound_stalls`).
+        if !self.progress.is_idle() {
+            self.due = None;
+            return Poll::Pending;
+        }
+        let patience = if self.begun || requests == 0 {
+            self.head
+        } else {
+            self.keepalive
+        };
+        let due = *self.due.get_or_insert_with(|| Instant::now() + patience);
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
+        if timer.deadline() > due {
+            timer.as_mut().reset(due);
+        }
+        ready!(timer.as_mut().poll(cx));
+        if timer.deadline() < due {
+            timer.as_mut().reset(due);
+            return timer.as_mut().poll(cx);
+        }
+        Poll::Ready(())
     }
 }
 
 impl AsyncRead for Socket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.unread.is_empty() {
-            return Pin::new(&mut self.tcp).poll_read(cx, buf);
+        if !self.unread.is_empty() {
+            let count = self.unread.len().min(buf.remaining());
+            buf.put_slice(self.unread.get(..count).unwrap_or_default());
+            self.unread.advance(count);
+            return Poll::Ready(Ok(()));
         }
-        let count = self.unread.len().min(buf.remaining());
-        buf.put_slice(self.unread.get(..count).unwrap_or_default());
-        self.unread.advance(count);
-        Poll::Ready(Ok(()))
+        let read = Pin::new(&mut self.tcp).poll_read(cx, buf);
+        if read.is_ready() {
+            // While one is being answered it is that one's body.
+            if !self.begun && !self.progress.busy.load(Relaxed) {
+                self.begun = true;
+                self.due = None;
+            }
+            return read;
+        }
+        ready!(self.poll_patience(cx));
+        Poll::Ready(Err(io::Error::new(ErrorKind::TimedOut, "no request in time")))
     }
 }
 
