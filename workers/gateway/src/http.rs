@@ -194,7 +194,10 @@ async fn route(worker: &Rc<Worker>, request: Request<Incoming>, peer: SocketAddr
     let headers = answer.headers_mut();
     if !worker.is_serving() {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    } else if let (true, Some(promise)) = (keeps, &worker.keepalive) {
+    } else if keeps
+        && !headers.contains_key(CONNECTION)
+        && let Some(promise) = &worker.keepalive
+    {
         headers.insert(CONNECTION, HeaderValue::from_static("keep-alive"));
         headers.insert(KEEP_ALIVE, promise.clone());
     }
