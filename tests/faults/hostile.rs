@@ -228,11 +228,7 @@ async fn connections_beyond_the_limit_wait_and_are_served_later() {
         .await;
     let mut kept = Vec::new();
     for _ in 0..20 {
-        let mut link = Link::open(server.addr).await.expect("connect");
-        if let Ok(Ok(reply)) = tokio::time::timeout(ms(300), link.ask(&Request::get("/api/live"))).await {
-            assert_eq!(reply.status, 200);
-            kept.push(link);
-        }
+        kept.push(Wire::open(&server).await);
     }
     // Queued by the kernel, not refused.
     let mut waiting = Link::open(server.addr).await.expect("connect");
@@ -249,6 +245,36 @@ async fn connections_beyond_the_limit_wait_and_are_served_later() {
         .await
         .expect("an answer");
     assert_eq!(reply.status, 200);
+}
+
+#[tokio::test]
+async fn connections_without_a_request_make_room() {
+    let server = Plan::new()
+        .with("workers = { count = 1 }\nlimits = { connections_max = 20 }")
+        .start()
+        .await;
+    let poller = Poller::open(&server).await;
+    poller.connect().await;
+    let mut poll = Link::open(server.addr).await.expect("connect");
+    poll.send(&Request::get(&poller.target()).bytes(server.addr))
+        .await
+        .expect("send");
+    let mut idle = Vec::new();
+    for _ in 0..19 {
+        let mut link = Link::open(server.addr).await.expect("connect");
+        assert_eq!(
+            link.ask(&Request::get("/api/live")).await.expect("an answer").status,
+            200
+        );
+        idle.push(link);
+    }
+    let mut waiting = Link::open(server.addr).await.expect("connect");
+    let reply = within(ms(3_000), "an answer", waiting.ask(&Request::get("/api/live"))).await;
+    assert_eq!(reply.expect("an answer").status, 200);
+    // Whoever waits for an answer gets it.
+    poller.say(r#"420["echo",1]"#).await;
+    let reply = soon("an answer", poll.reply(false)).await.expect("an answer");
+    assert_eq!(reply.text(), "430[1]");
 }
 
 #[tokio::test]

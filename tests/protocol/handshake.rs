@@ -99,7 +99,11 @@ async fn refuses_websockets_before_they_open() {
     ] {
         let refusal = Wire::dial(server.addr, &format!("/socket.io/{query}"), &[]).await;
         let refusal = refusal.expect_err("refused");
-        assert_eq!((refusal.status, refusal.header("connection")), (400, Some("close")), "{query}");
+        assert_eq!(
+            (refusal.status, refusal.header("connection")),
+            (400, Some("close")),
+            "{query}"
+        );
         assert!(refusal.text().contains(message), "{query}: {refusal:?}");
     }
     // A wrong version may be told before or after the upgrade; a session never comes of it.

@@ -42,6 +42,8 @@ const KEEPALIVE_MARGIN: Duration = Duration::from_secs(5);
 pub(crate) enum Fate {
     /// They stay open.
     Stay,
+    /// Those that were used are closed, for others that wait.
+    Shed,
     /// Another worker goes on with them.
     Move(mpsc::Sender<Idle>),
     /// They are closed.
@@ -140,7 +142,11 @@ async fn hold(
             Ok(()) = fate.changed() => fate.borrow_and_update().clone(),
         };
         match decided {
-            Fate::Stay => {}
+            Fate::Shed if progress.asked() && progress.is_idle() => {
+                Pin::new(&mut connection).graceful_shutdown();
+                break connection.await;
+            }
+            Fate::Shed | Fate::Stay => {}
             // What was answered has been written, and no request is complete.
             Fate::Move(gift) if progress.is_idle() => {
                 let parts = connection.into_parts()?;

@@ -2,7 +2,7 @@
 
 use crate::admin::Admin;
 use crate::control::{self, Control};
-use crate::http::Held;
+use crate::http::{Fate, Held};
 use crate::metrics::Limit;
 use crate::worker::Worker;
 use crate::{drain, evictions, http, ingest, lobby, metrics, ready, tailer, trace};
@@ -14,7 +14,7 @@ use std::io;
 use std::net::TcpListener as StdListener;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use store::{Backend, Endpoint, Options, RedisOptions, Store, StoreError, Tail};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
@@ -37,6 +37,8 @@ const EXHAUSTED: [i32; 2] = [
 ];
 /// When accept(2) fails for want of file descriptors or memory, this long until the next try.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// While a worker has as many connections as it may have, those without a request are closed this often.
+const SHED_EVERY: Duration = Duration::from_secs(1);
 /// A client is given so long, at least, to take what was sent to it.
 const STALL_MIN: Duration = Duration::from_secs(10);
 
@@ -282,6 +284,7 @@ pub(crate) async fn accept(worker: Rc<Worker>, listener: TcpListener) {
     let mut phase = worker.phase.subscribe();
     let mut failures: u64 = 0;
     let mut was_full = false;
+    let mut shed_at = None;
     loop {
         let is_full = worker.counters.connections.get() + worker.sockets.borrow().len() as u64
             >= worker.settings.limits.connections_max as u64;
@@ -290,11 +293,23 @@ pub(crate) async fn accept(worker: Rc<Worker>, listener: TcpListener) {
         }
         was_full = is_full;
         if is_full {
+            if worker.is_serving() && shed_at.is_none_or(|at: Instant| at.elapsed() >= SHED_EVERY) {
+                shed_at = Some(Instant::now());
+                worker.fate.send_replace(Fate::Shed);
+            }
             // They wait in the accept queue, where nothing is lost.
             tokio::select! {
-                () = sleep(ACCEPT_PAUSE) => continue,
+                () = sleep(ACCEPT_PAUSE) => {}
                 _ = phase.wait_for(|phase| !phase.accepts()) => return,
             }
+            worker.fate.send_if_modified(|fate| {
+                let sheds = matches!(fate, Fate::Shed);
+                if sheds {
+                    *fate = Fate::Stay;
+                }
+                sheds
+            });
+            continue;
         }
         let accepted = tokio::select! {
             // First: what is in the queue when the order to leave is here belongs to the next worker.
