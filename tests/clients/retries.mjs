@@ -7,8 +7,10 @@
 import { connected, options, until } from "./common.mjs";
 
 const opts = options({ url: "", publishers: 4, publishes: 200, members: 8, transports: "websocket" });
+// A client whose connection ends between the answer to its upgrade and the open packet notices it by this time limit only,
+// which is 20 s if nothing is said.
 const base = {
-  forceNew: true, reconnectionDelay: 100, reconnectionDelayMax: 500, transports: opts.transports.split(","),
+  forceNew: true, reconnectionDelay: 100, reconnectionDelayMax: 500, timeout: 3000, transports: opts.transports.split(","),
 };
 const result = { acked: 0, refused: 0, tries: 0, lost: 0, doubled: 0, reordered: 0, anew: 0 };
 
