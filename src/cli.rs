@@ -204,9 +204,9 @@ fn sources(options: &Options) -> Sources {
         redis: options.redis.clone(),
         workers: options.workers,
     };
-    // A variable that is not UTF-8 cannot be one of ours.
-    let env =
-        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    // A name that is not UTF-8 cannot be one of ours; a value of ours is refused for its replacement characters.
+    let env = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())));
     Sources {
         file: options.config.clone(),
         env: env.collect(),

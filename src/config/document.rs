@@ -16,7 +16,8 @@ Made by `make docs` of [supervisor.toml](../supervisor.toml), which is \"this fi
 const RULES: &str = "
 - An unknown key, a value of the wrong type or beyond its bounds, and values that do not fit together are faults: anyworker exits with 78,
   or a reload changes nothing, and each fault is named with its source and the remedy.
-- In the environment a list is `a,b`, and a truth value is `true`, `yes`, `on`, `1` or `false`, `no`, `off`, `0`. An empty text means off, or \"choose for me\".
+- In the environment a list is `a,b`, and a truth value is `true`, `yes`, `on`, `1` or `false`, `no`, `off`, `0`. An empty value means off, or \"choose for me\",
+  where the key is a text or a list; a number, a truth value and a choice have no empty value, so it sets nothing, with a notice. Empty `REDIS_URL`, `REDIS_DB` and `REDIS_ENABLED` set nothing.
 - A name of the environment that begins with `ANYWORKER_`, has no `__` and comes close to no key is ignored with a notice: Kubernetes sets
   `ANYWORKER_PORT` and the like for a Service of that name.
 - A reload puts every key into effect, unless it says here that a change needs a restart.

@@ -37,7 +37,9 @@ pub(super) fn load_in(sources: &Sources, directory: &Path, system_file: &Path) -
     let beside = beside.map(|parent| directory.join(parent).join(".env"));
     let mut dot_env = None;
     for path in [Some(directory.join(".env")), beside].into_iter().flatten() {
-        match read(&path) {
+        // `.env` is also a usual name of a directory with a virtual environment of Python.
+        let found = if path.is_dir() { Ok(None) } else { read_lossy(&path) };
+        match found {
             Ok(None) => {}
             Ok(found) => {
                 dot_env = found;
@@ -86,6 +88,23 @@ pub(crate) fn text_of(path: &Path) -> Option<String> {
 
 /// The file; `None` if there is none.
 fn read(path: &Path) -> Result<Option<FileText>, Fault> {
+    read_with(path, |bytes| {
+        String::from_utf8(bytes).map_err(|error| {
+            let error = error.utf8_error();
+            format!("byte {} is not UTF-8", error.valid_up_to() + 1)
+        })
+    })
+}
+
+/// The same with U+FFFD where it is not UTF-8: one with a comment in Latin-1 is read.
+fn read_lossy(path: &Path) -> Result<Option<FileText>, Fault> {
+    read_with(path, |bytes| match bytes.as_slice() {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Err("it is UTF-16, not UTF-8".to_owned()),
+        text => Ok(String::from_utf8_lossy(text).into_owned()),
+    })
+}
+
+fn read_with(path: &Path, decode: impl FnOnce(Vec<u8>) -> Result<String, String>) -> Result<Option<FileText>, Fault> {
     let fault = |why: String, remedy| Fault::new(path.display().to_string(), format!("cannot be read: {why}"), remedy);
     let unreadable = |why| fault(why, "correct or remove it");
     // Opening a FIFO would wait for a writer, and reading it for the end of what is written; the supervisor waits for nobody.
@@ -106,12 +125,12 @@ fn read(path: &Path) -> Result<Option<FileText>, Fault> {
         }
         Err(error) => return Err(unreadable(error.to_string())),
     };
-    let mut text = String::new();
-    match file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text) {
-        Ok(bytes) if bytes as u64 > FILE_BYTES_MAX => Err(unreadable(format!("longer than {FILE_BYTES_MAX} bytes"))),
+    let mut bytes = Vec::new();
+    match file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes) {
+        Ok(count) if count as u64 > FILE_BYTES_MAX => Err(unreadable(format!("longer than {FILE_BYTES_MAX} bytes"))),
         Ok(_) => Ok(Some(FileText {
             path: path.to_owned(),
-            text,
+            text: decode(bytes).map_err(unreadable)?,
             public: metadata.mode() & 0o004 != 0,
         })),
         Err(error) => Err(unreadable(error.to_string())),

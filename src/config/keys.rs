@@ -27,6 +27,13 @@ pub(super) enum Kind {
     Text(&'static str),
 }
 
+impl Kind {
+    /// Whether an empty text is a value of its own: "off", or "choose for me".
+    pub(super) fn has_empty(self) -> bool {
+        matches!(self, Self::List(_) | Self::Text(_))
+    }
+}
+
 const HOUR_MS: u64 = 3_600_000;
 const DAY_MS: u64 = 24 * HOUR_MS;
 const MIB: u64 = 1024 * 1024;

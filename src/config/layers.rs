@@ -118,19 +118,82 @@ fn unknown(name: &str) -> Fault {
     Fault::new(name, "unknown key", remedy)
 }
 
-/// Lays the text of a `.env` file over the values; the names that are ignored.
-pub(super) fn dot_env(values: &mut Values, path: &Path, text: &str) -> Vec<String> {
-    let (names, bad) = dotenv::parse(text);
-    for line in bad {
-        let place = format!("{}:{line}", path.display());
-        values
-            .faults
-            .push(Fault::new(place, "not an assignment", "write NAME=value"));
+/// Lays the text of a `.env` file over the values; the names that are ignored. Only what concerns a name of ours can be a
+/// fault: the file belongs to other programs too, and what they make of their names is theirs.
+pub(super) fn dot_env(
+    values: &mut Values,
+    path: &Path,
+    text: &str,
+    env: &BTreeMap<String, String>,
+    notices: &mut Vec<String>,
+) -> Vec<String> {
+    let found = dotenv::parse(text, env);
+    for bad in found.bad {
+        let place = format!("{}:{}", path.display(), bad.line);
+        match bad.name.filter(|name| is_ours(name)) {
+            Some(name) => {
+                let what =
+                    format!("the value of {name} is not understood: quotes do not match, or something follows them");
+                values.faults.push(Fault::new(
+                    place,
+                    what,
+                    format!("write {name}='value' in one pair of quotes"),
+                ));
+            }
+            None => notices.push(format!("{place}: not an assignment, ignored")),
+        }
     }
-    environment(values, &names, |name| Source::DotEnv {
+    for (name, variable) in found.unset.iter().filter(|(name, _)| is_ours(name)) {
+        let path = path.display();
+        notices.push(format!("{path}: {name} refers to ${{{variable}}}, which has no value: nothing stands there; set {variable} above, or write \\$ in double quotes"));
+    }
+    environment(values, &found.values, notices, |name| Source::DotEnv {
         path: path.to_owned(),
         name: name.to_owned(),
     })
+}
+
+/// What a name of the environment means.
+enum Meant {
+    /// It sets this key.
+    Key(String),
+    /// It was to set one; what to write instead.
+    Misspelled { key: String, remedy: String },
+    /// It begins like ours and is not meant for us.
+    Ignored,
+    /// It belongs to another program.
+    Foreign,
+}
+
+fn meant(name: &str) -> Meant {
+    if let Some((_, key)) = GUIDE.iter().find(|(guide, _)| *guide == name) {
+        return Meant::Key((*key).to_owned());
+    }
+    let Some(rest) = name.strip_prefix(PREFIX) else {
+        return Meant::Foreign;
+    };
+    let key = rest.to_ascii_lowercase().replace("__", ".");
+    if keys::find(&key).is_some() {
+        return Meant::Key(key);
+    }
+    match keys::nearest(&key) {
+        Some(nearest) => Meant::Misspelled {
+            key,
+            remedy: format!("did you mean {}?", env_name(&nearest)),
+        },
+        None if !rest.contains("__") => Meant::Ignored,
+        None => Meant::Misspelled {
+            key,
+            remedy: format!("remove it; the form is {PREFIX}SECTION__KEY"),
+        },
+    }
+}
+
+/// Whether a name, or what seems to be one (`NAME:`), is meant to set a key.
+fn is_ours(name: &str) -> bool {
+    let end = name.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let name = name.get(..end.unwrap_or(name.len())).unwrap_or_default();
+    matches!(meant(name), Meant::Key(_) | Meant::Misspelled { .. })
 }
 
 /// Lays the names of an environment over the values; `source` makes the source of a name. Those that are ignored although
@@ -138,34 +201,33 @@ pub(super) fn dot_env(values: &mut Values, path: &Path, text: &str) -> Vec<Strin
 pub(super) fn environment(
     values: &mut Values,
     names: &BTreeMap<String, String>,
+    notices: &mut Vec<String>,
     source: impl Fn(&str) -> Source,
 ) -> Vec<String> {
     let mut ignored = Vec::new();
-    for (name, key) in GUIDE {
-        if let Some(text) = names.get(name).filter(|text| !text.trim().is_empty()) {
-            set(values, key, text, source(name));
-        }
-    }
-    for (name, text) in names {
-        let Some(rest) = name.strip_prefix(PREFIX) else {
-            continue;
-        };
-        let key = rest.to_ascii_lowercase().replace("__", ".");
-        if keys::find(&key).is_some() {
-            set(values, &key, text, source(name));
-            continue;
-        }
-        let remedy = match keys::nearest(&key) {
-            Some(meant) => format!("did you mean {}?", env_name(&meant)),
-            None if !rest.contains("__") => {
-                ignored.push(name.clone());
-                continue;
+    // The guide's names first: those of the form of ours beat them.
+    let is_guide = |name: &str| GUIDE.iter().any(|(guide, _)| *guide == name);
+    let (guide, others): (Vec<_>, Vec<_>) = names.iter().partition(|(name, _)| is_guide(name));
+    for (name, text) in guide.into_iter().chain(others) {
+        match meant(name) {
+            Meant::Key(key) => {
+                let is_empty = text.trim().is_empty();
+                if is_empty && is_guide(name) {
+                    continue;
+                }
+                if is_empty && keys::find(&key).is_some_and(|key| !key.kind.has_empty()) {
+                    notices.push(format!("{} is empty: it sets nothing", source(name)));
+                    continue;
+                }
+                set(values, &key, text, source(name));
             }
-            None => format!("remove it; the form is {PREFIX}SECTION__KEY"),
-        };
-        values
-            .faults
-            .push(Fault::new(key, "unknown key", remedy).with_source(source(name).outside_file()));
+            Meant::Misspelled { key, remedy } => {
+                let fault = Fault::new(key, "unknown key", remedy);
+                values.faults.push(fault.with_source(source(name).outside_file()));
+            }
+            Meant::Ignored => ignored.push(name.clone()),
+            Meant::Foreign => {}
+        }
     }
     ignored
 }
@@ -189,6 +251,16 @@ pub(super) fn flags(values: &mut Values, overrides: &Overrides) {
 
 fn set(values: &mut Values, key: &str, text: &str, source: Source) {
     if let Some(known) = keys::find(key) {
-        values.set(key, values::from_text(known, key, text), source);
+        // Bytes that are no UTF-8 were replaced when the text was read.
+        let parsed = if text.contains(char::REPLACEMENT_CHARACTER) {
+            Err(Fault::new(
+                key,
+                "the value has bytes that are not UTF-8",
+                "write it in UTF-8",
+            ))
+        } else {
+            values::from_text(known, key, text)
+        };
+        values.set(key, parsed, source);
     }
 }

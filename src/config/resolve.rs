@@ -53,16 +53,18 @@ pub(super) fn resolve(inputs: Inputs<'_>, facts: &Facts<'_>, faults: Faults) -> 
     if let Some(file) = &inputs.file {
         layers::file(&mut values, &file.path, &file.text);
     }
+    let mut notices = Vec::new();
     let mut ignored = Vec::new();
     if let Some(file) = &inputs.dot_env {
-        ignored.extend(layers::dot_env(&mut values, &file.path, &file.text));
+        let names = layers::dot_env(&mut values, &file.path, &file.text, inputs.env, &mut notices);
+        ignored.extend(names);
     }
-    ignored.extend(layers::environment(&mut values, inputs.env, |name| {
+    let names = layers::environment(&mut values, inputs.env, &mut notices, |name| {
         Source::Env(name.to_owned())
-    }));
+    });
+    ignored.extend(names);
     layers::flags(&mut values, inputs.overrides);
 
-    let mut notices = Vec::new();
     if !ignored.is_empty() {
         notices.push(format!(
             "{} ignored: not of the form {}",

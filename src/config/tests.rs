@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+mod env;
+
 /// A working directory with the given files.
 struct Place(tempfile::TempDir);
 
