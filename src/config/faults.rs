@@ -43,14 +43,7 @@ impl fmt::Display for Fault {
             line.extend([" (from ", name, ")"]);
         }
         // A quoted key of TOML, or a path, may hold a line feed; a fault is one line.
-        for c in line.chars() {
-            if c.is_control() {
-                write!(f, "{}", c.escape_default())?;
-            } else {
-                write!(f, "{c}")?;
-            }
-        }
-        Ok(())
+        f.write_str(&ops::printer::clean(&line))
     }
 }
 

@@ -304,7 +304,7 @@ fn faults_of_pairs() {
         ),
         (
             "[checks.\"a\\nb\"]\ntcp = 'h:1'",
-            "checks.a\\nb: \"a\\nb\" is not a name",
+            "checks.a\\u000ab: \"a\\nb\" is not a name",
         ),
         (
             "[workers]\nboot_timeout_ms = 1000",

@@ -3,7 +3,7 @@
 use super::protocol::{ANSWER_BYTES_MAX, Answer, Request, Status};
 use super::view;
 use nix::unistd::{Uid, User};
-use ops::StatusError;
+use ops::{StatusError, printer};
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
@@ -53,10 +53,13 @@ pub(crate) fn run(socket: &Path, request: Request, json: bool) -> io::Result<Ver
         } else {
             view::text(status)
         };
-        io::stdout().write_all(text.as_bytes())?;
+        let mut out = printer::stdout();
+        out.write_all(text.as_bytes())?;
+        out.flush()?;
         return Ok(Verdict::of(status));
     }
     for line in &answer.lines {
+        let line = printer::clean(line);
         if answer.ok {
             writeln!(io::stdout(), "{line}")?;
         } else {

@@ -13,6 +13,7 @@
 mod harness;
 
 mod many;
+mod names;
 mod tail;
 mod trace;
 mod watch;

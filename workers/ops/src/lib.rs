@@ -9,6 +9,7 @@ mod doctor;
 mod fleet;
 mod health;
 mod output;
+pub mod printer;
 mod rooms;
 pub mod screen;
 mod selftest;

@@ -2,11 +2,11 @@
 
 use crate::Context;
 use crate::UNAVAILABLE;
-use crate::screen::clean;
+use crate::printer::{self, clean};
 use crate::sessions::{Trouble, each, inspector, settle};
 use serde_json::json;
 use std::collections::HashMap;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use store::Inspector;
 
 pub(crate) async fn run(context: &Context, namespace: Option<&str>, as_json: bool) -> io::Result<u8> {
@@ -42,7 +42,7 @@ async fn list(inspector: &Inspector, namespace: Option<&str>, as_json: bool) -> 
         })
         .collect();
     all.sort_by(|(an, ar, am), (bn, br, bm)| (an, bm, ar).cmp(&(bn, am, br)));
-    let mut out = BufWriter::new(io::stdout().lock());
+    let mut out = printer::stdout();
     if as_json {
         for (namespace, room, members) in &all {
             let line = json!({ "namespace": namespace, "room": room, "members": members });

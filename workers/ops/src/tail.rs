@@ -4,13 +4,14 @@
 mod audience;
 mod line;
 
+use crate::printer;
 use crate::sessions::{Id, Lookup, Trouble, find, inspector, settle};
 use crate::{Context, UNAVAILABLE};
 use audience::Audience;
 use clap::{Args, ValueEnum};
 use line::{Line, Shape};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::time::Duration;
 use store::trace::{Note, lines};
 use store::{Entry, Inspector};
@@ -96,7 +97,7 @@ async fn tail(inspector: &Inspector, args: &TailArgs) -> Result<u8, Trouble> {
         };
         away = false;
         // A write that waits for a slow reader makes the next read later, and no memory full.
-        let mut out = BufWriter::new(io::stdout().lock());
+        let mut out = printer::stdout();
         if followed.missed > 0 {
             Line::missed(followed.missed).print(&mut out, shape)?;
         }

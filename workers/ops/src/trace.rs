@@ -1,12 +1,12 @@
 //! `anyworker trace`: the life of a session over all workers, from the notes that they keep in Redis.
 
-use crate::screen::clean;
+use crate::printer::{self, clean};
 use crate::sessions::{Id, Trouble, inspector, settle, shown};
 use crate::text::{Clock, age};
 use crate::{Context, UNAVAILABLE};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::time::Duration;
 use store::trace::{Note, lines};
 use store::{Batch, Detail, Inspector, Sid};
@@ -68,7 +68,7 @@ async fn print(inspector: &Inspector, id: &Id, full: bool, as_json: bool) -> Res
     for sid in life.sids.iter().filter_map(|sid| Sid::parse(sid).ok()) {
         now.extend(inspector.detail(&sid).await?);
     }
-    let mut out = BufWriter::new(io::stdout().lock());
+    let mut out = printer::stdout();
     if as_json {
         for note in &life.notes {
             writeln!(out, "{}", object(note, full))?;
@@ -189,7 +189,7 @@ async fn each(inspector: &Inspector, mut look: impl FnMut(&Batch)) -> Result<(),
 pub(crate) fn value(name: &str, value: &str, full: bool) -> String {
     match Sid::parse(value) {
         Ok(sid) if name == "session" => shown(&sid, full),
-        _ => clean(value).into_owned(),
+        _ => value.to_owned(),
     }
 }
 
@@ -209,7 +209,7 @@ fn object(note: &Kept, full: bool) -> Value {
 }
 
 pub(crate) fn shown_text(sid: &str, full: bool) -> String {
-    Sid::parse(sid).map_or_else(|_| clean(sid).into_owned(), |sid| shown(&sid, full))
+    Sid::parse(sid).map_or_else(|_| sid.to_owned(), |sid| shown(&sid, full))
 }
 
 fn text(out: &mut impl Write, life: &Life, now: &[Detail], full: bool) -> io::Result<()> {
@@ -245,7 +245,7 @@ fn text(out: &mut impl Write, life: &Life, now: &[Detail], full: bool) -> io::Re
             note.what,
         )?;
         for (name, text) in &note.fields {
-            write!(out, " {name}={}", value(name, text, full))?;
+            write!(out, " {name}={}", clean(&value(name, text, full)))?;
         }
         writeln!(out)?;
     }

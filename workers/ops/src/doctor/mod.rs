@@ -14,6 +14,7 @@ mod unit;
 
 use crate::Context;
 use crate::output::Script;
+use crate::printer;
 use evidence::Evidence;
 use findings::Findings;
 use root::Root;
@@ -57,6 +58,8 @@ pub(crate) async fn run(context: &Context, options: Options) -> io::Result<u8> {
     } else {
         findings.text(Script::of_locale())
     };
-    io::stdout().write_all(text.as_bytes())?;
+    let mut out = printer::stdout();
+    out.write_all(text.as_bytes())?;
+    out.flush()?;
     Ok(findings.code())
 }

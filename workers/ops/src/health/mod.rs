@@ -7,6 +7,7 @@ mod verdict;
 
 use crate::Context;
 use crate::output::Script;
+use crate::printer;
 use crate::screen::{Screen, Wake, is_possible};
 use collect::{Collector, Report};
 use std::io::{self, Write};
@@ -57,7 +58,7 @@ fn print(report: &Report, options: Options) -> io::Result<()> {
     } else {
         show::text(report, Script::of_locale())
     };
-    let mut out = io::stdout().lock();
+    let mut out = printer::stdout();
     out.write_all(text.as_bytes())?;
     out.flush()
 }

@@ -7,6 +7,7 @@ mod walk;
 
 use crate::Context;
 use crate::output::{Script, count, rule};
+use crate::printer;
 use std::io::{self, Write};
 
 /// Runs all tests; exits 0 if all passed, 1 if not.
@@ -35,7 +36,7 @@ impl Sheet {
     }
 
     fn line(text: &str) -> io::Result<()> {
-        let mut out = io::stdout().lock();
+        let mut out = printer::stdout();
         writeln!(out, "{text}")?;
         out.flush()
     }

@@ -1,11 +1,11 @@
 //! `sessions list` and `sessions count`.
 
 use super::{Filter, ListArgs, Trouble, each, shown};
-use crate::screen::clean;
+use crate::printer::{self, clean};
 use crate::text::age;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use store::{Inspector, Record, Transport};
 
@@ -97,7 +97,7 @@ pub(super) async fn list(inspector: &Inspector, args: &ListArgs) -> Result<u8, T
     })
     .await?;
     rows.sort_by(|a, b| (a.created_ms, &a.sid).cmp(&(b.created_ms, &b.sid)));
-    let mut out = BufWriter::new(io::stdout().lock());
+    let mut out = printer::stdout();
     if args.json {
         for row in &rows {
             serde_json::to_writer(&mut out, row).map_err(io::Error::from)?;
@@ -192,7 +192,9 @@ pub(super) async fn count(inspector: &Inspector, filter: &Filter, json: bool) ->
     if json {
         text = serde_json::to_string(&count).map_err(io::Error::from)? + "\n";
     }
-    io::stdout().write_all(text.as_bytes())?;
+    let mut out = printer::stdout();
+    out.write_all(text.as_bytes())?;
+    out.flush()?;
     Ok(0)
 }
 

@@ -2,7 +2,7 @@
 
 use super::list::{now_ms, word};
 use super::{Id, Lookup, Trouble, find, shown};
-use crate::screen::clean;
+use crate::printer::{self, clean};
 use crate::text::age;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -27,7 +27,9 @@ pub(super) async fn show(inspector: &Inspector, id: &Id, full: bool, as_json: bo
     } else {
         page(&detail, full)
     };
-    io::stdout().write_all(text.as_bytes())?;
+    let mut out = printer::stdout();
+    out.write_all(text.as_bytes())?;
+    out.flush()?;
     Ok(0)
 }
 

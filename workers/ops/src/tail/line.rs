@@ -1,6 +1,6 @@
 //! One thing that happened, on one line.
 
-use crate::screen::clean;
+use crate::printer::clean;
 use crate::sessions::now_ms;
 use crate::text::Clock;
 use crate::trace::{shown_text, value};

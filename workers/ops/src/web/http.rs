@@ -32,7 +32,7 @@ impl Reply {
     pub(crate) fn summary(&self) -> String {
         let text = self.text();
         let shown: String = text.lines().next().unwrap_or_default().chars().take(120).collect();
-        format!("{} {}", self.status, crate::screen::clean(&shown))
+        format!("{} {}", self.status, crate::printer::clean(&shown))
             .trim_end()
             .to_owned()
     }
@@ -80,7 +80,7 @@ pub(super) async fn head(link: &mut Link) -> io::Result<Reply> {
     let status = first
         .strip_prefix("HTTP/1.")
         .and_then(|rest| rest.get(2..5)?.parse().ok())
-        .ok_or_else(|| io::Error::other(format!("no answer of HTTP/1.1: {}", crate::screen::clean(&first))))?;
+        .ok_or_else(|| io::Error::other(format!("no answer of HTTP/1.1: {}", crate::printer::clean(&first))))?;
     let header = |line: String| {
         let (name, value) = line.split_once(':')?;
         Some((name.to_owned(), value.trim().to_owned()))
