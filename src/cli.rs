@@ -7,6 +7,7 @@ use crate::control::watch;
 use crate::fleet::SLOTS_MAX;
 use crate::manual;
 use crate::reactor::State;
+use crate::sys::log;
 use crate::sys::runtime::control_socket;
 use crate::sys::spawn::{Inherited, inherited};
 use crate::{operator, run};
@@ -145,7 +146,10 @@ pub fn main(worker: Worker) -> ExitCode {
             };
         }
     };
-    match execute(cli, worker) {
+    let executed = execute(cli, worker);
+    // What was logged last may still wait.
+    log::flush();
+    match executed {
         Ok(code) => code,
         // Whoever reads what is printed has seen enough.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Exit::Done.into(),
@@ -239,7 +243,7 @@ fn complain(faults: &Faults) -> io::Result<ExitCode> {
 fn work(worker: Worker) -> io::Result<ExitCode> {
     match inherited() {
         Ok(inherited) => {
-            run::start_logging(&inherited.setup.settings.logging);
+            log::start(&inherited.setup.settings.logging);
             Ok(worker(inherited).into())
         }
         Err(error) => {

@@ -12,4 +12,5 @@ mod run;
 mod sys;
 
 pub use cli::{Worker, main};
+pub use sys::log::lines_dropped;
 pub use sys::spawn::Inherited;

@@ -15,6 +15,7 @@ fn main() -> ExitCode {
             setup,
             listeners,
             admin,
+            log_lines_dropped: supervisor::lines_dropped,
         })
     })
 }

@@ -4,6 +4,7 @@ use crate::config::{Config, Sources};
 use crate::control::server::Server;
 use crate::reactor::{Parts, Reactor, Spec, State, admin_listener};
 use crate::sys::listener::Listeners;
+use crate::sys::log;
 use crate::sys::notify::{self, Notifier};
 use crate::sys::reap;
 use crate::sys::redis::{self, ManagedRedis};
@@ -11,13 +12,12 @@ use crate::sys::reexec;
 use crate::sys::runtime::{Runtime, control_socket};
 use crate::sys::signals::Signals;
 use crate::sys::spawn::Binary;
-use boot::{Exit, Logging, RedisEndpoint};
+use boot::{Exit, RedisEndpoint};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use tracing::level_filters::LevelFilter;
 use tracing::warn;
 
 /// Why the supervisor cannot start: what to exit with, and one line per fault.
@@ -55,10 +55,7 @@ pub(crate) fn run(sources: Sources) -> Exit {
         Ok(reactor) => reactor.run(),
         Err(Refusal { exit, lines }) => {
             for line in lines {
-                // Without standard error there is only the exit code.
-                if writeln!(io::stderr(), "anyworker: {line}").is_err() {
-                    break;
-                }
+                log::print(&format!("anyworker: {line}"));
             }
             exit
         }
@@ -71,7 +68,7 @@ fn resume(sources: Sources, state: io::Result<OwnedFd>) -> io::Result<Reactor> {
     // Still blocked: what has come since is answered now.
     let signals = Signals::block()?;
     if let Some(logging) = state.logging() {
-        start_logging(logging);
+        log::start(logging);
     }
     Reactor::inherit(sources, state, signals)
 }
@@ -87,7 +84,7 @@ fn prepare(sources: Sources) -> Result<Reactor, Refusal> {
     })?;
     // What runs now, even if another file has been installed under its name in the meantime.
     spec.binary = Binary::running().map_err(|error| Refusal::system("opening /proc/self/exe", error))?;
-    start_logging(&spec.config.settings.logging);
+    log::start(&spec.config.settings.logging);
     reap::become_subreaper().map_err(|error| Refusal::system("becoming a subreaper", error))?;
     raise_descriptor_limit(spec.config.settings.limits.connections_max);
     let runtime = Runtime::claim(&spec.config.runtime_directory).map_err(Refusal::config)?;
@@ -172,22 +169,5 @@ fn raise_descriptor_limit(connections_max: usize) {
         ),
         Ok(_) => {}
         Err(errno) => warn!(%errno, "descriptor limit not raised"),
-    }
-}
-
-/// Logs go to standard error, as configured; the first call counts.
-pub(crate) fn start_logging(logging: &Logging) {
-    let level: LevelFilter = logging.level.parse().unwrap_or(LevelFilter::INFO);
-    let builder = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(io::stderr)
-        .with_target(false);
-    let started = if logging.json {
-        builder.json().flatten_event(true).try_init()
-    } else {
-        builder.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).try_init()
-    };
-    if started.is_err() {
-        warn!("logging was started before");
     }
 }

@@ -2,8 +2,9 @@
 
 use crate::config::Config;
 use crate::control::protocol::Status;
+use crate::sys::log;
 use std::fmt::Write as _;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use tracing::info;
@@ -39,8 +40,7 @@ pub(super) fn show(
         return;
     }
     let text = lines(version, &urls, &pids, &redis, &admin, socket);
-    // Without a terminal there is nobody to see it.
-    io::stderr().write_all(text.as_bytes()).ok();
+    log::print(&text);
 }
 
 fn lines(version: &str, urls: &[String], pids: &[String], redis: &str, admin: &str, socket: &Path) -> String {

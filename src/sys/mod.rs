@@ -4,6 +4,7 @@ pub(crate) mod admin;
 pub(crate) mod check;
 pub(crate) mod forensics;
 pub(crate) mod listener;
+pub(crate) mod log;
 pub(crate) mod memory;
 pub(crate) mod notify;
 pub(crate) mod reap;

@@ -53,6 +53,8 @@ pub struct Inherited {
     pub admin: Option<OwnedFd>,
     /// What we are told at birth.
     pub setup: Setup,
+    /// Lines of the log of this process that could not be written.
+    pub log_lines_dropped: fn() -> u64,
 }
 
 /// Serves until told to leave. The runtime is built here; call it from a plain thread.
