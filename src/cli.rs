@@ -9,7 +9,7 @@ use crate::manual;
 use crate::reactor::State;
 use crate::sys::log;
 use crate::sys::runtime::control_socket;
-use crate::sys::spawn::{Inherited, inherited};
+use crate::sys::spawn::{Inherited, ignore_write_errors, inherited, reset_dispositions};
 use crate::{operator, run};
 use boot::Exit;
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -146,6 +146,12 @@ pub fn main(worker: Worker) -> ExitCode {
             };
         }
     };
+    if matches!(cli.command, Some(Command::Worker { .. })) {
+        // The supervisor has set all others; one of an earlier build not these.
+        ignore_write_errors();
+    } else {
+        reset_dispositions();
+    }
     let executed = execute(cli, worker);
     // What was logged last may still wait.
     log::flush();

@@ -102,6 +102,9 @@ pub(crate) struct SupervisorStatus {
     /// How far the reload is that runs; null without one.
     #[serde(default)]
     pub(crate) reload: Option<ReloadStatus>,
+    /// Lines of the log, of supervisor and workers, that could not be written.
+    #[serde(default)]
+    pub(crate) log_lines_dropped: u64,
 }
 
 /// `reload`
@@ -216,6 +219,7 @@ impl Status {
             last_reload,
             last_handover: snapshot.handover.map(HandoverStatus::from),
             reload: snapshot.reload.map(ReloadStatus::from),
+            log_lines_dropped: 0,
         };
         Self {
             supervisor,
@@ -316,7 +320,7 @@ mod tests {
         let status = Status::new(snapshot, &BTreeMap::from([(7, usage)]), Duration::from_secs(5), None);
         assert!(!status.is_healthy());
         let expected = format!(
-            r#"{{"supervisor":{{"pid":{},"version":"{}","generation":2,"state":"serving","uptime_s":5,"last_reload":null,"last_handover":null,"reload":null}},"workers":[{{"slot":0,"pid":7,"generation":2,"version":null,"state":"backoff","failing":[],"connections":0,"sessions":0,"restarts":3,"last_exit":"signal 9 (SIGKILL)","cpu_percent":12.5,"rss_bytes":4096,"lag_us":80,"log_position":"1764000000000-5","handing_over":false}}]}}"#,
+            r#"{{"supervisor":{{"pid":{},"version":"{}","generation":2,"state":"serving","uptime_s":5,"last_reload":null,"last_handover":null,"reload":null,"log_lines_dropped":0}},"workers":[{{"slot":0,"pid":7,"generation":2,"version":null,"state":"backoff","failing":[],"connections":0,"sessions":0,"restarts":3,"last_exit":"signal 9 (SIGKILL)","cpu_percent":12.5,"rss_bytes":4096,"lag_us":80,"log_position":"1764000000000-5","handing_over":false}}]}}"#,
             std::process::id(),
             boot::VERSION,
         );

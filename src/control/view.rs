@@ -46,6 +46,13 @@ pub(super) fn picture(status: &Status) -> Picture {
     foot.extend(supervisor.last_handover.as_ref().map(handover));
     let last = supervisor.last_reload.as_ref();
     foot.extend(last.map(|last| Line::new(Style::Plain, format!("last reload: {last}"))));
+    if supervisor.log_lines_dropped > 0 {
+        let dropped = format!(
+            "log: {} lines dropped, they could not be written",
+            supervisor.log_lines_dropped
+        );
+        foot.push(Line::new(Style::Bad, dropped));
+    }
     if foot.len() == 1 {
         foot.clear();
     }

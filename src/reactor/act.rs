@@ -82,7 +82,8 @@ impl Reactor {
         while self.listeners.slots().last() < Some(slot) {
             self.listeners.open().map_err(|error| error.to_string())?;
             if let Some(opened) = self.listeners.slots().last() {
-                self.store(opened);
+                let (name, sockets) = self.listeners.storable(opened);
+                self.notifier.store(&name, &sockets);
             }
         }
         let listeners = self.listeners.of(slot);
@@ -178,7 +179,7 @@ impl Reactor {
     }
 
     /// systemd keeps the listeners of this slot, for the case that this process ends.
-    pub(super) fn store(&self, slot: SlotId) {
+    pub(super) fn store(&mut self, slot: SlotId) {
         let (name, sockets) = self.listeners.storable(slot);
         self.notifier.store(&name, &sockets);
     }

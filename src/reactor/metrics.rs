@@ -3,14 +3,17 @@
 
 use super::Reactor;
 use crate::fleet::{Event, Moment, WorkerId};
-use crate::sys::memory;
-use boot::meter::{Reading, Report, Snapshot};
-use boot::{Supervision, ToWorker, WorkerState};
+use crate::sys::{log, memory};
+use boot::meter::{Reading, Report, Snapshot, text_of};
+use boot::{Process, Supervision, ToWorker, WorkerState};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tracing::error;
+
+/// The counter of log lines that could not be written, in both sets of instruments.
+const LOG_DROPPED: &str = "gw_log_lines_dropped_total";
 
 /// See the module.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -22,6 +25,9 @@ pub(crate) struct Ledger {
     reloads: BTreeMap<String, u64>,
     upgrades: u64,
     late: u64,
+    /// Log lines that earlier binaries of this process could not write. What builds without this field say is zero.
+    #[serde(default)]
+    log_dropped: u64,
 }
 
 impl Ledger {
@@ -39,7 +45,7 @@ impl Ledger {
 
     /// A reload has ended.
     pub(super) fn reloaded(&mut self, result: boot::ReloadResult) {
-        let labels = boot::meter::text_of(result);
+        let labels = text_of(result);
         *self.reloads.entry(labels.to_owned()).or_default() += 1;
     }
 
@@ -51,6 +57,19 @@ impl Ledger {
     /// The supervisor ran late.
     pub(super) fn ran_late(&mut self) {
         self.late += 1;
+    }
+
+    /// For the next binary of this process: lines that this one has dropped, and that go with it.
+    pub(super) fn leave_log(&mut self, unwritten: u64) {
+        self.log_dropped += log::lines_dropped() + unwritten;
+    }
+
+    /// Log lines that could not be written: by the supervisor, by all workers together.
+    pub(super) fn log_lines_dropped(&self) -> (u64, u64) {
+        let series = format!("{LOG_DROPPED}{{{}}}", text_of(Process::Worker));
+        let latest = self.latest.values().map(|(_, snapshot)| snapshot);
+        let of_workers = latest.chain([&self.ended]).map(|snapshot| snapshot.counter(&series));
+        (self.log_dropped + log::lines_dropped(), of_workers.sum())
     }
 
     /// All workers together.
@@ -139,6 +158,8 @@ impl Reactor {
             .for_each(|(labels, n)| of.reloads.set(labels, *n));
         of.upgrades.set(self.ledger.upgrades);
         of.late.set(self.ledger.late);
+        let (dropped, _) = self.ledger.log_lines_dropped();
+        of.log_dropped.set(text_of(Process::Supervisor), dropped);
         of
     }
 }

@@ -103,7 +103,9 @@ pub(crate) struct Reactor {
 enum Source {
     Client(u64),
     ControlSocket,
+    Check,
     Signals,
+    Systemd,
     Worker(WorkerId),
 }
 
@@ -134,7 +136,7 @@ impl Reactor {
         for notice in &spec.config.notices {
             warn!(notice, "configuration notice");
         }
-        let reactor = Self {
+        let mut reactor = Self {
             started: Instant::now(),
             instance: instance.to_lowercase(),
             sources,
@@ -158,7 +160,8 @@ impl Reactor {
             rollout: Rollout::default(),
             runtime,
         };
-        reactor.listeners.slots().for_each(|slot| reactor.store(slot));
+        let slots: Vec<_> = reactor.listeners.slots().collect();
+        slots.into_iter().for_each(|slot| reactor.store(slot));
         reactor
     }
 
@@ -251,6 +254,14 @@ impl Reactor {
             sources.push(Source::ControlSocket);
             fds.push(PollFd::new(listener, PollFlags::POLLIN));
         }
+        if let Some(systemd) = self.notifier.blocked() {
+            sources.push(Source::Systemd);
+            fds.push(PollFd::new(systemd, PollFlags::POLLOUT));
+        }
+        if let Some(complaint) = self.rollout.complaint() {
+            sources.push(Source::Check);
+            fds.push(PollFd::new(complaint, PollFlags::POLLIN));
+        }
         for (worker, fd, write) in self.processes.wires() {
             sources.push(Source::Worker(worker));
             let flags = if write {
@@ -314,7 +325,7 @@ impl Reactor {
     }
 
     /// Of a change of state; `READY` and `RELOADING` go with their actions.
-    fn tell_systemd(&self, former: &str) {
+    fn tell_systemd(&mut self, former: &str) {
         let state = self.fleet.state();
         match (former, state) {
             (former, state) if former == state => {}
@@ -339,7 +350,9 @@ impl Reactor {
                 }
             }
             Source::ControlSocket => self.server.accept(self.started.elapsed()),
+            Source::Check => self.rollout.hear_complaint(),
             Source::Signals => self.read_signals(),
+            Source::Systemd => self.notifier.flush(),
             Source::Worker(worker) => self.hear(worker, flags),
         }
     }
@@ -445,11 +458,14 @@ impl Reactor {
     }
 
     fn status(&self) -> Status {
-        Status::new(
+        let mut status = Status::new(
             self.fleet.snapshot(),
             &self.processes.usages(),
             self.now(),
             self.rollout.last.clone(),
-        )
+        );
+        let (supervisor, workers) = self.ledger.log_lines_dropped();
+        status.supervisor.log_lines_dropped = supervisor + workers;
+        status
     }
 }

@@ -11,6 +11,7 @@ use crate::sys::listener::ListenError;
 use crate::sys::reexec;
 use boot::ReloadResult;
 use serde::{Deserialize, Serialize};
+use std::os::fd::BorrowedFd;
 use tracing::{error, info, warn};
 
 /// Who wants a reload or an upgrade.
@@ -86,6 +87,18 @@ impl Rollout {
             later,
             later_upgrade,
             ..Self::default()
+        }
+    }
+
+    /// What the check complains of, as long as it may say more.
+    pub(super) fn complaint(&self) -> Option<BorrowedFd<'_>> {
+        self.trial.as_ref()?.check.complaint()
+    }
+
+    /// There is something to read there.
+    pub(super) fn hear_complaint(&mut self) {
+        if let Some(trial) = &mut self.trial {
+            trial.check.hear();
         }
     }
 

@@ -12,6 +12,7 @@ use crate::control::server::{self, Server};
 use crate::fleet::{Event, Fleet, Generation, Moment};
 use crate::sys::admin::{self, AdminListener};
 use crate::sys::listener::{self, Listeners};
+use crate::sys::log;
 use crate::sys::notify::Notifier;
 use crate::sys::redis::ManagedRedis;
 use crate::sys::runtime::Runtime;
@@ -121,6 +122,8 @@ impl Reactor {
             (*generation, config.clone(), identity.clone(), binary.number())
         });
         let left = self.now();
+        let mut ledger = self.ledger.clone();
+        ledger.leave_log(log::flush());
         Ok(State {
             version: STATE_VERSION,
             from: boot::VERSION.to_owned(),
@@ -135,7 +138,7 @@ impl Reactor {
             listeners: self.listeners.bequeath(),
             server: self.server.bequeath(),
             admin: self.admin.as_ref().map(AdminListener::bequeath),
-            ledger: self.ledger.clone(),
+            ledger,
             redis: self.redis.as_ref().map(serde_json::to_value).transpose()?,
             runtime: (self.runtime.directory().to_owned(), self.runtime.lock()),
             askers,

@@ -8,16 +8,18 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, read};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 use tracing::warn;
 
 /// A check takes milliseconds; one that takes this long has hung.
 const CHECK_PATIENCE: Duration = Duration::from_secs(10);
-/// So much of what it complained is passed on (bytes). What does not fit into a pipe makes it wait,
-/// and fail by `CHECK_PATIENCE`.
+/// So much of what it complained is passed on (bytes). The rest is read, so that it does not wait for us, and thrown away.
 const COMPLAINT_BYTES_MAX: usize = 16 * 1024;
+
+/// Reads before others have their turn; a pipe holds as much at first.
+const READS_PER_TURN: usize = 16;
 
 /// A check that runs.
 #[derive(Debug)]
@@ -25,8 +27,10 @@ pub(crate) struct Check {
     pid: Pid,
     /// When it is killed; `None` when it was.
     deadline: Option<Moment>,
-    /// Its standard error.
-    complaint: OwnedFd,
+    /// Its standard error, until that ends.
+    complaint: Option<OwnedFd>,
+    /// What it has said there.
+    heard: Vec<u8>,
     reaped: bool,
 }
 
@@ -54,9 +58,32 @@ impl Check {
         Ok(Self {
             pid,
             deadline: Some(now + CHECK_PATIENCE),
-            complaint,
+            complaint: Some(complaint),
+            heard: Vec::new(),
             reaped: false,
         })
+    }
+
+    /// To be polled; then [`Check::hear`].
+    pub(crate) fn complaint(&self) -> Option<BorrowedFd<'_>> {
+        self.complaint.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Reads what it has said by now.
+    pub(crate) fn hear(&mut self) {
+        let mut bytes = [0; 4_096];
+        for _ in 0..READS_PER_TURN {
+            let Some(complaint) = &self.complaint else { return };
+            match read(complaint, &mut bytes) {
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return,
+                Ok(0) | Err(_) => self.complaint = None,
+                Ok(count) => {
+                    let room = COMPLAINT_BYTES_MAX.saturating_sub(self.heard.len());
+                    self.heard.extend(bytes.iter().take(count.min(room)));
+                }
+            }
+        }
     }
 
     /// When [`Check::turn`] is due.
@@ -94,23 +121,9 @@ impl Check {
             format!("its own check failed: {end}")
         };
         let mut lines = vec![format!("binary: {what}; install it again, or correct what it says")];
-        lines.extend(self.complaints());
+        self.hear();
+        lines.extend(String::from_utf8_lossy(&self.heard).lines().map(ToOwned::to_owned));
         Err(lines)
-    }
-
-    fn complaints(&self) -> Vec<String> {
-        let mut bytes = vec![0; COMPLAINT_BYTES_MAX];
-        let mut length = 0;
-        while let Some(rest) = bytes.get_mut(length..).filter(|rest| !rest.is_empty()) {
-            match read(&self.complaint, rest) {
-                Ok(0) => break,
-                Ok(count) => length += count,
-                Err(Errno::EINTR) => {}
-                Err(_) => break,
-            }
-        }
-        let text = String::from_utf8_lossy(bytes.get(..length).unwrap_or_default());
-        text.lines().map(ToOwned::to_owned).collect()
     }
 }
 

@@ -1,13 +1,26 @@
 //! sd_notify: what systemd is told and asked, and what it keeps for us. Without `NOTIFY_SOCKET` nothing happens.
+//!
+//! Never waits: what the other end has no room for is kept, in its order, and sent when there is room.
 
 use super::spawn::{Estate, unblock_signals};
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, sendmsg, socket,
+};
 use sd_notify::NotifyState;
-use std::io::{self, Read};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::collections::VecDeque;
+use std::ffi::OsStr;
+use std::io::{self, IoSlice, Read};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::process::{ChildStdout, Command, Stdio};
 use std::time::Duration;
 use tracing::warn;
+
+/// Messages that wait for room, at most: one for each of 1 024 slots, which are stored all at once at a start, and what
+/// happens meanwhile. A socket holds few (`net.unix.max_dgram_qlen`, 10 on older kernels).
+const WAITING_MAX: usize = 2_048;
 
 /// By which systemd tells a service how long it may take to stop.
 const STOP_TIMEOUT: [&str; 6] = [
@@ -30,6 +43,17 @@ pub(crate) struct Notifier {
     asked: Option<ChildStdout>,
     /// What came of it so far.
     answer: String,
+    /// Not sent yet, oldest first.
+    waiting: VecDeque<Message>,
+    /// The way to systemd, as long as something waits.
+    socket: Option<OwnedFd>,
+}
+
+/// A datagram for systemd.
+#[derive(Debug)]
+struct Message {
+    text: String,
+    descriptors: Vec<OwnedFd>,
 }
 
 impl Notifier {
@@ -42,16 +66,23 @@ impl Notifier {
             keeps_listeners: is_there,
             asked: is_there.then(ask_stop_timeout).and_then(Result::ok),
             answer: String::new(),
+            waiting: VecDeque::new(),
+            socket: None,
         }
     }
 
+    /// To be polled for writing, if something waits; then [`Notifier::flush`].
+    pub(crate) fn blocked(&self) -> Option<BorrowedFd<'_>> {
+        self.socket.as_ref().map(AsFd::as_fd)
+    }
+
     /// The fleet serves; also the end of a reload, good or bad (there is no verb for a bad one).
-    pub(crate) fn ready(&self, status: &str) {
+    pub(crate) fn ready(&mut self, status: &str) {
         self.tell(&[NotifyState::Ready, NotifyState::Status(status)]);
     }
 
     /// A reload began.
-    pub(crate) fn reloading(&self) {
+    pub(crate) fn reloading(&mut self) {
         match NotifyState::monotonic_usec_now() {
             Ok(now) => self.tell(&[NotifyState::Reloading, now, NotifyState::Status("reloading")]),
             Err(error) => warn!(%error, "monotonic clock cannot be read"),
@@ -59,38 +90,39 @@ impl Notifier {
     }
 
     /// The fleet is in another state now.
-    pub(crate) fn state(&self, state: &str) {
+    pub(crate) fn state(&mut self, state: &str) {
         self.tell(&[NotifyState::Status(state)]);
     }
 
     /// The supervisor stops, and may take so long: systemd waits for it, whatever `TimeoutStopSec=` is.
-    pub(crate) fn stopping(&self, budget: Duration) {
+    pub(crate) fn stopping(&mut self, budget: Duration) {
         self.tell(&[NotifyState::Stopping, extend(budget), NotifyState::Status("draining")]);
     }
 
     /// What goes on (a start, a reload) gets on, and may take so much longer.
-    pub(crate) fn prolong(&self, by: Duration) {
+    pub(crate) fn prolong(&mut self, by: Duration) {
         self.tell(&[extend(by)]);
     }
 
     /// The loop runs.
-    pub(crate) fn feed_watchdog(&self) {
+    pub(crate) fn feed_watchdog(&mut self) {
         self.tell(&[NotifyState::Watchdog]);
     }
 
     /// systemd is to keep these for the next supervisor; what it has already, it has once.
-    pub(crate) fn store(&self, name: &str, fds: &[BorrowedFd<'_>]) {
+    pub(crate) fn store(&mut self, name: &str, fds: &[BorrowedFd<'_>]) {
         if fds.is_empty() {
             return;
         }
-        let states = [NotifyState::FdStore, NotifyState::FdName(name)];
-        if let Err(error) = sd_notify::notify_with_fds(&states, fds) {
-            warn!(name, %error, "listeners not stored by systemd");
+        let descriptors = fds.iter().map(BorrowedFd::try_clone_to_owned).collect();
+        match descriptors {
+            Ok(descriptors) => self.send(&[NotifyState::FdStore, NotifyState::FdName(name)], descriptors),
+            Err(error) => warn!(name, %error, "listeners not stored by systemd"),
         }
     }
 
     /// systemd need not keep what it has under this name.
-    pub(crate) fn discard(&self, name: &str) {
+    pub(crate) fn discard(&mut self, name: &str) {
         self.tell(&[NotifyState::FdStoreRemove, NotifyState::FdName(name)]);
     }
 
@@ -104,11 +136,75 @@ impl Notifier {
         parse_usec(&self.answer)
     }
 
-    #[expect(clippy::unused_self, reason = "whoever speaks to systemd holds the line")]
-    fn tell(&self, states: &[NotifyState<'_>]) {
-        if let Err(error) = sd_notify::notify(states) {
-            warn!(%error, "systemd not notified");
+    fn tell(&mut self, states: &[NotifyState<'_>]) {
+        self.send(states, Vec::new());
+    }
+
+    fn send(&mut self, states: &[NotifyState<'_>], descriptors: Vec<OwnedFd>) {
+        if std::env::var_os("NOTIFY_SOCKET").is_none() {
+            return;
         }
+        let text = states.iter().map(|state| format!("{state}\n")).collect();
+        let message = Message { text, descriptors };
+        if self.waiting.len() >= WAITING_MAX {
+            return warn!(message = message.text, "systemd not notified: it takes nothing");
+        }
+        // Food for the watchdog is the same each time: one helping waits.
+        if self.waiting.back().is_none_or(|last| last.text != message.text) {
+            self.waiting.push_back(message);
+        }
+        self.flush();
+    }
+
+    /// Sends what waits, as far as there is room.
+    pub(crate) fn flush(&mut self) {
+        while let Some(message) = self.waiting.front() {
+            let sent = match &self.socket {
+                Some(socket) => message.send(socket),
+                None => open().and_then(|socket| message.send(self.socket.insert(socket))),
+            };
+            match sent {
+                Ok(()) | Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return,
+                Err(errno) => {
+                    warn!(%errno, message = message.text, "systemd not notified");
+                    // It may listen at another socket of that name by now.
+                    self.socket = None;
+                }
+            }
+            if sent != Err(Errno::EINTR) {
+                self.waiting.pop_front();
+            }
+        }
+        self.socket = None;
+    }
+}
+
+impl Message {
+    fn send(&self, socket: &OwnedFd) -> Result<(), Errno> {
+        let descriptors: Vec<RawFd> = self.descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+        let rights = [ControlMessage::ScmRights(&descriptors)];
+        let rights = if descriptors.is_empty() { &[][..] } else { &rights };
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        let text = [IoSlice::new(self.text.as_bytes())];
+        sendmsg::<()>(socket.as_raw_fd(), &text, rights, flags, None).map(|_| ())
+    }
+}
+
+/// The socket of `NOTIFY_SOCKET`: a path, or `@` and a name without a file (sd_notify(3)).
+fn open() -> Result<OwnedFd, Errno> {
+    let name = std::env::var_os("NOTIFY_SOCKET").unwrap_or_default();
+    let address = address(&name)?;
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(AddressFamily::Unix, SockType::Datagram, flags, None)?;
+    connect(socket.as_raw_fd(), &address)?;
+    Ok(socket)
+}
+
+fn address(name: &OsStr) -> Result<UnixAddr, Errno> {
+    match name.as_bytes().strip_prefix(b"@") {
+        Some(name) => UnixAddr::new_abstract(name),
+        None => UnixAddr::new(name),
     }
 }
 

@@ -5,7 +5,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::os::fd::{AsFd, BorrowedFd};
 
-/// The signals that the supervisor answers; `SIGPIPE` is ignored by the Rust runtime, `SIGWINCH`
+/// The signals that the supervisor answers; `SIGPIPE` and `SIGXFSZ` are ignored (`spawn::reset_dispositions`), `SIGWINCH`
 /// by default.
 const HANDLED: [Signal; 9] = [
     Signal::SIGCHLD,
@@ -43,7 +43,8 @@ impl Signals {
     /// When the kernel refuses the mask or the descriptor.
     pub(crate) fn block() -> nix::Result<Self> {
         let mask: SigSet = HANDLED.into_iter().collect();
-        mask.thread_block()?;
+        // Instead of what was inherited: a signal that is blocked for ever would not end what runs.
+        mask.thread_set_mask()?;
         let fd = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         Ok(Self { fd })
     }

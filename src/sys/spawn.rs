@@ -4,9 +4,15 @@
 //! system calls only: it neither allocates, nor logs, nor takes a lock.
 #![expect(unsafe_code, reason = "fork, exec, and taking over inherited descriptors")]
 
+mod estate;
+mod farewell;
+
+pub(crate) use estate::Estate;
+
 use super::memory;
 use super::user::Identity;
-use boot::{Exit, Setup, ToSupervisor};
+use boot::{Exit, Setup};
+use farewell::{ERRNO_PLACE, Farewells};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl, open};
 use nix::libc;
@@ -14,7 +20,6 @@ use nix::sys::signal::SigSet;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, getsockopt, send, socketpair, sockopt};
 use nix::sys::stat::Mode;
 use nix::unistd::{ForkResult, fork, setgroups, setresgid, setresuid};
-use std::collections::BTreeSet;
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::{self, Read};
@@ -47,7 +52,7 @@ const ENVIRONMENT: &[&str] = &[
 const MALLOC_TUNING: &CStr = c"GLIBC_TUNABLES=glibc.malloc.tcache_max=16384";
 /// Signals that reach the whole terminal group, or were meant for the supervisor; a worker obeys
 /// its control socket instead.
-const IGNORED: [libc::c_int; 8] = [
+const IGNORED: [libc::c_int; 9] = [
     libc::SIGHUP,
     libc::SIGINT,
     libc::SIGPIPE,
@@ -56,11 +61,13 @@ const IGNORED: [libc::c_int; 8] = [
     libc::SIGTTOU,
     libc::SIGUSR1,
     libc::SIGUSR2,
+    libc::SIGXFSZ,
 ];
+/// Signals that stand for an error of write(2), which is answered where it is written: `EPIPE`, and `EFBIG` when a log
+/// file has reached the limit of `RLIMIT_FSIZE`.
+const WRITE_ERRORS: [libc::c_int; 2] = [libc::SIGPIPE, libc::SIGXFSZ];
 /// Highest signal number.
 const SIGNAL_MAX: libc::c_int = 64;
-/// Where the digits of the error number go in a prepared farewell.
-const ERRNO_PLACE: &str = "000";
 
 /// The executable of a generation, held open: a respawn runs the same file even after another one
 /// was installed under its name.
@@ -188,32 +195,6 @@ struct Plan {
     farewells: Farewells,
 }
 
-/// Control messages for a child that fails before exec, with a place for the error number.
-struct Farewells {
-    descriptors: Vec<u8>,
-    exec: Vec<u8>,
-    identity: Vec<u8>,
-}
-
-impl Farewells {
-    fn prepare() -> Self {
-        let message = |what: &str| {
-            let reason = format!("{what} (errno {ERRNO_PLACE})");
-            // Encoding a short text cannot fail; an empty farewell would only lose the reason.
-            boot::encode(&ToSupervisor::Failed {
-                code: Exit::Internal.code(),
-                reason,
-            })
-            .unwrap_or_default()
-        };
-        Self {
-            descriptors: message("arranging descriptors of the worker"),
-            exec: message("executing the worker; is the binary executable by workers.user?"),
-            identity: message("becoming workers.user"),
-        }
-    }
-}
-
 /// Starts a worker.
 ///
 /// # Errors
@@ -254,7 +235,8 @@ pub(crate) fn spawn(order: &Order<'_>) -> Result<Spawned, SpawnError> {
         envp: pointers(&environment),
         farewells: Farewells::prepare(),
     };
-    // SAFETY: the supervisor has one thread, and the child only makes system calls until exec.
+    // SAFETY: the child only makes system calls until exec. The only other thread, the log's, is not in the child, and no
+    // lock that it may hold is taken there.
     match unsafe { fork() }.map_err(SpawnError::Fork)? {
         ForkResult::Parent { child } => Ok(Spawned {
             pid: child.as_raw(),
@@ -377,10 +359,44 @@ fn give_up(plan: &Plan, farewell: &[u8]) -> ! {
     unsafe { libc::_exit(i32::from(Exit::Internal.code())) }
 }
 
-/// Gives a child other than a worker the signals back that the supervisor blocks.
+/// What the supervisor and the commands begin with: a signal that whatever started them had ignored does what it does by
+/// default, and errors of write(2) are no signals. An ignored `SIGCHLD` would hide the end of every child (wait(2)).
+///
+/// Handlers stay: those of the runtime tell of a stack overflow.
+pub(crate) fn reset_dispositions() {
+    for number in (1..=SIGNAL_MAX).filter(|number| !WRITE_ERRORS.contains(number)) {
+        let mut present = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+        // SAFETY: asks only, into a structure that is large enough; a number without a signal is refused.
+        let asked = unsafe { libc::sigaction(number, ptr::null(), present.as_mut_ptr()) };
+        // SAFETY: all zeros are a valid value of this plain structure, whether or not the call has filled it.
+        let present = unsafe { present.assume_init() };
+        // What is as it should be is left alone: setting it anew would throw a pending `SIGCHLD` away.
+        if asked == 0 && present.sa_sigaction == libc::SIG_IGN {
+            // SAFETY: no handler is installed for it.
+            unsafe { libc::signal(number, libc::SIG_DFL) };
+        }
+    }
+    ignore_write_errors();
+}
+
+/// Errors of write(2) are answered where it is called.
+pub(crate) fn ignore_write_errors() {
+    for number in WRITE_ERRORS {
+        // SAFETY: no handler is installed for it.
+        unsafe { libc::signal(number, libc::SIG_IGN) };
+    }
+}
+
+/// Gives a child other than a worker the signals back that the supervisor blocks or ignores.
 pub(crate) fn unblock_signals(command: &mut Command) -> &mut Command {
-    let unblock = || SigSet::empty().thread_set_mask().map_err(io::Error::from);
-    // SAFETY: between fork and exec it makes one system call and touches nothing else.
+    let unblock = || {
+        for signal in WRITE_ERRORS {
+            // SAFETY: no handler is installed.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
+        SigSet::empty().thread_set_mask().map_err(io::Error::from)
+    };
+    // SAFETY: between fork and exec it makes system calls only and touches nothing else.
     unsafe { command.pre_exec(unblock) }
 }
 
@@ -417,33 +433,6 @@ pub(crate) fn inherited() -> Result<Inherited, InheritError> {
     })
 }
 
-/// Descriptors that have survived an exec in place, by number.
-pub(crate) struct Estate(BTreeSet<RawFd>);
-
-impl Estate {
-    /// To be made before this process opens anything of its own under these numbers; they were open,
-    /// and nobody else's, when the former binary wrote them down.
-    pub(crate) fn new(numbers: impl IntoIterator<Item = RawFd>) -> Self {
-        Self(
-            numbers
-                .into_iter()
-                .filter(|number| *number > libc::STDERR_FILENO)
-                .collect(),
-        )
-    }
-
-    /// Takes one over, once; from now on it is closed at exec.
-    ///
-    /// # Errors
-    /// When it is not there, or was taken.
-    pub(crate) fn take(&mut self, number: RawFd) -> io::Result<OwnedFd> {
-        if !self.0.remove(&number) {
-            return Err(io::Error::other(format!("descriptor {number} is not inherited")));
-        }
-        adopt(number).map_err(|_| io::Error::other(format!("descriptor {number} is not open")))
-    }
-}
-
 /// Whether a descriptor stays open at exec.
 ///
 /// # Errors
@@ -475,15 +464,6 @@ fn adopt(number: RawFd) -> Result<OwnedFd, InheritError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_farewell_fits_its_buffer_and_has_a_place_for_the_number() {
-        let farewells = Farewells::prepare();
-        for message in [farewells.descriptors, farewells.exec, farewells.identity] {
-            assert!(message.len() <= 256);
-            assert_eq!(message.windows(3).filter(|window| *window == b"000").count(), 1);
-        }
-    }
 
     #[test]
     fn secrets_of_the_environment_stay_here() {

@@ -65,7 +65,11 @@ fn cut_off(text: &str, most: usize) -> String {
         return text.to_owned();
     }
     let mark = format!("… ({} bytes in all)", text.len());
-    let end = text.floor_char_boundary(most.saturating_sub(mark.len()));
+    let most = most.saturating_sub(mark.len());
+    let end = (0..=most)
+        .rev()
+        .find(|end| text.is_char_boundary(*end))
+        .unwrap_or_default();
     text.get(..end).unwrap_or_default().to_owned() + &mark
 }
 

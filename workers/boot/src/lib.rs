@@ -16,7 +16,7 @@ pub use handover::{Freezes, Handover};
 pub use message::{Beat, Incarnation, MESSAGE_BYTES_MAX, MessageError, Setup, ToSupervisor, ToWorker, decode, encode};
 pub use meter;
 pub use settings::*;
-pub use supervision::{ReloadResult, Restart, Supervision, WorkerState};
+pub use supervision::{Process, ReloadResult, Restart, Supervision, WorkerState};
 
 /// What this binary is called in `status` and logs: `ANYWORKER_VERSION` of the environment it was
 /// built in (packagers name their builds by it), else the version of the package.

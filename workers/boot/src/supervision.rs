@@ -52,6 +52,16 @@ labels! {
     }
 }
 
+labels! {
+    /// Which processes wrote, or could not write.
+    pub enum Process {
+        /// The supervisor.
+        Supervisor = "process=supervisor",
+        /// The workers.
+        Worker = "process=worker",
+    }
+}
+
 instruments! {
     /// What the supervisor counts itself.
     pub struct Supervision {
@@ -81,5 +91,7 @@ instruments! {
         pub upgrades: Counter = "gw_supervisor_upgrades_total";
         /// Times the supervisor came late, because the machine or it was stopped.
         pub late: Counter = "gw_supervisor_late_total";
+        /// Log lines that could not be written: nothing reads standard error, or not fast enough, or the disk is full.
+        pub log_dropped: Counters<Process> = "gw_log_lines_dropped_total";
     }
 }

@@ -9,8 +9,8 @@ pub(crate) use set::{
 use crate::control::{Control, in_step};
 use crate::ready;
 use crate::worker::{Phase, Worker};
-use boot::ToSupervisor;
-use meter::{Family, Snapshot};
+use boot::{Process, ToSupervisor};
+use meter::{Family, Snapshot, text_of};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -63,6 +63,8 @@ fn look(worker: &Worker) {
     let us = u64::try_from(cpu.tv_sec).unwrap_or_default() * 1_000_000
         + u64::try_from(cpu.tv_nsec).unwrap_or_default() / 1_000;
     metrics.cpu.set_us(us);
+    let dropped = (worker.log_lines_dropped)();
+    metrics.log_dropped.set(text_of(Process::Worker), dropped);
 }
 
 /// Tells the supervisor now and then, for as long as the worker runs.

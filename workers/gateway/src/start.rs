@@ -112,7 +112,7 @@ async fn live(inherited: Inherited) -> Exit {
             return fail(&control, Exit::Config, reason).await;
         }
     };
-    let worker = Worker::new(inherited.setup, store, tail.position());
+    let worker = Worker::new(inherited.setup, store, tail.position(), inherited.log_lines_dropped);
     admin.serves(&worker);
     tokio::task::spawn_local(tailer::run(worker.clone(), tail));
     tokio::task::spawn_local(control::obey(worker.clone(), control.clone(), admin.clone()));

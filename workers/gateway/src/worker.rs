@@ -127,6 +127,8 @@ pub(crate) struct Worker {
     pub(crate) metrics: Metrics,
     /// The supervisor wants to know them.
     pub(crate) tells: bool,
+    /// Lines of the log of this process that could not be written, until now.
+    pub(crate) log_lines_dropped: fn() -> u64,
     /// Of the configured checks.
     pub(crate) disks: Disks,
     /// Configured checks that did not pass when last looked at, by name; before that all of them.
@@ -136,7 +138,7 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    pub(crate) fn new(setup: boot::Setup, store: Store, position: Offset) -> Rc<Self> {
+    pub(crate) fn new(setup: boot::Setup, store: Store, position: Offset, log_lines_dropped: fn() -> u64) -> Rc<Self> {
         let settings = setup.settings;
         let socket = &settings.socket;
         let limits = Limits {
@@ -189,6 +191,7 @@ impl Worker {
             trace: Tracer::new(&settings),
             metrics: Metrics::new(),
             tells: setup.metrics,
+            log_lines_dropped,
             disks: Disks::of(settings.checks.values()),
             failing: RefCell::new(settings.checks.keys().cloned().collect()),
             refused: Cell::new(None),

@@ -3,6 +3,7 @@
 use crate::ending::Ending;
 use crate::missed::Missing;
 use crate::resume::Lost;
+use boot::Process;
 use meter::{Counter, Counters, Gauge, Gauges, Histogram, Info, Rule, Time, instruments, labels};
 
 labels! {
@@ -170,6 +171,8 @@ instruments! {
     pub(crate) struct Metrics {
         /// Builds that run: of the supervisor and of its workers.
         pub(crate) build: Info = "gw_build_info", "version", boot::VERSION;
+        /// Log lines that could not be written: nothing reads standard error, or not fast enough, or the disk is full.
+        pub(crate) log_dropped: Counters<Process> = "gw_log_lines_dropped_total";
         /// Open TCP connections of clients.
         pub(crate) connections: Gauges<Spoken> = "gw_connections", Rule::EachSum;
         /// The most that a worker may have: limits.connections_max.
