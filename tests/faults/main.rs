@@ -20,6 +20,7 @@ mod handover;
 mod hostile;
 mod huge;
 mod idle;
+mod logging;
 mod operator;
 mod recovery;
 mod redis;

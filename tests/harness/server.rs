@@ -177,6 +177,7 @@ pub(crate) struct Supervisor {
     pub(crate) uptime_s: u64,
     pub(crate) last_reload: Option<String>,
     pub(crate) last_handover: Option<Handover>,
+    pub(crate) log_lines_dropped: u64,
 }
 
 /// `last_handover` of it.
@@ -269,12 +270,35 @@ impl Server {
             .append(true)
             .open(self.log_file())
             .expect("a log file");
-        let mut command = self.command("run");
-        command.args(&self.plan.args);
+        let mut command = self.run_command();
         command.stdout(log.try_clone().expect("a log file")).stderr(log);
         if self.plan.own_group {
             command.process_group(0);
         }
+        self.spawn(command);
+    }
+
+    /// `run` with everything that belongs to it but its descriptors.
+    pub(crate) fn run_command(&self) -> Command {
+        let mut command = self.command("run");
+        command.args(&self.plan.args);
+        command
+    }
+
+    /// The same behind a launcher, which executes what its arguments end with in its own place.
+    pub(crate) fn run_command_by(&self, launcher: &[&str]) -> Command {
+        let inner = self.run_command();
+        let (program, words) = launcher.split_first().expect("a launcher");
+        let mut command = Command::new(program);
+        command.args(words).arg(inner.get_program()).args(inner.get_args());
+        command.env_clear().current_dir(self.dir.path()).stdin(Stdio::null());
+        command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command
+    }
+
+    /// Starts the server that was prepared or has ended in this way.
+    pub(crate) fn spawn(&mut self, mut command: Command) {
+        assert!(self.child.is_none(), "it runs");
         self.child = Some(command.spawn().expect("start anyworker"));
     }
 

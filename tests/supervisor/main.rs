@@ -16,9 +16,11 @@ mod operation;
 mod privilege;
 mod redis;
 mod reload;
+mod start;
 mod stub;
 mod upgrade;
 
+use std::io::{self, Write};
 use std::panic::catch_unwind;
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
         privilege::TESTS,
         redis::TESTS,
         reload::TESTS,
+        start::TESTS,
         upgrade::TESTS,
     ]
     .concat();
@@ -84,12 +87,17 @@ fn main() -> ExitCode {
     }
 }
 
-/// A file beside the program, `COMMAND-hangs` or `COMMAND-fails`, makes that command do so.
+/// A file beside the program, `COMMAND-hangs`, `COMMAND-chatters` or `COMMAND-fails`, makes that command do so.
 fn misbehave(words: &[String]) {
     let program = std::env::current_exe().unwrap();
     let told = |how: &str| program.with_file_name(format!("{}-{how}", words[0])).exists();
     while told("hangs") {
         nix::poll::poll(&mut [], 100_u8).ok();
+    }
+    if told("chatters") {
+        // More than a pipe holds.
+        let line = format!("{}\n", "chatter ".repeat(100));
+        io::stderr().write_all(line.repeat(300).as_bytes()).unwrap();
     }
     assert!(!told("fails"), "told to fail");
 }
