@@ -206,9 +206,12 @@ async fn everything_goes_on(stderr: Stderr) {
     member.gets(&acked).await;
 
     // The supervisor is killed: its workers leave, and the next one gets the port and the Redis.
-    let workers = server.workers();
+    let mut workers = server.workers();
+    workers.retain(|pid| *pid != second);
     server.signal(Signal::SIGKILL);
     server.exit_within(PATIENCE).await;
+    // It answers the close frame.
+    member.wire.drain().await;
     until("the end of the workers", async || {
         workers.iter().all(|pid| !is_there(*pid)).then_some(())
     })

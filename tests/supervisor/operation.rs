@@ -63,7 +63,8 @@ fn status_has_its_shape() {
             "uptime_s",
             "last_reload",
             "last_handover",
-            "reload"
+            "reload",
+            "log_lines_dropped"
         ])
     );
     assert_eq!(status["supervisor"]["pid"], supervisor.pid());
