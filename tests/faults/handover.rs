@@ -373,3 +373,32 @@ pub(crate) async fn stopped_child(server: &Server, known: Option<u32>) -> u32 {
     })
     .await
 }
+
+/// Each is answered by whichever worker reads its close frame: before, during or after a move.
+#[tokio::test]
+async fn goodbyes_during_reloads_are_answered() {
+    let server = Plan::new().start().await;
+    let mut wires = Vec::new();
+    for _ in 0..MEMBERS {
+        let mut wire = Wire::open(&server).await;
+        wire.connect().await;
+        wires.push(wire);
+    }
+    server.holding(MEMBERS as u64).await;
+    let goodbyes = async {
+        let mut codes = Vec::new();
+        for mut wire in wires {
+            // Masked with zeros: the code is 4001.
+            wire.send_raw(&[0x88, 0x82, 0, 0, 0, 0, 0x0f, 0xa1]).await;
+            codes.push(wire.end().await);
+            pass(ms(25)).await;
+        }
+        codes
+    };
+    let (codes, ()) = tokio::join!(goodbyes, async {
+        reload(&server).await;
+        reload(&server).await;
+    });
+    assert_eq!(codes, vec![Some(4001); MEMBERS]);
+    server.holding(0).await;
+}

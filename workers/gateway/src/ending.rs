@@ -11,6 +11,8 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 /// Why a connection ends. Closed set; the log and the metrics use its words.
 #[derive(Debug)]
 pub(crate) enum Ending {
+    /// A WebSocket frame broke RFC 6455: the close code for it, and what was wrong.
+    BadFrame(CloseCode, String),
     /// The client closed its engine. What it did not leave by a DISCONNECT it may come back to: the
     /// official client closes so when a poll of it failed.
     ClientLeft,
@@ -52,7 +54,9 @@ impl Ending {
     /// Whether the client may come back to its session: it did not leave and was not sent away.
     pub(crate) fn recoverable(&self) -> bool {
         match self {
-            Self::ClientLeft
+            // As the reference server: a middlebox may have done it.
+            Self::BadFrame(..)
+            | Self::ClientLeft
             | Self::Drain
             | Self::LogLost
             | Self::Overlap
@@ -75,6 +79,7 @@ impl Ending {
     /// The close frame, where one says more than none. RFC 6455, 7.4.
     pub(crate) fn close_frame(&self) -> Option<CloseFrame> {
         let code = match self {
+            Self::BadFrame(code, _) => *code,
             Self::Drain => CloseCode::Restart,
             Self::PayloadTooLarge => CloseCode::Size,
             Self::LogLost | Self::SlowClient | Self::StoreUnavailable => CloseCode::Again,
@@ -109,6 +114,7 @@ pub(crate) fn note_closed(worker: &Worker, sid: &Sid, ending: &Ending, kept: boo
 impl fmt::Display for Ending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::BadFrame(_, why) => write!(f, "transport error: {why}"),
             Self::ClientLeft => f.write_str("client left"),
             Self::ConnectTimeout => f.write_str("no namespace joined in time"),
             Self::Dismissed => f.write_str("disconnected from outside"),

@@ -3,6 +3,7 @@
 //! leaves in one write.
 
 mod act;
+mod closing;
 mod heart;
 mod link;
 mod open;
@@ -11,6 +12,7 @@ mod replay;
 mod transfer;
 mod unfinished;
 
+pub(crate) use closing::close;
 pub(crate) use link::{Link, Luggage};
 pub(crate) use open::{Opening, handshake, open, over};
 pub(crate) use transfer::{Arrival, Claim, Leaver, Portrait};
@@ -21,9 +23,9 @@ use crate::ending::note_closed;
 use crate::hub::MemberId;
 use crate::packet::Packet;
 use crate::worker::{Phase, Worker, count};
+use futures_util::Stream;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
-use futures_util::{Sink, Stream};
 use heart::{Beat, Heart};
 use session::Record;
 use std::cell::{Cell, RefCell};
@@ -31,18 +33,15 @@ use std::future::{Future as _, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
-use tokio::io::{AsyncRead, AsyncWrite as _, ReadBuf};
 use tokio::sync::mpsc;
 use tokio::time::{Sleep, timeout};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::{Error as WsError, Message, error::CapacityError};
+use tokio_tungstenite::tungstenite::error::ProtocolError;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use tracing::{debug, info};
 use transfer::CLAIM_PATIENCE;
 use wire::engine;
-
-/// After our close frame, this long for the client's own close; then the connection is cut.
-const CLOSE_LINGER: Duration = Duration::from_secs(1);
 
 /// What is spoken on top of Engine.IO.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,8 +79,6 @@ pub(crate) struct Connection {
     /// Set by whoever wants the connection to end; the task sees it when woken.
     ending: Cell<Option<Ending>>,
     waker: RefCell<Waker>,
-    /// The client has sent its close frame, or its end of the stream.
-    peer_closed: Cell<bool>,
     /// The session is in the store, or on its way there.
     stored: Cell<bool>,
     /// The client left a namespace, or an order changed its rooms: the record is to be stored.
@@ -196,10 +193,7 @@ impl Connection {
                     }
                 }
                 Poll::Ready(Some(Err(e))) => return Poll::Ready(read_failed(e)),
-                Poll::Ready(None) => {
-                    self.peer_closed.set(true);
-                    return Poll::Ready(Ending::TransportClosed);
-                }
+                Poll::Ready(None) => return Poll::Ready(Ending::TransportClosed),
                 Poll::Pending if self.claimed.get() != Claimed::NotYet && self.unsaved.take() => {
                     task.blocked = Some(self.save_change());
                 }
@@ -263,10 +257,7 @@ impl Connection {
             },
             Message::Binary(bytes) => Incoming::Binary(bytes.clone()),
             Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => return Ok(()),
-            Message::Close(_) => {
-                self.peer_closed.set(true);
-                return Err(Ending::TransportClosed);
-            }
+            Message::Close(_) => return Err(Ending::TransportClosed),
         };
         if self.style.speech == Speech::Echo {
             self.send_message(&message);
@@ -344,7 +335,7 @@ impl Connection {
         }
     }
 
-    /// The closing handshake, as far as the client takes part in it.
+    /// The closing handshake; a worker that stops sends its close frame, and does not wait for the client's.
     async fn close(&self, ending: &Ending) {
         if matches!(ending, Ending::TransportError(_)) {
             return;
@@ -352,68 +343,29 @@ impl Connection {
         if matches!(ending, Ending::Drain) {
             count(&self.worker.counters.closed_by_drain, 1);
         }
-        let frame = ending.close_frame();
-        let started = Instant::now();
-        let closing = async {
-            if !self.peer_closed.get() {
-                let queued = Pin::new(&mut *self.ws.borrow_mut()).start_send(Message::Close(frame));
-                if let Err(error) = queued {
-                    debug!(%error, "no close frame");
-                }
-            }
-            poll_fn(|cx| Pin::new(&mut *self.ws.borrow_mut()).poll_flush(cx))
-                .await
-                .ok();
-            if !self.peer_closed.get() {
-                poll_fn(|cx| self.poll_discard(cx)).await;
-            }
-            // The client need not wait until the session is settled.
-            poll_fn(|cx| Pin::new(self.ws.borrow_mut().get_mut()).poll_shutdown(cx))
-                .await
-                .ok();
-        };
         let mut phase = self.worker.phase.subscribe();
         tokio::select! {
-            () = closing => {}
-            () = tokio::time::sleep(CLOSE_LINGER) => debug!(waited = ?started.elapsed(), "client did not close"),
+            biased;
+            () = close(&self.ws, ending.close_frame()) => {}
             _ = phase.wait_for(|phase| *phase == Phase::Stopping) => {}
-        }
-    }
-
-    /// Reads and forgets until the client closes: unread bytes would turn the close into a reset,
-    /// which can destroy the close frame on its way.
-    fn poll_discard(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut ws = self.ws.borrow_mut();
-        let mut bytes = [0; 4096];
-        loop {
-            let mut buf = ReadBuf::new(&mut bytes);
-            match Pin::new(ws.get_mut()).poll_read(cx, &mut buf) {
-                Poll::Ready(Ok(())) if !buf.filled().is_empty() => {
-                    // A close frame ends it: the client waits for us to close the connection first.
-                    if buf.filled().first().is_some_and(|b| b & 0x0f == 0x08) {
-                        return Poll::Ready(());
-                    }
-                }
-                Poll::Ready(_) => return Poll::Ready(()),
-                Poll::Pending => return Poll::Pending,
-            }
         }
     }
 }
 
+/// What a fault of reading means. The codes are those of RFC 6455, 7.4.1; `ws`, below the reference server, sends the same.
 #[expect(
     clippy::wildcard_enum_match_arm,
     reason = "the library's errors; all others mean the same to us"
 )]
-fn read_failed(error: WsError) -> Ending {
+pub(crate) fn read_failed(error: WsError) -> Ending {
     match error {
-        WsError::Capacity(CapacityError::MessageTooLong { .. }) => Ending::PayloadTooLarge,
+        WsError::Capacity(_) => Ending::PayloadTooLarge,
         WsError::ConnectionClosed | WsError::AlreadyClosed => Ending::TransportClosed,
         WsError::Io(e) => Ending::TransportError(e.kind().to_string()),
-        WsError::Utf8(_)
-        | WsError::Protocol(tokio_tungstenite::tungstenite::error::ProtocolError::InvalidOpcode(_)) => {
-            Ending::EngineProtocol("not a WebSocket text")
-        }
+        // The end of the stream; all other faults of the protocol are frames against the rules.
+        WsError::Protocol(end @ ProtocolError::ResetWithoutClosingHandshake) => Ending::TransportError(end.to_string()),
+        WsError::Protocol(fault) => Ending::BadFrame(CloseCode::Protocol, fault.to_string()),
+        WsError::Utf8(_) => Ending::BadFrame(CloseCode::Invalid, "a text is not UTF-8".to_owned()),
         other => Ending::TransportError(other.to_string()),
     }
 }

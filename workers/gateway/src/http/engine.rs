@@ -5,7 +5,6 @@ use super::query::Query;
 use super::socket::Socket;
 use super::{body, client, origin};
 use crate::dispatch::flag;
-use crate::ending::Ending;
 use crate::metrics::{Handshake, Upgrade};
 use crate::poll;
 use crate::upgrade::upgrade;
@@ -23,6 +22,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use session::trace::Value::Text;
 use session::{Record, Sid, Transport};
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use store::{CREATED_REVISION, RequestId, UpgradeBegin};
@@ -274,15 +274,11 @@ async fn websocket(worker: &Rc<Worker>, mut request: Request<Incoming>, peer: So
             ..Luggage::default()
         };
         let link = Link::new(tcp, luggage);
-        let mut ws = ws::over(link, &worker).await;
+        let ws = ws::over(link, &worker).await;
         match purpose {
             Purpose::Fresh(record) => ws::open(worker, ws, style, record, Opening::Fresh).await,
             Purpose::Upgrade { sid, request } => upgrade(worker, ws, style, sid, request).await,
-            Purpose::Close => {
-                if let Err(error) = ws.close(Ending::Kicked.close_frame()).await {
-                    debug!(%error, "superfluous websocket");
-                }
-            }
+            Purpose::Close => ws::close(&RefCell::new(ws), None).await,
         }
     });
     switch(&accept, cookie)

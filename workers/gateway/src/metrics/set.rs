@@ -297,7 +297,7 @@ impl Why {
             Ending::StoreUnavailable => Self::StoreUnavailable,
             Ending::TakenOver => Self::TakenOver,
             Ending::TransportClosed => Self::TransportClosed,
-            Ending::TransportError(_) => Self::TransportError,
+            Ending::BadFrame(..) | Ending::TransportError(_) => Self::TransportError,
         })
     }
 }
@@ -333,7 +333,8 @@ impl Metrics {
                 self.limits.one(Limit::Outbox);
                 self.slow_consumers.one(Slow::Closed);
             }
-            Ending::ClientLeft
+            Ending::BadFrame(..)
+            | Ending::ClientLeft
             | Ending::ConnectTimeout
             | Ending::Dismissed
             | Ending::Drain

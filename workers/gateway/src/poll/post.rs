@@ -178,7 +178,8 @@ fn farewell(ending: &Ending, parked: bool) -> Option<&'static str> {
             debug!(reason = %ending, "client broke the protocol");
             Some(CLOSE)
         }
-        Ending::ClientLeft
+        Ending::BadFrame(..)
+        | Ending::ClientLeft
         | Ending::ConnectTimeout
         | Ending::Dismissed
         | Ending::Drain

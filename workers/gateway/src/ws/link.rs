@@ -84,6 +84,11 @@ impl Link {
         })
     }
 
+    /// Whether a whole close frame has come: nothing follows it.
+    pub(super) const fn is_closed_by_peer(&self) -> bool {
+        self.unfinished.is_closed()
+    }
+
     /// Bytes that are not written yet.
     pub(super) fn unsent(&self) -> usize {
         self.unsent.len()

@@ -107,7 +107,6 @@ impl Connection {
             overflowed: Cell::new(false),
             ending: Cell::new(None),
             waker: RefCell::new(Waker::noop().clone()),
-            peer_closed: Cell::new(false),
             stored: Cell::new(stored),
             unsaved: Cell::new(false),
             written_in: Cell::new(worker.head().epoch()),

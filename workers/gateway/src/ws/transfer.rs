@@ -175,7 +175,7 @@ impl Connection {
 
     /// Whether it makes sense to ask it to move.
     pub(crate) fn can_move(&self) -> bool {
-        self.stage.get() == Stage::Here && !self.peer_closed.get()
+        self.stage.get() == Stage::Here
     }
 
     /// Its socket once more, to be sent.

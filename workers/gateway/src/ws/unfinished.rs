@@ -5,6 +5,8 @@
 pub(crate) const UNFINISHED_BYTES_MAX: usize = 256 * 1024;
 /// A buffer that grew beyond this is given back when its message is complete (bytes).
 const KEPT_BYTES: usize = 8 * 1024;
+/// The opcode of a close frame. RFC 6455, 5.5.1.
+const CLOSE: u8 = 0x8;
 /// Two bytes, a length of eight, a mask. RFC 6455, 5.2.
 const HEADER_BYTES_MAX: usize = 14;
 
@@ -24,6 +26,8 @@ pub(crate) struct Unfinished {
     in_message: bool,
     /// There is more than is kept.
     overflow: bool,
+    /// A close frame is complete.
+    closed: bool,
 }
 
 impl Unfinished {
@@ -60,6 +64,11 @@ impl Unfinished {
         (!self.overflow).then_some(&self.bytes)
     }
 
+    /// Whether a close frame has come.
+    pub(crate) const fn is_closed(&self) -> bool {
+        self.closed
+    }
+
     fn push_header(&mut self, byte: u8) {
         if let Some(place) = self.header.get_mut(usize::from(self.header_bytes)) {
             *place = byte;
@@ -84,6 +93,7 @@ impl Unfinished {
         let [first, ..] = self.header;
         let (last, control) = (first & 0x80 != 0, first & 0x08 != 0);
         self.header_bytes = 0;
+        self.closed |= first & 0x0f == CLOSE;
         if control && self.in_message {
             match self.frame_from.checked_sub(self.bytes.len()) {
                 Some(before) => self.keep(read.get(kept..kept + before).unwrap_or_default()),
