@@ -13,6 +13,13 @@ pub(super) fn cross_check(values: &mut Values, settings: &Settings, workers: &Wo
         let what = "true although http.origins is \"*\": any page could act for a user";
         values.fault("http.credentials", what, "list the origins, or set it to false");
     }
+    if let Origins::Only(origins) = &settings.http.origins
+        && settings.http.credentials
+        && origins.iter().any(|origin| origin == boot::origin::NULL)
+    {
+        let what = "true although http.origins lists \"null\": any page can send that, from a sandboxed frame";
+        values.fault("http.credentials", what, "remove \"null\", or set it to false");
+    }
     let path = &settings.engine.path;
     if let Some(echo) = &settings.diagnostics.engine_echo
         && !path.is_empty()

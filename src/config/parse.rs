@@ -88,20 +88,13 @@ pub(super) fn origins(texts: &[String]) -> Parsed<Origins> {
         if text == "*" {
             return fault("\"*\" is all origins and stands alone", "remove it, or the others");
         }
-        let origin = text.to_ascii_lowercase();
-        let host = origin
-            .strip_prefix("https://")
-            .or_else(|| origin.strip_prefix("http://"));
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-._:[]".contains(c);
-        if !host.is_some_and(|host| !host.is_empty() && host.chars().all(plain)) {
+        let Some(origin) = boot::origin::normal(text) else {
             let what = format!("{text:?} is not an origin");
-            return fault(
-                what,
-                "write scheme://host[:port] without a path, for example https://chat.example.com",
-            );
-        }
-        let default_port = if origin.starts_with("https") { ":443" } else { ":80" };
-        origins.push(origin.strip_suffix(default_port).unwrap_or(&origin).to_owned());
+            let remedy = "write scheme://host[:port] without a path, for example https://chat.example.com (a name with other \
+                          letters as browsers send it, xn--…)";
+            return fault(what, remedy);
+        };
+        origins.push(origin);
     }
     Ok(Origins::Only(origins))
 }
@@ -319,6 +312,15 @@ mod tests {
             (
                 list(&["http://[::1]:3000"]),
                 Some(Origins::Only(list(&["http://[::1]:3000"]))),
+            ),
+            (
+                list(&["capacitor://localhost", "chrome-extension://abc", "null", "file://"]),
+                Some(Origins::Only(list(&[
+                    "capacitor://localhost",
+                    "chrome-extension://abc",
+                    "null",
+                    "file://",
+                ]))),
             ),
             (list(&["*", "https://a"]), None),
             (list(&["https://a/"]), None),

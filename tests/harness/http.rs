@@ -188,6 +188,7 @@ impl Link {
         let first = self.line().await?;
         let status = first
             .strip_prefix("HTTP/1.1 ")
+            .or_else(|| first.strip_prefix("HTTP/1.0 "))
             .and_then(|rest| rest.get(..3)?.parse().ok())
             .ok_or_else(|| io::Error::other(format!("not a status line: {first:?}")))?;
         let mut headers = Vec::new();

@@ -18,6 +18,7 @@ mod handshake;
 mod heartbeat;
 mod http;
 mod polling;
+mod requests;
 mod rooms;
 mod socketio;
 mod upgrade;

@@ -8,6 +8,7 @@
 mod exit;
 mod handover;
 mod message;
+pub mod origin;
 mod settings;
 mod supervision;
 

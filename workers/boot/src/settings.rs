@@ -165,8 +165,8 @@ pub struct Http {
     pub compression: bool,
     /// `compression_bytes_min`: smaller polls are sent as they are. Default 1 024.
     pub compression_bytes_min: usize,
-    /// `origins`: allowed `Origin` values for CORS and WebSocket. Default none configured: no CORS
-    /// headers, and WebSockets of any origin are accepted only when it equals the host.
+    /// `origins`: allowed `Origin` values for CORS and WebSocket. Default none configured: no CORS headers, and WebSockets
+    /// only for pages of the requested host and port.
     pub origins: Origins,
     /// `credentials`: send `Access-Control-Allow-Credentials`. Default false; refused with `"*"`.
     pub credentials: bool,
@@ -187,7 +187,7 @@ const fn keepalive_timeout() -> Duration {
 pub enum Origins {
     /// `"*"`: any.
     Any,
-    /// Only these: `scheme://host`, with `:port` if it is not the usual one.
+    /// These, and for WebSockets pages of the requested host and port: as [`crate::origin::normal`] writes them.
     Only(Vec<String>),
     /// No CORS headers; a WebSocket's Origin must be absent or name the requested host.
     SameOrigin,
@@ -428,7 +428,7 @@ pub struct Emit {
     pub python_channel: String,
     /// `node_prefix`: first part of the channels of `@socket.io/redis-emitter`. Default `socket.io`.
     pub node_prefix: String,
-    /// `node_stream`: stream of `@socket.io/redis-streams-emitter`. Default `socket.io`.
+    /// `node_stream`: stream of servers with `@socket.io/redis-streams-adapter`. Default `socket.io`.
     pub node_stream: String,
 }
 

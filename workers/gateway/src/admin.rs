@@ -2,10 +2,11 @@
 //! one that gets a question about the fleet asks the supervisor.
 
 use crate::control::Control;
-use crate::http::{Answer, body, plain};
+use crate::http::{Answer, Body, body, host_fault, plain};
 use crate::worker::Worker;
 use crate::{http as public, lobby, metrics};
 use boot::ToSupervisor;
+use http::header::EXPECT;
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -142,6 +143,18 @@ impl Admin {
     }
 
     async fn route(&self, request: Request<Incoming>) -> Answer {
+        let (head, incoming) = request.into_parts();
+        let asks_first = head.headers.contains_key(EXPECT);
+        let mut body = Body::new(incoming);
+        let answer = self.answer(Request::from_parts(head, &mut body)).await;
+        body.forget(asks_first).await;
+        answer
+    }
+
+    async fn answer(&self, request: Request<&mut Body>) -> Answer {
+        if let Some(fault) = host_fault(&request) {
+            return fault;
+        }
         let worker = self.worker.borrow().clone();
         let path = request.uri().path();
         let is_get = matches!(*request.method(), Method::GET | Method::HEAD);

@@ -5,16 +5,20 @@ mod body;
 mod client;
 mod emit;
 mod engine;
+mod fields;
 mod origin;
 mod query;
 mod socket;
+mod switch;
 
 use crate::metrics::Code;
 use crate::ready;
 use crate::worker::{Counted, Worker};
 pub(crate) use answer::{Answer, body, plain, unavailable};
+pub(crate) use body::Body;
 use bytes::Bytes;
-use http::header::{CONNECTION, HeaderName};
+pub(crate) use fields::host_fault;
+use http::header::{CONNECTION, EXPECT, HeaderName};
 use http::{HeaderValue, Method, Request, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -173,41 +177,51 @@ async fn hold(
 }
 
 async fn route(worker: &Rc<Worker>, request: Request<Incoming>, peer: SocketAddr) -> Answer {
-    let path = request.uri().path();
-    let settings = &worker.settings;
-    let keeps = keeps(&request);
-    let mut answer = if is_below(path, &settings.engine.path) {
-        engine::serve(worker, request, peer, crate::ws::Speech::SocketIo).await
-    } else if settings
-        .diagnostics
-        .engine_echo
-        .as_deref()
-        .is_some_and(|echo| is_below(path, echo))
-    {
-        engine::serve(worker, request, peer, crate::ws::Speech::Echo).await
-    } else {
-        let shown = match path {
-            "/api/emit" => settings.admin.public_emit,
-            _ => settings.admin.public_health,
-        };
-        let answer = if shown { operator(worker, request).await } else { None };
-        answer.unwrap_or_else(|| plain(StatusCode::NOT_FOUND, "not found\n"))
+    let (head, incoming) = request.into_parts();
+    let mut body = Body::new(incoming);
+    let ends = fields::wants_close(&head.headers);
+    let is_new = head.version == Version::HTTP_11;
+    let asks_first = head.headers.contains_key(EXPECT);
+    let request = Request::from_parts(head, &mut body);
+    let mut answer = match host_fault(&request) {
+        Some(fault) => fault,
+        None => answer(worker, request, peer).await,
     };
     worker.metrics.requests.one(Code::of(answer.status()));
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         return answer;
     }
+    body.forget(asks_first).await;
     let headers = answer.headers_mut();
-    if !worker.is_serving() {
+    if headers.contains_key(CONNECTION) {
+        return answer;
+    }
+    // What is left of a body cannot be told from a request.
+    if ends || !worker.is_serving() || !body.is_read() {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    } else if keeps
-        && !headers.contains_key(CONNECTION)
-        && let Some(promise) = &worker.keepalive
-    {
+    } else if is_new && let Some(promise) = &worker.keepalive {
         headers.insert(CONNECTION, HeaderValue::from_static("keep-alive"));
         headers.insert(KEEP_ALIVE, promise.clone());
     }
     answer
+}
+
+async fn answer(worker: &Rc<Worker>, request: Request<&mut Body>, peer: SocketAddr) -> Answer {
+    let path = request.uri().path();
+    let settings = &worker.settings;
+    if is_below(path, &settings.engine.path) {
+        return engine::serve(worker, request, peer, crate::ws::Speech::SocketIo).await;
+    }
+    let echo = settings.diagnostics.engine_echo.as_deref();
+    if echo.is_some_and(|echo| is_below(path, echo)) {
+        return engine::serve(worker, request, peer, crate::ws::Speech::Echo).await;
+    }
+    let shown = match path {
+        "/api/emit" => settings.admin.public_emit,
+        _ => settings.admin.public_health,
+    };
+    let answer = if shown { operator(worker, request).await } else { None };
+    answer.unwrap_or_else(|| plain(StatusCode::NOT_FOUND, "not found\n"))
 }
 
 /// What clients are told of how long a connection without a request stays open, if that is long enough to be told: many of
@@ -219,14 +233,8 @@ pub(crate) fn promise(settings: &boot::Http) -> Option<HeaderValue> {
         .flatten()
 }
 
-/// Whether the client wants to go on with the connection (RFC 9112, 9.3).
-fn keeps(request: &Request<Incoming>) -> bool {
-    let said = request.headers().get(CONNECTION);
-    request.version() == Version::HTTP_11 && said.is_none_or(|said| !said.as_bytes().eq_ignore_ascii_case(b"close"))
-}
-
 /// What is answered for operators, if it is that.
-pub(crate) async fn operator(worker: &Worker, request: Request<Incoming>) -> Option<Answer> {
+pub(crate) async fn operator(worker: &Worker, request: Request<&mut Body>) -> Option<Answer> {
     let answer = match (request.method(), request.uri().path()) {
         (&Method::GET | &Method::HEAD, "/api/live") => ready::live(),
         (&Method::GET | &Method::HEAD, "/api/ready") => ready::ready(worker).await,

@@ -1,6 +1,6 @@
 //! Before Redis has answered: health is told, everybody else is asked to come back.
 
-use crate::http::{Answer, body, unavailable};
+use crate::http::{Answer, body, host_fault, unavailable};
 use crate::ready;
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
@@ -43,7 +43,10 @@ pub(crate) async fn receive(listener: &TcpListener) {
 }
 
 async fn visit(stream: TcpStream) {
-    let service = service_fn(async |request: Request<Incoming>| Ok::<_, Infallible>(answer(request.uri().path())));
+    let service = service_fn(async |request: Request<Incoming>| {
+        let fault = host_fault(&request);
+        Ok::<_, Infallible>(fault.unwrap_or_else(|| answer(request.uri().path())))
+    });
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())

@@ -3,19 +3,82 @@
 use crate::poll::BodyError;
 use crate::worker::Worker;
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, Request};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Frame, Incoming, SizeHint};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// Of a body that is too large so much is read and forgotten, in so much time.
+/// Of a body that is not wanted so much is read and forgotten (bytes), in so much time: what a client sends that uploads the
+/// largest of files by mistake. Nothing of it is kept.
 const FORGOTTEN_BYTES_MAX: usize = 64 << 20;
 const FORGETTING_MAX: Duration = Duration::from_secs(10);
 
+/// The body of a request, which knows whether all of it was read: only then can another request follow.
+pub(crate) struct Body {
+    incoming: Incoming,
+    read: bool,
+    /// It took too long: there is no waiting for the rest.
+    late: bool,
+}
+
+impl Body {
+    pub(crate) fn new(incoming: Incoming) -> Self {
+        Self {
+            read: incoming.is_end_stream(),
+            late: false,
+            incoming,
+        }
+    }
+
+    /// Whether there is nothing more of it.
+    pub(crate) const fn is_read(&self) -> bool {
+        self.read
+    }
+
+    /// Reads what was not wanted, within limits, and forgets it: a client that is still sending when the connection is closed
+    /// may never see the answer. One that asks before it sends (`Expect`) need not send.
+    pub(crate) async fn forget(&mut self, asks_first: bool) {
+        if self.read || self.late || asks_first {
+            return;
+        }
+        let mut left = FORGOTTEN_BYTES_MAX;
+        let forget = async {
+            while left > 0
+                && let Some(Ok(frame)) = self.frame().await
+            {
+                left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            }
+        };
+        // In time or not, the answer is the same.
+        drop(timeout(FORGETTING_MAX, forget).await);
+    }
+}
+
+impl hyper::body::Body for Body {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = Pin::new(&mut self.incoming).poll_frame(cx);
+        self.read = matches!(frame, Poll::Ready(None)) || self.incoming.is_end_stream();
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.read
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
 /// Reads the body of a POST.
-pub(crate) async fn read(worker: &Worker, request: Request<Incoming>) -> Result<String, BodyError> {
+pub(crate) async fn read(worker: &Worker, request: Request<&mut Body>) -> Result<String, BodyError> {
     let max = worker.settings.engine.max_payload_bytes;
     let (head, body) = request.into_parts();
     if is_binary(&head.headers) {
@@ -25,43 +88,26 @@ pub(crate) async fn read(worker: &Worker, request: Request<Incoming>) -> Result<
     String::from_utf8(bytes.into()).map_err(|_| BodyError::NotText)
 }
 
-/// A body of at most `max` bytes. Of a larger one the rest is read and forgotten, within limits: a client that is still
-/// sending when the connection is closed may never see the answer.
+/// A body of at most `max` bytes.
 pub(super) async fn bounded(
     worker: &Worker,
     headers: &HeaderMap,
-    mut body: Incoming,
+    body: &mut Body,
     max: usize,
 ) -> Result<Bytes, BodyError> {
-    let fits = declared(headers).is_none_or(|bytes| bytes <= max);
-    if fits {
-        let collected = timeout(
-            worker.settings.http.body_timeout,
-            Limited::new(&mut body, max).collect(),
-        )
-        .await;
-        match collected {
-            Err(_) => return Err(BodyError::TooSlow),
-            Ok(Ok(body)) => return Ok(body.to_bytes()),
-            Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_none() => return Err(BodyError::Gone),
-            Ok(Err(_)) => {}
+    if declared(headers).is_some_and(|bytes| bytes > max) {
+        return Err(BodyError::TooLarge);
+    }
+    let patience = worker.settings.http.body_timeout;
+    match timeout(patience, Limited::new(&mut *body, max).collect()).await {
+        Err(_) => {
+            body.late = true;
+            Err(BodyError::TooSlow)
         }
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(BodyError::TooLarge),
+        Ok(Err(_)) => Err(BodyError::Gone),
     }
-    // Who asks before it sends need not send.
-    if !headers.contains_key(EXPECT) {
-        let mut left = FORGOTTEN_BYTES_MAX;
-        let forget = async {
-            while let Some(Ok(frame)) = body.frame().await {
-                left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
-                if left == 0 {
-                    return;
-                }
-            }
-        };
-        // In time or not, the answer is the same.
-        drop(timeout(FORGETTING_MAX, forget).await);
-    }
-    Err(BodyError::TooLarge)
 }
 
 fn declared(headers: &HeaderMap) -> Option<usize> {

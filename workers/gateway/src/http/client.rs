@@ -7,6 +7,9 @@ use std::net::{IpAddr, SocketAddr};
 /// Set by proxies: each appends the address that its request came from.
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
+/// Set by proxies: how the client came to them.
+const FORWARDED_PROTO: &str = "x-forwarded-proto";
+
 /// Set by proxies that are told to (docs/proxy): an id of the request, the same if they repeat it. `X-Request-Id` will not
 /// do: some set it, once for many requests, to follow a user.
 const REQUEST_ID: &str = "x-anyworker-request";
@@ -30,6 +33,14 @@ pub(crate) fn address(proxies: &[IpNet], peer: IpAddr, headers: &HeaderMap) -> I
     nearest
 }
 
+/// Whether a trusted proxy said that the client came by TLS. Some call that `wss`; of several proxies the first speaks of
+/// the client.
+pub(crate) fn by_tls(proxies: &[IpNet], peer: IpAddr, headers: &HeaderMap) -> bool {
+    let said = headers.get(FORWARDED_PROTO).and_then(|value| value.to_str().ok());
+    let first = said.and_then(|said| said.split(',').next()).unwrap_or_default().trim();
+    ["https", "wss"].iter().any(|scheme| first.eq_ignore_ascii_case(scheme)) && is_trusted(proxies, peer.to_canonical())
+}
+
 fn is_trusted(proxies: &[IpNet], address: IpAddr) -> bool {
     proxies.iter().any(|network| network.contains(&address))
 }
@@ -50,6 +61,29 @@ fn parse(hop: &str) -> Option<IpAddr> {
 mod tests {
     use super::*;
     use http::HeaderValue;
+
+    #[test]
+    fn tls_ends_at_trusted_proxies() {
+        let proxies: Vec<IpNet> = ["10.0.0.0/8".parse().unwrap()].into();
+        for (peer, said, expect) in [
+            ("10.0.0.1", Some("https"), true),
+            ("::ffff:10.0.0.1", Some("HTTPS"), true),
+            ("10.0.0.1", Some("wss"), true),
+            ("10.0.0.1", Some("https, http"), true),
+            ("10.0.0.1", Some("http, https"), false),
+            ("10.0.0.1", Some("http"), false),
+            ("10.0.0.1", None, false),
+            ("192.0.2.1", Some("https"), false),
+        ] {
+            let headers = said.map(|said| (FORWARDED_PROTO.parse().unwrap(), HeaderValue::from_static(said)));
+            let headers: HeaderMap = headers.into_iter().collect();
+            assert_eq!(
+                by_tls(&proxies, peer.parse().unwrap(), &headers),
+                expect,
+                "{peer} {said:?}"
+            );
+        }
+    }
 
     #[test]
     fn only_trusted_proxies_are_believed() {

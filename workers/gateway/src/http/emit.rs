@@ -1,7 +1,7 @@
 //! `POST /api/emit`: an event, or a list of them, for our clients. Answers 200 only when all are in the log.
 
 use super::answer::{Answer, body, plain};
-use super::body::bounded;
+use super::body::{Body, bounded};
 use crate::emit::entry_of;
 use crate::poll::BodyError;
 use crate::worker::Worker;
@@ -9,7 +9,6 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use http::header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
-use hyper::body::Incoming;
 use serde_json::json;
 use serde_json::value::RawValue;
 use store::{AppendError, Appended};
@@ -24,7 +23,7 @@ const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("1");
 /// An event as the log takes it, and its id.
 type Entry = (Bytes, Option<String>);
 
-pub(super) async fn serve(worker: &Worker, request: Request<Incoming>) -> Answer {
+pub(super) async fn serve(worker: &Worker, request: Request<&mut Body>) -> Answer {
     let Some(secret) = &worker.settings.emit.secret else {
         return plain(StatusCode::NOT_FOUND, "not found\n");
     };

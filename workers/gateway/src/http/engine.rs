@@ -1,9 +1,11 @@
 //! Engine.IO requests: checks in the order of the reference server, then polling or WebSocket.
 
-use super::answer::{self, Answer, body as text};
+use super::answer::{self, Answer};
+use super::body::Body;
 use super::query::Query;
 use super::socket::Socket;
-use super::{body, client, origin};
+use super::switch::{self, Offer};
+use super::{body, client, fields, origin};
 use crate::dispatch::flag;
 use crate::metrics::{Handshake, Upgrade};
 use crate::poll;
@@ -11,14 +13,8 @@ use crate::upgrade::upgrade;
 use crate::worker::{Counted, Worker, new_sid, unix_ms};
 use crate::ws::{self, Link, Luggage, Opening, Speech, Style};
 use boot::{Cookie, Offsets, SameSite};
-use bytes::Bytes;
-use http::header::{
-    CONNECTION, CONTENT_TYPE, HeaderName, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION,
-    SET_COOKIE, UPGRADE, USER_AGENT,
-};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::Full;
-use hyper::body::Incoming;
+use http::header::{ORIGIN, SET_COOKIE, USER_AGENT};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use session::trace::Value::Text;
 use session::{Record, Sid, Transport};
@@ -26,12 +22,16 @@ use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use store::{CREATED_REVISION, RequestId, UpgradeBegin};
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tracing::debug;
 use wire::engine::Refusal;
 
 /// Serves a request to the engine's path.
-pub(crate) async fn serve(worker: &Rc<Worker>, request: Request<Incoming>, peer: SocketAddr, speech: Speech) -> Answer {
+pub(crate) async fn serve(
+    worker: &Rc<Worker>,
+    request: Request<&mut Body>,
+    peer: SocketAddr,
+    speech: Speech,
+) -> Answer {
     let http = &worker.settings.http;
     if request.method() == Method::OPTIONS
         && let Some(mut answer) = origin::preflight(http, request.headers())
@@ -41,7 +41,8 @@ pub(crate) async fn serve(worker: &Rc<Worker>, request: Request<Incoming>, peer:
     }
     // What CORS needs of the request outlives it.
     let origin = request.headers().get(ORIGIN).cloned();
-    let mut answer = if wants_websocket(request.headers()) {
+    // A body would stand before the frames.
+    let mut answer = if fields::wants_websocket(&request) && request.body().is_read() {
         Box::pin(websocket(worker, request, peer, speech)).await
     } else {
         polling(worker, request, peer, speech).await
@@ -49,12 +50,6 @@ pub(crate) async fn serve(worker: &Rc<Worker>, request: Request<Incoming>, peer:
     let headers: HeaderMap = origin.into_iter().map(|value| (ORIGIN, value)).collect();
     origin::cors(http, &headers, answer.headers_mut());
     answer
-}
-
-fn wants_websocket(headers: &HeaderMap) -> bool {
-    headers
-        .get(UPGRADE)
-        .is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
 /// Checks that both transports share: the transport asked for, and the Origin's bytes.
@@ -71,7 +66,7 @@ fn check(worker: &Worker, query: &Query<'_>, headers: &HeaderMap) -> Result<Tran
     Ok(transport)
 }
 
-async fn polling(worker: &Rc<Worker>, request: Request<Incoming>, peer: SocketAddr, speech: Speech) -> Answer {
+async fn polling(worker: &Rc<Worker>, request: Request<&mut Body>, peer: SocketAddr, speech: Speech) -> Answer {
     let uri = request.uri().clone();
     let query = Query::parse(uri.query().unwrap_or_default());
     let transport = match check(worker, &query, request.headers()) {
@@ -127,7 +122,7 @@ async fn polling(worker: &Rc<Worker>, request: Request<Incoming>, peer: SocketAd
 /// The handshake of a polling session.
 async fn begin(
     worker: &Worker,
-    request: &Request<Incoming>,
+    request: &Request<&mut Body>,
     query: &Query<'_>,
     peer: SocketAddr,
     speech: Speech,
@@ -231,16 +226,18 @@ enum Purpose {
     },
 }
 
-async fn websocket(worker: &Rc<Worker>, mut request: Request<Incoming>, peer: SocketAddr, speech: Speech) -> Answer {
+async fn websocket(worker: &Rc<Worker>, mut request: Request<&mut Body>, peer: SocketAddr, speech: Speech) -> Answer {
     let uri = request.uri().clone();
     let query = Query::parse(uri.query().unwrap_or_default());
     let headers = request.headers();
-    let Some(key) = headers.get(SEC_WEBSOCKET_KEY).filter(|_| is_version_13(headers)) else {
-        return refuse_websocket(Refusal::BadRequest);
+    let asked = match Offer::read(headers) {
+        Ok(offer) => purpose(worker, &query, headers, peer, speech)
+            .await
+            .map(|purpose| (offer, purpose)),
+        Err(answer) => Err(answer),
     };
-    let accept = derive_accept_key(key.as_bytes());
-    let purpose = match purpose(worker, &query, headers, peer, speech).await {
-        Ok(purpose) => purpose,
+    let (offer, purpose) = match asked {
+        Ok(asked) => asked,
         Err(answer) => {
             note_refused(worker, query.sid.is_some(), answer.status());
             return *answer;
@@ -281,7 +278,7 @@ async fn websocket(worker: &Rc<Worker>, mut request: Request<Incoming>, peer: So
             Purpose::Close => ws::close(&RefCell::new(ws), None).await,
         }
     });
-    switch(&accept, cookie)
+    offer.accept(cookie)
 }
 
 /// Counts a WebSocket that was not opened: of an upgrade, or of a new session.
@@ -302,13 +299,14 @@ async fn purpose(
     peer: SocketAddr,
     speech: Speech,
 ) -> Result<Purpose, Box<Answer>> {
-    let refuse = |refusal| Err(Box::new(refuse_websocket(refusal)));
+    let refuse = |refusal| Err(Box::new(switch::refuse(refusal)));
     match check(worker, query, headers) {
         Ok(Transport::Websocket) => {}
         Ok(Transport::Polling) => return refuse(Refusal::BadRequest),
         Err(refusal) => return refuse(refusal),
     }
-    if !origin::may_open_websocket(&worker.settings.http, headers) {
+    let by_tls = client::by_tls(&worker.settings.http.trusted_proxies, peer.ip(), headers);
+    if !origin::may_open_websocket(&worker.settings.http, headers, by_tls) {
         return refuse(Refusal::Forbidden);
     }
     if worker.is_last() {
@@ -354,37 +352,4 @@ async fn purpose(
         Ok(UpgradeBegin::Unknown) => refuse(Refusal::SessionUnknown),
         Err(_) => Err(Box::new(answer::unavailable())),
     }
-}
-
-fn is_version_13(headers: &HeaderMap) -> bool {
-    headers
-        .get(SEC_WEBSOCKET_VERSION)
-        .is_some_and(|v| v.as_bytes() == b"13")
-}
-
-/// As the reference server does it: text, and the connection is closed.
-fn refuse_websocket(refusal: Refusal) -> Answer {
-    let mut answer = text(StatusCode::BAD_REQUEST, "text/html", refusal.message());
-    answer
-        .headers_mut()
-        .insert(CONNECTION, HeaderValue::from_static("close"));
-    answer
-}
-
-fn switch(accept: &str, extra: HeaderMap) -> Answer {
-    let mut answer = Response::new(Full::new(Bytes::new()));
-    *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers = answer.headers_mut();
-    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-    if let Ok(accept) = HeaderValue::from_str(accept) {
-        headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
-    }
-    headers.extend(
-        extra
-            .into_iter()
-            .filter_map(|(name, value)| name.map(|name: HeaderName| (name, value))),
-    );
-    headers.remove(CONTENT_TYPE);
-    answer
 }

@@ -20,7 +20,7 @@ pub(crate) fn cors(http: &Http, request: &HeaderMap, answer: &mut HeaderMap) {
         Origins::Only(list) => {
             answer.append(VARY, HeaderValue::from_static("Origin"));
             let Some(origin) = request.get(ORIGIN) else { return };
-            if !list.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes()) {
+            if !is_listed(list, origin) {
                 return;
             }
             answer.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
@@ -51,19 +51,29 @@ pub(crate) fn preflight(http: &Http, request: &HeaderMap) -> Option<Answer> {
     Some(answer)
 }
 
-/// Whether a page of this origin may open a WebSocket: browsers do not apply CORS to it. Clients
-/// that send no Origin are no browsers.
-pub(crate) fn may_open_websocket(http: &Http, request: &HeaderMap) -> bool {
+/// Whether a page of this origin may open a WebSocket: browsers do not apply CORS to it. Clients that send no Origin are no
+/// browsers. A page that was served by the host and port that it connects to needs no word in the configuration; `by_tls`
+/// if a trusted proxy said that the request came so.
+pub(crate) fn may_open_websocket(http: &Http, request: &HeaderMap, by_tls: bool) -> bool {
     let Some(origin) = request.get(ORIGIN) else { return true };
+    let is_same = || {
+        let host = request.get(HOST).and_then(|host| host.to_str().ok());
+        matches!((origin.to_str(), host), (Ok(origin), Some(host)) if boot::origin::is_same(origin, host, by_tls))
+    };
     match &http.origins {
         Origins::Any => true,
-        Origins::Only(list) => list.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes()),
-        Origins::SameOrigin => {
-            let host = request.get(HOST).and_then(|host| host.to_str().ok());
-            let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
-            matches!((origin, host), (Some((_, origin)), Some(host)) if origin.eq_ignore_ascii_case(host))
-        }
+        Origins::Only(list) => is_listed(list, origin) || is_same(),
+        Origins::SameOrigin => is_same(),
     }
+}
+
+/// Whether an origin is one of those in the configuration, which stand there in their normal form. Most come in it.
+fn is_listed(list: &[String], origin: &HeaderValue) -> bool {
+    let holds = |origin: &[u8]| list.iter().any(|allowed| allowed.as_bytes() == origin);
+    holds(origin.as_bytes())
+        || origin
+            .to_str()
+            .is_ok_and(|origin| boot::origin::normal(origin).is_some_and(|origin| holds(origin.as_bytes())))
 }
 
 #[cfg(test)]
@@ -91,7 +101,11 @@ mod tests {
             trusted_proxies: Vec::new(),
         };
         let check = |origins, pairs: &[_], expect| {
-            assert_eq!(may_open_websocket(&http(origins), &headers(pairs)), expect, "{pairs:?}");
+            assert_eq!(
+                may_open_websocket(&http(origins), &headers(pairs), false),
+                expect,
+                "{pairs:?}"
+            );
         };
         check(Origins::SameOrigin, &[(HOST, "a.example")], true);
         check(
@@ -110,10 +124,34 @@ mod tests {
             &[(HOST, "a"), (ORIGIN, "http://b")],
             true,
         );
+        let list = || {
+            Origins::Only(
+                ["http://b", "capacitor://localhost", "file://"]
+                    .map(String::from)
+                    .into(),
+            )
+        };
+        for (origin, expect) in [
+            ("http://b", true),
+            ("HTTP://B:80", true),
+            ("https://b", false),
+            ("http://b:8000", false),
+            ("capacitor://localhost", true),
+            ("Capacitor://localhost", true),
+            ("tauri://localhost", false),
+            ("file://", true),
+            ("null", false),
+            // Its own host needs no place on the list.
+            ("http://a", true),
+            ("https://a:443", true),
+            ("https://a:8443", false),
+        ] {
+            check(list(), &[(HOST, "a"), (ORIGIN, origin)], expect);
+        }
         check(
-            Origins::Only(vec!["http://b".into()]),
-            &[(HOST, "a"), (ORIGIN, "http://a")],
-            false,
+            Origins::Only(vec!["null".into()]),
+            &[(HOST, "a"), (ORIGIN, "null")],
+            true,
         );
         check(Origins::Any, &[(HOST, "a"), (ORIGIN, "http://b")], true);
     }

@@ -46,6 +46,8 @@ impl<'a> Query<'a> {
                 *slot = Some(percent_decode_str(value).decode_utf8_lossy());
             }
         }
+        // As none: the reference server takes it for a handshake.
+        query.sid.take_if(|sid| sid.is_empty());
         query
     }
 
@@ -81,6 +83,7 @@ mod tests {
         ] {
             assert_eq!(Query::parse(text).request_id(), id.map(str::as_bytes), "{text}");
         }
+        assert_eq!(Query::parse("sid=&EIO=4").sid, None);
         assert_eq!(Query::parse("EIO=3&EIO=4").eio.as_deref(), Some("3"));
     }
 }

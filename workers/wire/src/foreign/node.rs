@@ -1,5 +1,5 @@
 //! `@socket.io/redis-emitter` (MessagePack over pub/sub, requests as JSON) and
-//! `@socket.io/redis-streams-emitter` (items of a stream). The servers' own adapters write the same forms.
+//! `@socket.io/redis-streams-adapter` (items of a stream). `@socket.io/redis-adapter` writes the same as the former.
 
 use super::msgpack::{field, push_json, read, strings};
 use super::{ForeignError, Order, Whom, emit, namespace};
