@@ -3,6 +3,7 @@
 //! Everything of one worker runs on one thread. [`run`] is the whole life of a worker process.
 
 mod admin;
+mod catchup;
 mod channel;
 mod control;
 mod dispatch;

@@ -7,18 +7,21 @@ use crate::worker::Worker;
 use session::{Entry, EntryKind, Joined, Offset, Record};
 use std::borrow::Cow;
 use std::rc::Rc;
-use store::{Mail, Range, StoreError};
+use store::{Mail, StoreError};
 use tracing::warn;
 
 /// Why it cannot be told.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum Missing {
     /// Redis did not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// There is more than is replayed (`recovery.entries_max`).
-    #[error("more than {0} entries were missed")]
+    /// The session has missed more events than are replayed (`recovery.entries_max`).
+    #[error("the session missed more than {0} events (recovery.entries_max)")]
     TooMany(usize),
+    /// The same in bytes.
+    #[error("the session missed more than {0} bytes of events")]
+    TooLarge(usize),
     /// The client has seen more of the log than there is: Redis lost its end.
     #[error("redis lost the end of the log")]
     EndLost,
@@ -27,27 +30,60 @@ pub(crate) enum Missing {
     Trimmed,
 }
 
-/// Entries after `after` that may no longer stand in the ring, and the position from which the ring
-/// knows everything: what follows must be taken from it without an await in between. None of them is
-/// later than what this worker has seen: its tailer delivers those.
-pub(crate) async fn older_than_ring(worker: &Worker, after: Offset) -> Result<(Vec<Rc<Logged>>, Offset), Missing> {
-    let max = worker.settings.recovery.entries_max;
-    let (mut list, mut position) = (Vec::new(), after);
-    while worker.ring.borrow().after(position).is_none() {
-        let head = worker.head();
-        match worker.store.range(position, Some(head), max).await? {
-            Range::Trimmed => return Err(Missing::Trimmed),
-            Range::TooMany => return Err(Missing::TooMany(max)),
-            Range::Entries(entries) => {
-                position = head;
-                list.extend(entries.into_iter().filter_map(|(offset, bytes)| read(offset, &bytes)));
-                if list.len() > max {
-                    return Err(Missing::TooMany(max));
+/// Which entries of the log concern a session.
+pub(crate) enum Interest {
+    /// What one membership has missed.
+    Membership {
+        /// Its namespace.
+        nsp: String,
+        /// Its rooms.
+        joined: Joined,
+    },
+    /// Everything for the session, and the orders for it, which change its rooms.
+    Session {
+        /// The record as it was at the position where the reading begins.
+        begun: Rc<Record>,
+        /// The record as orders have changed it since.
+        now: Option<Box<Record>>,
+        /// `socket.rooms_max`.
+        rooms_max: usize,
+    },
+}
+
+impl Interest {
+    /// Everything for a session.
+    pub(crate) fn of(worker: &Worker, record: &Rc<Record>) -> Self {
+        Self::Session {
+            begun: record.clone(),
+            now: None,
+            rooms_max: worker.settings.socket.rooms_max,
+        }
+    }
+
+    /// Whether an entry is wanted. Entries are asked about in the order of the log.
+    pub(crate) fn concerns(&mut self, logged: &Logged) -> bool {
+        match self {
+            Self::Membership { nsp, joined } => is_missed(nsp, joined, logged),
+            Self::Session { begun, now, rooms_max } => {
+                let record = now.as_deref().unwrap_or(begun);
+                if !orders::concerns(record, logged) {
+                    return concerns(record, logged);
                 }
+                let record = now.get_or_insert_with(|| Box::new(Record::clone(begun)));
+                // The packet is made when the answer is.
+                drop(orders::apply(record, logged, *rooms_max, &mut false));
+                true
             }
         }
     }
-    Ok((list, position))
+
+    /// The entries come once more from the beginning.
+    pub(crate) fn begin_anew(&mut self) {
+        match self {
+            Self::Membership { .. } => {}
+            Self::Session { now, .. } => *now = None,
+        }
+    }
 }
 
 /// Makes an entry of its bytes; what cannot be read is reported and left out.
@@ -114,12 +150,16 @@ pub(crate) fn replay<'a>(
     joined: &Joined,
     entries: impl Iterator<Item = &'a Rc<Logged>>,
 ) -> impl Iterator<Item = Packet> {
-    let is_missed = |logged: &&Rc<Logged>| logged.entry.kind == EntryKind::Emit && logged.concerns(nsp, joined);
     let packet = |logged: &Rc<Logged>| Packet {
         text: logged.text(true).clone(),
         attachments: logged.entry.attachments.clone(),
     };
-    entries.filter(is_missed).map(packet)
+    entries.filter(|logged| is_missed(nsp, joined, logged)).map(packet)
+}
+
+/// Whether a membership that is resumed has to get an entry.
+fn is_missed(nsp: &str, joined: &Joined, logged: &Logged) -> bool {
+    logged.entry.kind == EntryKind::Emit && logged.concerns(nsp, joined)
 }
 
 /// Whether an entry is to be sent to a session.

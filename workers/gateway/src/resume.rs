@@ -4,15 +4,15 @@
 //! The new session's record is stored before the old one is given up: a crash in between leaves the
 //! old one to be resumed once more.
 
+use crate::catchup::{self, Caught, Extent};
 use crate::dispatch::Resume;
 use crate::emit;
 use crate::ending::Ending;
 use crate::metrics;
-use crate::missed::{self, Missing};
-use crate::ring::Logged;
+use crate::missed::{Interest, Missing};
 use crate::worker::Worker;
 use session::trace::Value::{Offset as At, Shown, Text};
-use session::{Joined, Offset, Record, Sid};
+use session::{Joined, Record, Sid};
 use std::rc::Rc;
 use store::{Saved, StoreError};
 use tracing::{debug, info};
@@ -44,9 +44,9 @@ impl Lost {
     pub(crate) fn passing(&self) -> Option<&StoreError> {
         match self {
             Self::Store(error) | Self::Gap(Missing::Store(error)) => Some(error).filter(|error| error.passing()),
-            Self::Gap(Missing::EndLost | Missing::TooMany(_) | Missing::Trimmed) | Self::TakenOver | Self::Unknown => {
-                None
-            }
+            Self::Gap(Missing::EndLost | Missing::TooLarge(_) | Missing::TooMany(_) | Missing::Trimmed)
+            | Self::TakenOver
+            | Self::Unknown => None,
         }
     }
 }
@@ -68,14 +68,19 @@ pub(crate) struct Found {
     nsp: String,
     /// The membership as it goes on: nothing up to `since` is sent again.
     pub(crate) joined: Joined,
-    /// What the ring no longer has of what was missed.
-    pub(crate) older: Vec<Rc<Logged>>,
-    /// The ring has everything after this.
-    pub(crate) position: Offset,
+    /// The first part of what was missed and the ring no longer has.
+    pub(crate) older: Caught,
 }
 
-/// Looks for the session that a client wants back, and for what it missed.
-pub(crate) async fn find(worker: &Worker, own: &Sid, nsp: &str, resume: &Resume) -> Result<Found, Lost> {
+/// Looks for the session that a client wants back, and for what it missed: the first entries, of `bytes` bytes, of what the
+/// ring no longer has.
+pub(crate) async fn find(
+    worker: &Rc<Worker>,
+    own: &Sid,
+    nsp: &str,
+    resume: &Resume,
+    bytes: usize,
+) -> Result<Found, Lost> {
     let old = worker
         .store
         .resolve(&resume.pid)
@@ -98,13 +103,16 @@ pub(crate) async fn find(worker: &Worker, own: &Sid, nsp: &str, resume: &Resume)
             return Err(Lost::Gap(Missing::EndLost));
         }
     }
-    let (older, position) = missed::older_than_ring(worker, joined.since).await?;
+    let interest = Interest::Membership {
+        nsp: nsp.to_owned(),
+        joined: joined.clone(),
+    };
+    let older = catchup::older_than_ring(worker, joined.since, Extent::Counted(bytes), interest).await?;
     Ok(Found {
         old,
         nsp: nsp.to_owned(),
         joined,
         older,
-        position,
     })
 }
 
@@ -115,10 +123,10 @@ impl Found {
     }
 
     /// The same membership, where it is now.
-    pub(crate) async fn anew(&self, worker: &Worker, own: &Sid) -> Result<Self, Lost> {
+    pub(crate) async fn anew(&self, worker: &Rc<Worker>, own: &Sid, bytes: usize) -> Result<Self, Lost> {
         let pid = self.joined.pid.clone().ok_or(Lost::Unknown)?;
         let offset = Some(self.joined.since);
-        find(worker, own, &self.nsp, &Resume { pid, offset }).await
+        find(worker, own, &self.nsp, &Resume { pid, offset }, bytes).await
     }
 
     /// Takes the membership away from the old session; the new one must be stored by now. Ghosts,

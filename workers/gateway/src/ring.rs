@@ -96,6 +96,11 @@ impl Ring {
         self.head
     }
 
+    /// Everything after this position, up to the head, is here.
+    pub(crate) fn floor(&self) -> Offset {
+        self.floor
+    }
+
     /// How much is here.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes

@@ -1,5 +1,6 @@
 //! What the parts of one worker share.
 
+use crate::catchup::CatchUp;
 use crate::fault;
 use crate::handover::Heir;
 use crate::http::{self, Fate};
@@ -95,6 +96,8 @@ pub(crate) struct Worker {
     pub(crate) keepalive: Option<HeaderValue>,
     pub(crate) hub: RefCell<Hub>,
     pub(crate) ring: RefCell<Ring>,
+    /// Sessions that wait for what the ring no longer has.
+    pub(crate) catch_up: CatchUp,
     /// Polls that wait here.
     pub(crate) parks: RefCell<FxHashMap<Sid, Vec<Rc<Park>>>>,
     /// What it knows of polling sessions.
@@ -173,6 +176,7 @@ impl Worker {
             limits,
             keepalive: http::promise(&settings.http),
             hub: RefCell::default(),
+            catch_up: CatchUp::default(),
             ring: RefCell::new(Ring::new(position, settings.log.ring_bytes_max)),
             parks: RefCell::default(),
             recent: RefCell::default(),

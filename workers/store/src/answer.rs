@@ -264,12 +264,10 @@ pub struct Appended {
 
 /// A part of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Range {
-    /// All of it, in order, without a gap.
+pub enum Part {
+    /// The entries that follow the position, in order, without a gap; at least one, unless none was asked for.
     Entries(Vec<(Offset, Bytes)>),
-    /// There are more than asked for.
-    TooMany,
-    /// The part is not (completely) there any more, or is of a log that was lost.
+    /// The entry that follows the position is not there any more, or belongs to a log that was lost.
     Trimmed,
 }
 

@@ -22,7 +22,7 @@ mod store;
 mod tail;
 
 pub use answer::{
-    Amended, Appended, CREATED_REVISION, Evictions, Mail, Poll, PollMode, PostBegin, PostDone, PostEffects, Range,
+    Amended, Appended, CREATED_REVISION, Evictions, Mail, Part, Poll, PollMode, PostBegin, PostDone, PostEffects,
     RequestId, Restored, Saved, Touched, UpgradeBegin, UpgradeFinish, UpgradeStep,
 };
 pub use counts::Counts;

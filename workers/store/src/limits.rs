@@ -16,8 +16,9 @@ pub(crate) const UPGRADE_REPEATABLE: Duration = Duration::from_secs(60);
 pub(crate) const MAIL_ITEMS_MAX: usize = 4096;
 /// Their bytes, with their offsets. Larger than one POST can lead to.
 pub(crate) const MAIL_BYTES_MAX: usize = 8 << 20;
-/// Bytes that one range of the log may have; a larger one counts as too many entries.
-pub(crate) const RANGE_BYTES_MAX: usize = 64 << 20;
+/// Bytes of entries that one reading of the log returns, unless the first batch alone is larger: as much as a batch may have.
+/// Redis serves no other client while it reads, and holds what it has read until the worker takes it.
+pub(crate) const PART_BYTES_MAX: usize = 256 << 10;
 /// Bytes of events that wait for the worker to take them from its tail; what comes then stays in
 /// Redis until there is room.
 pub(crate) const TAIL_BYTES_MAX: usize = 16 << 20;

@@ -1,7 +1,7 @@
 //! The store as its users see it; every call goes to Redis or to the twin.
 
 use crate::answer::{
-    Amended, Appended, Evictions, Poll, PollMode, PostBegin, PostDone, PostEffects, Range, RequestId, Restored, Saved,
+    Amended, Appended, Evictions, Part, Poll, PollMode, PostBegin, PostDone, PostEffects, RequestId, Restored, Saved,
     Touched, UpgradeBegin, UpgradeFinish, UpgradeStep,
 };
 use crate::counts::{Counts, Published};
@@ -422,11 +422,11 @@ impl Store {
         ask!(self.end_of_log())
     }
 
-    /// Reads the log after `after`, up to `upto` (or its end), at most `max` entries.
+    /// Reads the log after `after`, as far as `upto`, but no more than some 256 KiB at a time: ask again from the last entry.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn range(&self, after: Offset, upto: Option<Offset>, max: usize) -> Result<Range, StoreError> {
-        ask!(self.range(after, upto, max))
+    pub async fn part(&self, after: Offset, upto: Offset) -> Result<Part, StoreError> {
+        ask!(self.part(after, upto))
     }
 }

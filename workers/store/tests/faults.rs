@@ -205,7 +205,7 @@ fn lost_data_are_noticed_by_everybody() {
             }
             assert!(reset);
         }
-        assert_eq!(a.range(old, None, 10).await.unwrap(), Range::Trimmed);
+        assert_eq!(a.part(old, a.end_of_log().await.unwrap()).await.unwrap(), Part::Trimmed);
         let again = record(1, Websocket, "a");
         assert_eq!(a.restore(&again, PATIENCE).await.unwrap(), Restored::Done);
     });
@@ -521,8 +521,8 @@ fn a_redis_that_knows_no_minid_is_trimmed_all_the_same() {
             &epoch,
         ]);
         let before = Offset::new(offsets[0].epoch(), 0);
-        assert_eq!(a.range(before, None, 10).await.unwrap(), Range::Trimmed);
-        assert!(matches!(a.range(offsets[1], None, 10).await.unwrap(), Range::Entries(rest) if rest.len() == 1));
+        assert_eq!(a.part(before, offsets[2]).await.unwrap(), Part::Trimmed);
+        assert!(matches!(a.part(offsets[1], offsets[2]).await.unwrap(), Part::Entries(rest) if rest.len() == 1));
     });
 }
 

@@ -19,7 +19,8 @@ contract!(
     entries_arrive_in_order_of_the_calls,
     entries_of_several_workers_are_dense,
     the_same_id_is_appended_once,
-    ranges_are_exact,
+    parts_are_exact,
+    parts_are_bounded_in_bytes,
     what_was_trimmed_is_not_read,
     too_large_entries_are_refused,
     canaries_pass,
@@ -108,35 +109,63 @@ async fn the_same_id_is_appended_once(world: World) {
     .await;
 }
 
-async fn ranges_are_exact(world: World) {
+/// All entries after a position, part by part.
+async fn read(store: &Store, after: Offset, upto: Offset) -> Vec<(Offset, Bytes)> {
+    let (mut all, mut position) = (Vec::new(), after);
+    while position < upto {
+        let Part::Entries(some) = store.part(position, upto).await.unwrap() else {
+            panic!("{position} to {upto}")
+        };
+        position = some.last().expect("a part is not empty").0;
+        all.extend(some);
+    }
+    all
+}
+
+async fn parts_are_exact(world: World) {
     let (a, tail) = world.worker("a").await;
     let start = tail.position();
     let mut offsets = Vec::new();
     for pending in (0..600).map(|n| a.append(text(n), None)).collect::<Vec<_>>() {
         offsets.push(pending.await.unwrap().offset);
     }
-    let Range::Entries(all) = a.range(start, None, 1000).await.unwrap() else {
-        panic!()
-    };
+    let all = read(&a, start, offsets[599]).await;
     assert!(all.iter().map(|(offset, _)| offset).eq(&offsets));
     assert_eq!(all[5].1, text(5));
-    let Range::Entries(some) = a.range(offsets[9], Some(offsets[19]), 10).await.unwrap() else {
-        panic!()
-    };
+    let some = read(&a, offsets[9], offsets[19]).await;
     assert!(some.iter().map(|(offset, _)| offset).eq(&offsets[10..20]));
-    assert_eq!(a.range(offsets[9], Some(offsets[19]), 9).await.unwrap(), Range::TooMany);
-    assert_eq!(a.range(offsets[599], None, 10).await.unwrap(), Range::Entries(vec![]));
-    assert_eq!(
-        a.range(offsets[599], Some(offsets[9]), 10).await.unwrap(),
-        Range::Entries(vec![])
-    );
+    for upto in [offsets[599], offsets[9]] {
+        assert_eq!(a.part(offsets[599], upto).await.unwrap(), Part::Entries(vec![]));
+    }
     let elsewhere = Offset::new(start.epoch() - 1, 1);
-    assert_eq!(a.range(elsewhere, None, 10_000).await.unwrap(), Range::Trimmed);
-    assert_eq!(
-        a.range(offsets[599].next(), None, 10_000).await.unwrap(),
-        Range::Trimmed
-    );
-    assert_eq!(a.range(Offset::ZERO, None, 10_000).await.unwrap(), Range::Trimmed);
+    assert_eq!(a.part(elsewhere, offsets[599]).await.unwrap(), Part::Trimmed);
+    let beyond = offsets[599].next();
+    assert_eq!(a.part(offsets[599], beyond).await.unwrap(), Part::Trimmed);
+    assert_eq!(a.part(Offset::ZERO, offsets[599]).await.unwrap(), Part::Trimmed);
+}
+
+/// A part is as large as a batch may be, however many entries there are and however large they are.
+async fn parts_are_bounded_in_bytes(world: World) {
+    let (a, tail) = world.worker("a").await;
+    let start = tail.position();
+    let sizes = [
+        10, 99_999, 30, 99_999, 99_999, 99_999, 99_999, 5, 99_999, 99_999, 99_999, 7,
+    ];
+    let mut last = start;
+    for size in sizes {
+        last = a.append(Bytes::from(vec![b'x'; size]), None).await.unwrap().offset;
+    }
+    let (mut position, mut seen) = (start, Vec::new());
+    while position < last {
+        let Part::Entries(some) = a.part(position, last).await.unwrap() else {
+            panic!("{position}")
+        };
+        let bytes: usize = some.iter().map(|(_, entry)| entry.len()).sum();
+        assert!(bytes <= 256 << 10, "{bytes}");
+        seen.extend(some.iter().map(|(_, entry)| entry.len()));
+        position = some.last().expect("a part is not empty").0;
+    }
+    assert_eq!(seen, sizes);
 }
 
 async fn what_was_trimmed_is_not_read(world: World) {
@@ -154,9 +183,9 @@ async fn what_was_trimmed_is_not_read(world: World) {
     for pending in (0..1000).map(|n| a.append(text(n), None)).collect::<Vec<_>>() {
         last = pending.await.unwrap().offset;
     }
-    assert_eq!(a.range(start, None, 10_000).await.unwrap(), Range::Trimmed);
+    assert_eq!(a.part(start, last).await.unwrap(), Part::Trimmed);
     let recent = Offset::new(last.epoch(), last.seq() - 50);
-    assert!(matches!(a.range(recent, None, 10_000).await.unwrap(), Range::Entries(some) if some.len() == 50));
+    assert_eq!(read(&a, recent, last).await.len(), 50);
 }
 
 async fn too_large_entries_are_refused(world: World) {

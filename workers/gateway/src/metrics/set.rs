@@ -77,6 +77,7 @@ labels! {
         Store = "result=lost,reason=store",
         TakenOver = "result=lost,reason=taken_over",
         TooMany = "result=lost,reason=too_many",
+        TooLarge = "result=lost,reason=too_large",
         EndLost = "result=lost,reason=end_lost",
         Trimmed = "result=lost,reason=trimmed",
         Unknown = "result=lost,reason=unknown",
@@ -229,6 +230,8 @@ instruments! {
         pub(crate) limits: Counters<Limit> = "gw_limits_reached_total";
         /// Entries of the log that came to workers; each entry comes to each worker.
         pub(crate) entries: Counter = "gw_log_entries_total";
+        /// Bytes of the log that were read again for clients that had missed them.
+        pub(crate) reread: Counter = "gw_log_reread_bytes_total";
         /// Times that entries of the log were missing for good.
         pub(crate) resets: Counters<Reset> = "gw_log_resets_total";
         /// How long a canary took through Redis and back to the worker that had sent it.
@@ -307,6 +310,7 @@ impl Resume {
         match lost {
             Lost::Gap(Missing::Store(_)) | Lost::Store(_) => Self::Store,
             Lost::Gap(Missing::TooMany(_)) => Self::TooMany,
+            Lost::Gap(Missing::TooLarge(_)) => Self::TooLarge,
             Lost::Gap(Missing::EndLost) => Self::EndLost,
             Lost::Gap(Missing::Trimmed) => Self::Trimmed,
             Lost::TakenOver => Self::TakenOver,

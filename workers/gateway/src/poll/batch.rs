@@ -26,6 +26,9 @@ use wire::engine;
 /// Packets of one POST; more is an attack, not a client.
 const PACKETS_MAX: usize = 4096;
 
+/// What was missed is only counted here: the next poll reads it.
+const COLLECTED_BYTES: usize = 0;
+
 /// A publish on its way into the log.
 type Append = LocalBoxFuture<'static, Result<Appended, AppendError>>;
 
@@ -224,7 +227,7 @@ impl<'a> Batch<'a> {
                 let found = later.as_ref().unwrap_or(first);
                 let moved = found.take_over(worker, own, &mut former).await;
                 if matches!(moved, Err(Lost::TakenOver)) {
-                    later = Some(found.anew(worker, own).await?);
+                    later = Some(found.anew(worker, own, COLLECTED_BYTES).await?);
                 }
                 moved
             })
@@ -335,7 +338,7 @@ impl<'a> Batch<'a> {
     /// A membership of an older session goes on here. What it missed comes with the next poll, from
     /// the log; those that were here before have had that part of the log.
     async fn resume(&mut self, nsp: &str, resume: &Resume) -> Result<Joined, Lost> {
-        let found = resume::find(self.worker, &self.record.sid, nsp, resume).await?;
+        let found = resume::find(self.worker, &self.record.sid, nsp, resume, COLLECTED_BYTES).await?;
         fault::at(Point::Resuming);
         let joined = found.joined.clone();
         let is_resumed = |name: &str| self.resumed.iter().any(|f| f.is_of(name));

@@ -2,10 +2,11 @@
 
 use super::recent::{known, learn};
 use super::{Abort, Park, Parked, Reply, end, note_foreign, overlapped, patiently};
+use crate::catchup::{self, Extent};
 use crate::ending::Ending;
 use crate::fault::{self, Point};
 use crate::metrics::Carried;
-use crate::missed::{self, Missing, Piece};
+use crate::missed::{self, Interest, Missing, Piece};
 use crate::orders;
 use crate::worker::{Phase, Worker, unix_ms};
 use session::trace::Value::{Number, Offset as At, Text};
@@ -302,13 +303,16 @@ struct Answer<'a> {
     ping: bool,
 }
 
-async fn answer(worker: &Worker, answer: &Answer<'_>, mail: Mail) -> Reply {
+async fn answer(worker: &Rc<Worker>, answer: &Answer<'_>, mail: Mail) -> Reply {
     // Redis takes it for answered: whoever was told to come back would prove by that a receipt of nothing.
-    let older = patiently(async || match missed::older_than_ring(worker, answer.after).await {
-        Err(Missing::Store(error)) => Err(error),
-        found => Ok(found),
+    let older = patiently(async || {
+        let interest = Interest::of(worker, answer.record);
+        match catchup::older_than_ring(worker, answer.after, Extent::All, interest).await {
+            Err(Missing::Store(error)) => Err(error),
+            found => Ok(found),
+        }
     });
-    let (older, position) = match older.await.unwrap_or_else(|error| Err(Missing::Store(error))) {
+    let older = match older.await.unwrap_or_else(|error| Err(Missing::Store(error))) {
         Ok(found) => found,
         Err(gap) => {
             warn!(reason = %gap, "session ended: what it missed cannot be told");
@@ -324,9 +328,10 @@ async fn answer(worker: &Worker, answer: &Answer<'_>, mail: Mail) -> Reply {
     let rooms_max = worker.settings.socket.rooms_max;
     let orders = {
         let ring = worker.ring.borrow();
-        let newer = || ring.after(position).into_iter().flatten();
+        let newer = || ring.after(older.position).into_iter().flatten();
         // What has come since the store was asked belongs to the next answer.
         let entries = older
+            .entries
             .iter()
             .chain(newer())
             .take_while(|logged| logged.offset <= answer.upto);
@@ -338,7 +343,7 @@ async fn answer(worker: &Worker, answer: &Answer<'_>, mail: Mail) -> Reply {
             }
             Piece::Mail(mail) => payload.push_text(std::str::from_utf8(&mail).unwrap_or_default()),
         });
-        changed.then(|| orders::among(older.iter().chain(newer()), answer.upto))
+        changed.then(|| orders::among(older.entries.iter().chain(newer()), answer.upto))
     };
     if answer.ping {
         payload.push_text("2");

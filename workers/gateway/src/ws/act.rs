@@ -73,7 +73,7 @@ impl Connection {
     /// Gives the client its session back; what comes in which order: [`Self::replay`].
     async fn resume(self: &Rc<Self>, admitted: &Admitted, resume: &Resume) -> Result<(), Lost> {
         let (sid, nsp) = (self.record.borrow().sid.clone(), &admitted.nsp);
-        let found = resume::find(&self.worker, &sid, nsp, resume).await?;
+        let found = resume::find(&self.worker, &sid, nsp, resume, self.replay_part()).await?;
         fault::at(Point::Resuming);
         {
             let mut record = self.record.borrow_mut();

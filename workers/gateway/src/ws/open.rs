@@ -2,9 +2,10 @@
 
 use super::heart::Heart;
 use super::{Claimed, Connection, Link, Stage, Style, Task};
+use crate::catchup::{self, Extent};
 use crate::ending::Ending;
 use crate::metrics::Carried;
-use crate::missed::{self, Piece};
+use crate::missed::{self, Interest, Piece};
 use crate::packet::Packet;
 use crate::ring::Logged;
 use crate::worker::Worker;
@@ -195,14 +196,15 @@ impl Connection {
                 return self.end(Ending::StoreUnavailable);
             }
         }
-        let (older, position) = match missed::older_than_ring(&self.worker, after).await {
-            Ok(found) => found,
+        let interest = Interest::of(&self.worker, &Rc::new(record));
+        let older = match catchup::older_than_ring(&self.worker, after, Extent::All, interest).await {
+            Ok(older) => older,
             Err(error) => {
                 debug!(%error, "what was missed before the upgrade cannot be told");
                 return self.end(Ending::StoreUnavailable);
             }
         };
-        self.go_live(&older, position, mail);
+        self.go_live(&older.entries, older.position, mail);
     }
 
     /// Sends what the session has not seen of the log, and has it hear what comes: nothing comes twice

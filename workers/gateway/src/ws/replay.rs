@@ -2,9 +2,10 @@
 //! outbox holds.
 
 use super::Connection;
+use crate::catchup::{self, Extent};
 use crate::ending::Ending;
 use crate::metrics::Carried;
-use crate::missed::{self, Missing};
+use crate::missed::{self, Interest, Missing};
 use crate::packet::Packet;
 use crate::resume::Found;
 use crate::ring::Logged;
@@ -34,59 +35,71 @@ impl Connection {
             tracing::debug!(%error, "a replay was overtaken");
             self.end(match error {
                 Missing::Store(_) => Ending::StoreUnavailable,
-                Missing::EndLost | Missing::TooMany(_) | Missing::Trimmed => Ending::SlowClient,
+                Missing::EndLost | Missing::TooLarge(_) | Missing::TooMany(_) | Missing::Trimmed => Ending::SlowClient,
             });
         }
     }
 
+    /// Bytes that a replay sends before it waits for the client.
+    pub(super) fn replay_part(&self) -> usize {
+        self.worker.settings.limits.outbox_bytes_max / OUTBOX_PART
+    }
+
     async fn send_missed(self: &Rc<Self>, nsp: &str, found: Found, answer: Packet) -> Result<(), Missing> {
-        let (mut older, mut position, mut answer) = (found.older, found.position, Some(answer));
-        let part = self.worker.settings.limits.outbox_bytes_max / OUTBOX_PART;
+        let (mut older, mut answer) = (found.older, Some(answer));
+        let part = self.replay_part();
         let (metrics, mut recovered) = (&self.worker.metrics, 0);
         loop {
-            let Some((newer, head)) = self.newer(position) else {
-                // The log went on faster than the client reads, or than Redis answered.
-                let (more, at) = missed::older_than_ring(&self.worker, position).await?;
-                older.extend(more);
-                position = at;
-                continue;
-            };
-            position = head;
+            // Not there: only a part of what is older than the ring is here, or the ring has moved on since.
+            let newer = self.newer(older.position);
+            let is_all = newer.is_some();
+            let (newer, position) = newer.unwrap_or_else(|| (Vec::new(), older.position));
             // An order from outside may have changed it meanwhile.
             let Some(joined) = self.record.borrow().namespaces.get(nsp).cloned() else {
                 return Ok(());
             };
-            let entries = older.iter().chain(&newer);
+            let entries = older.entries.iter().chain(&newer);
             let packets: Vec<Packet> = missed::replay(nsp, &joined, entries).collect();
             let bytes: usize = packets.iter().map(Packet::size).sum();
-            older.clear();
             recovered += packets.len();
             metrics.events_out.add(Carried::Websocket, packets.len() as u64);
-            if bytes > SEGMENT_BYTES {
+            if bytes > SEGMENT_BYTES || !is_all {
                 answer.take().into_iter().for_each(|answer| self.send(&answer));
             }
-            if bytes <= part {
+            if is_all && bytes <= part {
                 // From the look at the ring to the place in the hub without an await.
                 packets.into_iter().chain(answer).for_each(|packet| self.send(&packet));
                 self.enter_hub(nsp, &joined, joined.since);
                 metrics.note_recovered(recovered);
                 return Ok(());
             }
-            let mut unread = 0;
-            for packet in packets {
-                if unread > 0 && unread + packet.size() > part {
-                    if !self.drained().await {
-                        return Ok(());
-                    }
-                    unread = 0;
-                }
-                unread += packet.size();
-                self.send(&packet);
-            }
-            if !self.drained().await {
+            if !self.send_slowly(packets, part).await {
                 return Ok(());
             }
+            older.release();
+            let interest = Interest::Membership {
+                nsp: nsp.to_owned(),
+                joined,
+            };
+            older = catchup::older_than_ring(&self.worker, position, Extent::Some(part), interest).await?;
         }
+    }
+
+    /// Sends packets, and waits each time `part` bytes are on their way until the client has taken them; false if it does
+    /// not.
+    async fn send_slowly(&self, packets: Vec<Packet>, part: usize) -> bool {
+        let mut unread = 0;
+        for packet in packets {
+            if unread > 0 && unread + packet.size() > part {
+                if !self.drained().await {
+                    return false;
+                }
+                unread = 0;
+            }
+            unread += packet.size();
+            self.send(&packet);
+        }
+        self.drained().await
     }
 
     /// What the ring has after a position, and up to where.

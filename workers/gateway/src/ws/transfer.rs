@@ -3,10 +3,11 @@
 
 use super::heart::{Heart, Pulse};
 use super::{Claimed, Connection, Link, Luggage, Speech, Stage, Style, over};
+use crate::catchup::{self, Extent};
 use crate::channel::Channel;
 use crate::ending::Ending;
 use crate::metrics::Stayed;
-use crate::missed;
+use crate::missed::Interest;
 use crate::worker::Worker;
 use futures_util::future::LocalBoxFuture;
 use serde::{Deserialize, Serialize};
@@ -232,8 +233,9 @@ impl Arrival {
         }
         let worker = worker.clone();
         tokio::task::spawn_local(async move {
-            match missed::older_than_ring(&worker, position).await {
-                Ok((older, position)) => connection.go_live(&older, position, Mail::default()),
+            let interest = Interest::of(&worker, &Rc::new(connection.record.borrow().clone()));
+            match catchup::older_than_ring(&worker, position, Extent::All, interest).await {
+                Ok(older) => connection.go_live(&older.entries, older.position, Mail::default()),
                 Err(error) => {
                     debug!(%error, "what was missed during a move cannot be told");
                     connection.end(Ending::LogLost);

@@ -1,9 +1,9 @@
 //! The log in memory.
 
 use super::Memory;
-use crate::answer::{Appended, Range};
+use crate::answer::{Appended, Part};
 use crate::error::AppendError;
-use crate::limits::RANGE_BYTES_MAX;
+use crate::limits::PART_BYTES_MAX;
 use crate::options::Options;
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
@@ -78,11 +78,17 @@ impl Log {
         })
     }
 
-    /// At most `max` entries after a position of this log.
-    pub(super) fn after(&self, position: Offset, max: usize) -> Vec<(Offset, Bytes)> {
+    /// At most `max` entries after a position of this log, and of no more than so many bytes unless the first is larger.
+    pub(super) fn after(&self, position: Offset, max: usize, bytes_max: usize) -> Vec<(Offset, Bytes)> {
         let skip = position.seq().saturating_sub(self.start().seq());
         let skip = usize::try_from(skip).unwrap_or(usize::MAX);
-        let rest = self.entries.iter().skip(skip).take(max);
+        let mut bytes = 0;
+        let fits = |(_, entry, _): &&(Offset, Bytes, Instant)| {
+            let is_first = bytes == 0;
+            bytes += entry.len();
+            is_first || bytes <= bytes_max
+        };
+        let rest = self.entries.iter().skip(skip).take(max).take_while(fits);
         rest.map(|(offset, bytes, _)| (*offset, bytes.clone())).collect()
     }
 }
@@ -112,26 +118,19 @@ impl Memory {
         self.space.borrow().log.head()
     }
 
-    pub(crate) fn range(&self, after: Offset, upto: Option<Offset>, max: usize) -> Range {
+    pub(crate) fn part(&self, after: Offset, upto: Offset) -> Part {
         let space = self.space.borrow();
         let (start, head) = (space.log.start(), space.log.head());
-        if after.epoch() != head.epoch() || after > head || upto.is_some_and(|u| u.epoch() != head.epoch()) {
-            return Range::Trimmed;
+        if after.epoch() != upto.epoch() || upto.epoch() != head.epoch() || upto > head {
+            return Part::Trimmed;
         }
-        let end = upto.unwrap_or(head).min(head);
-        let wanted = usize::try_from(end.seq().saturating_sub(after.seq())).unwrap_or(usize::MAX);
-        if wanted > max {
-            return Range::TooMany;
+        if after >= upto {
+            return Part::Entries(Vec::new());
         }
-        if wanted > 0 && after < start {
-            return Range::Trimmed;
+        if after < start {
+            return Part::Trimmed;
         }
-        let entries = space.log.after(after, wanted);
-        let bytes: usize = entries.iter().map(|(_, bytes)| bytes.len()).sum();
-        if bytes > RANGE_BYTES_MAX {
-            Range::TooMany
-        } else {
-            Range::Entries(entries)
-        }
+        let wanted = usize::try_from(upto.seq().saturating_sub(after.seq())).unwrap_or(usize::MAX);
+        Part::Entries(space.log.after(after, wanted, PART_BYTES_MAX))
     }
 }

@@ -120,7 +120,7 @@ impl MemoryTail {
                 reason: ResetReason::Trimmed,
             });
         }
-        let entries = space.log.after(from, CHUNK_ENTRIES);
+        let entries = space.log.after(from, CHUNK_ENTRIES, usize::MAX);
         let (last, _) = entries.last()?;
         self.position = *last;
         Some(TailEvent::Entries(entries))

@@ -72,6 +72,7 @@ scripts! {
     poll_release = ["poll_release"],
     post_begin = ["common", "lease", "post_begin"],
     post_finish = ["common", "lease", "post_finish"],
+    range = ["range"],
     resign = ["resign"],
     resolve = ["resolve"],
     save = ["lease", "save"],

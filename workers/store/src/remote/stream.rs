@@ -3,15 +3,15 @@
 use super::link::Lane;
 use super::reply::{self, Reply};
 use super::{Remote, Shared, push};
-use crate::answer::Range;
+use crate::answer::Part;
 use crate::error::StoreError;
-use crate::limits::RANGE_BYTES_MAX;
+use crate::limits::PART_BYTES_MAX;
 use bytes::Bytes;
 use redis::Value;
 use session::Offset;
 
-/// Batches read at a time.
-const CHUNK_BATCHES: u64 = 128;
+/// Batches read at a time, however small.
+const CHUNK_BATCHES: u64 = 512;
 
 impl Shared {
     /// The head of the log, which begins a new epoch if Redis lost what this worker has seen.
@@ -28,29 +28,27 @@ impl Shared {
 
     /// The next entries after `after` of the same epoch, up to `upto`, and whether that was all there are.
     pub(super) async fn chunk(&self, after: Offset, upto: Option<Offset>) -> Result<Chunk, StoreError> {
-        let op = "range";
+        let script = &self.scripts.range;
+        let op = script.op;
         // A batch has the offset of its last entry: the one with `upto` in it may be numbered higher.
         let last = Offset::new(after.epoch(), u64::MAX);
         let upto = upto.unwrap_or(last);
         let most = upto.seq().saturating_sub(after.seq()).min(CHUNK_BATCHES);
-        let mut cmd = redis::cmd("XRANGE");
-        // `(` for exclusive bounds is not known to Redis 6.0.
-        cmd.arg(self.keys.log())
-            .arg(after.next().to_string())
+        let mut cmd = script.call(&[self.keys.log()]);
+        cmd.arg(after.next().to_string())
             .arg(last.to_string())
-            .arg("COUNT")
+            .arg(PART_BYTES_MAX)
             .arg(most);
-        let value = self.link.run(Lane::Bulk, op, &cmd).await?;
+        let value = self.link.script(Lane::Bulk, script, &cmd).await?;
         let mut list = Reply::new(op, value)?;
-        let (mut entries, mut batches) = (Vec::new(), 0);
+        let complete = list.number()? == 1;
+        let mut entries = Vec::new();
         while !list.is_empty() {
             let mut item = Reply::new(op, list.value()?)?;
             let last = item.offset()?;
             entries.extend(batch(op, last, item.value()?)?);
-            batches += 1;
         }
         entries.retain(|(offset, _)| (after.next()..=upto).contains(offset));
-        let complete = batches < most;
         Ok(Chunk { entries, complete })
     }
 
@@ -99,39 +97,23 @@ impl Remote {
         Ok(self.shared.meta().await?.unwrap_or(Offset::ZERO))
     }
 
-    pub(crate) async fn range(&self, after: Offset, upto: Option<Offset>, max: usize) -> Result<Range, StoreError> {
-        // First the head: entries that come later do no harm.
-        let Some(head) = self.shared.meta().await? else {
-            return Ok(Range::Trimmed);
-        };
-        let end = upto.unwrap_or(head).min(head);
-        if after.epoch() != head.epoch() || after > head || upto.is_some_and(|u| u.epoch() != head.epoch()) {
-            return Ok(Range::Trimmed);
+    pub(crate) async fn part(&self, after: Offset, upto: Offset) -> Result<Part, StoreError> {
+        if after.epoch() != upto.epoch() {
+            return Ok(Part::Trimmed);
         }
-        let wanted = end.seq().saturating_sub(after.seq());
-        if usize::try_from(wanted).unwrap_or(usize::MAX) > max {
-            return Ok(Range::TooMany);
+        if after >= upto {
+            return Ok(Part::Entries(Vec::new()));
         }
-        let mut entries: Vec<(Offset, Bytes)> = Vec::new();
-        let mut position = after;
-        let mut bytes = 0;
-        while position < end {
-            let chunk = self.shared.chunk(position, Some(end)).await?;
-            if chunk.entries.is_empty() {
-                return Ok(Range::Trimmed);
-            }
-            for (offset, entry) in chunk.entries {
-                if offset != position.next() {
-                    return Ok(Range::Trimmed);
-                }
-                position = offset;
-                bytes += entry.len();
-                entries.push((offset, entry));
-            }
-            if bytes > RANGE_BYTES_MAX {
-                return Ok(Range::TooMany);
-            }
-        }
-        Ok(Range::Entries(entries))
+        let entries = self.shared.chunk(after, Some(upto)).await?.entries;
+        let mut expected = after;
+        let is_dense = entries.iter().all(|(offset, _)| {
+            expected = expected.next();
+            *offset == expected
+        });
+        Ok(if is_dense && !entries.is_empty() {
+            Part::Entries(entries)
+        } else {
+            Part::Trimmed
+        })
     }
 }
