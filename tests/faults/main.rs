@@ -27,6 +27,7 @@ mod redis;
 mod reload;
 mod slow;
 mod stop;
+mod storm;
 mod stuck;
 mod traffic;
 mod workers;

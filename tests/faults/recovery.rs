@@ -532,7 +532,7 @@ async fn a_gap_that_cannot_be_closed_is_said() {
         (format!("log = {{ entries_max = 16, {small} }}"), "the log was trimmed"),
         (
             format!("log = {{ {small} }}\nrecovery = {{ entries_max = 20 }}"),
-            "more than 20 entries were missed",
+            "the session missed more than 20 events",
         ),
         (
             "engine = { ping_interval_ms = 300, ping_timeout_ms = 200 }\nrecovery = { window_ms = 500 }".to_owned(),
