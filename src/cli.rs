@@ -196,7 +196,7 @@ fn execute(cli: Cli, worker: Worker) -> io::Result<ExitCode> {
         } => {
             return match runtime_directory(&sources) {
                 Ok(directory) => Ok(watch::watch(&control_socket(&directory), json, every)?.into()),
-                Err(faults) => complain(&faults),
+                Err(faults) => complain_of_place(&faults),
             };
         }
         Command::Status { json, .. } => (Request::Status, json),
@@ -204,7 +204,7 @@ fn execute(cli: Cli, worker: Worker) -> io::Result<ExitCode> {
     };
     match runtime_directory(&sources) {
         Ok(directory) => Ok(client::run(&control_socket(&directory), request, json)?.into()),
-        Err(faults) => complain(&faults),
+        Err(faults) => complain_of_place(&faults),
     }
 }
 
@@ -239,6 +239,18 @@ fn check(sources: &Sources, state: bool) -> io::Result<ExitCode> {
         }
         Err(faults) => complain(&faults),
     }
+}
+
+/// Nothing says where the supervisor is: the file may have gone after it was started. No other place is tried, where
+/// another supervisor might get what is meant for this one.
+fn complain_of_place(faults: &Faults) -> io::Result<ExitCode> {
+    let code = complain(faults)?;
+    writeln!(
+        io::stderr(),
+        "a running supervisor is found without the file by its runtime directory: set ANYWORKER_RUNTIME__DIRECTORY to it; \
+         the line \"serving\" of its log, and /proc/PID/environ or the unit, name it"
+    )?;
+    Ok(code)
 }
 
 fn complain(faults: &Faults) -> io::Result<ExitCode> {

@@ -201,6 +201,10 @@ pub(super) fn is_section(name: &str) -> bool {
 
 /// The key that was probably meant: the nearest spelling, or the same last part elsewhere.
 pub(super) fn nearest(name: &str) -> Option<String> {
+    let lower = name.to_ascii_lowercase();
+    if find(&lower).is_some() {
+        return Some(lower);
+    }
     if let Some((check, field)) = name.strip_prefix("checks.").and_then(|rest| rest.split_once('.')) {
         return CHECK_KEYS
             .iter()

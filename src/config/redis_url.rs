@@ -16,6 +16,8 @@ pub(super) struct RedisUrl {
 const PORT: u16 = 6379;
 const FORMS: &str =
     "write redis://[:PASSWORD@]HOST[:PORT][/DB], rediss://… for TLS, or unix://[:PASSWORD@]/PATH[?db=DB]";
+/// Longest path of a Unix socket (bytes): unix(7), `sun_path` without its closing NUL.
+const SOCKET_PATH_BYTES_MAX: usize = 107;
 /// Largest database number.
 const DB_MAX: i64 = 65_535;
 
@@ -71,8 +73,15 @@ fn unix(rest: &str) -> Result<RedisUrl, &'static str> {
     if !path.starts_with('/') {
         return Err("the socket's path in the URL is not absolute");
     }
+    let path = decoded(path);
+    if path.len() > SOCKET_PATH_BYTES_MAX {
+        return Err("the socket's path in the URL is longer than 107 bytes, which no socket can have");
+    }
+    if path.contains('\0') {
+        return Err("the socket's path in the URL has a NUL byte");
+    }
     let endpoint = RedisEndpoint::Unix {
-        path: PathBuf::from(decoded(path)),
+        path: PathBuf::from(path),
     };
     let mut found = RedisUrl {
         endpoint,
@@ -132,8 +141,12 @@ fn host_port(authority: &str) -> Result<(String, u16), &'static str> {
 }
 
 fn apply_query(found: &mut RedisUrl, query: &str) -> Result<(), &'static str> {
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+    // As redis-py: the first one counts, and one without a value is not there.
+    for pair in query.rsplit('&') {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        if value.is_empty() {
+            continue;
+        }
         match name {
             "db" => found.db = Some(number(value)?),
             "user" | "username" => found.username = Some(decoded(value)),
@@ -219,6 +232,95 @@ mod tests {
             "unix:/run/r.sock?user=u&pass=p",
             ("/run/r.sock", Some("u"), Some("p"), None),
         );
+    }
+
+    /// `redis_url/reference.json` holds URLs with what `parse_url` of redis-py 8.1.0 makes of them: kind, host or path,
+    /// port, user, password, database; null where it refuses the URL. Where ours differs, it is said here why.
+    #[test]
+    fn as_redis_py_reads_them() {
+        type Row = (String, String, Option<u16>, Option<String>, Option<String>, Option<i64>);
+        let cases: Vec<(String, Option<Row>)> = serde_json::from_str(include_str!("redis_url/reference.json")).unwrap();
+        assert!(cases.len() >= 80, "{}", cases.len());
+        // redis-py drops what it does not understand, or takes a default for it: here a fault, because it is a mistake.
+        let refused = [
+            "redis://user@h",
+            "redis://user:@h",
+            "redis://h:0",
+            "redis://h/x",
+            "redis://h/-1",
+            "redis://h/1/2",
+            "redis://h?socket_timeout=5",
+            "redis://h?ssl=true",
+            "redis://h#frag",
+            "redis:// h",
+            "redis://h /1",
+            "unix://run/r.sock",
+            "redis://",
+            "redis:///1",
+            "redis://?db=1",
+        ];
+        // redis-py refuses these; a password need not be escaped here, and `unix:/path` is a usual form.
+        let accepted = [
+            ("REDIS://h", None),
+            ("Rediss://h", None),
+            ("redis://u:p#x@h", Some("p#x")),
+            ("redis://u:p/x@h", Some("p/x")),
+            ("redis://u:p?x@h", Some("p?x")),
+            ("redis://u:[p]@h", Some("[p]")),
+            ("unix:/run/r.sock", None),
+        ];
+        for (url, expect) in cases {
+            let found = parse(&url).ok();
+            if let Some((_, password)) = accepted.iter().find(|(accepted, _)| *accepted == url) {
+                let found = found.unwrap_or_else(|| panic!("{url}"));
+                assert_eq!(
+                    (expect, found.password.as_ref().map(Secret::expose)),
+                    (None, *password),
+                    "{url}"
+                );
+                continue;
+            }
+            if refused.contains(&url.as_str()) {
+                assert!(found.is_none() && expect.is_some(), "{url}: {found:?}");
+                continue;
+            }
+            let found = found.map(|found| {
+                let (kind, host, port) = match found.endpoint {
+                    RedisEndpoint::Tcp { host, port } => ("tcp", host, Some(port)),
+                    RedisEndpoint::Tls { host, port } => ("tls", host, Some(port)),
+                    RedisEndpoint::Unix { path } => ("unix", path.display().to_string(), None),
+                };
+                let password = found.password.map(|password| password.expose().to_owned());
+                (
+                    kind.to_owned(),
+                    host.to_lowercase(),
+                    port,
+                    found.username,
+                    password,
+                    found.db,
+                )
+            });
+            // Only a network has a port, and its default.
+            let expect = expect.map(|(kind, host, port, user, password, db)| {
+                let port = if kind == "unix" { None } else { port.or(Some(PORT)) };
+                (kind, host, port, user, password, db)
+            });
+            assert_eq!(found, expect, "{url}");
+        }
+    }
+
+    #[test]
+    fn the_path_of_a_socket_fits() {
+        let path = |bytes: usize| format!("/{}", "x".repeat(bytes - 1));
+        for form in ["unix://", "unix:", "redis+unix://", "unix://:p@"] {
+            assert!(parse(&format!("{form}{}", path(107))).is_ok(), "{form}");
+            let (what, _) = parse(&format!("{form}{}", path(108))).expect_err(form);
+            assert!(what.contains("longer than 107 bytes"), "{what}");
+        }
+        // Bytes count, and those that are meant.
+        assert!(parse(&format!("unix:///{}", "ü".repeat(54))).is_err());
+        assert!(parse(&format!("unix:///{}", "%20".repeat(106))).is_ok());
+        assert!(parse("unix:///a%00b").is_err());
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 mod env;
+mod toml;
 
 /// A working directory with the given files.
 struct Place(tempfile::TempDir);

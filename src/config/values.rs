@@ -132,7 +132,7 @@ pub(super) fn from_toml(key: &Key, name: &str, value: &toml::Value) -> Result<Va
         (Kind::Bool(_) | Kind::Choice { .. } | Kind::Int { .. } | Kind::List(_) | Kind::Text(_), _) => None,
     };
     let shown = || match (name, value) {
-        ("redis.url", _) => "the value".to_owned(),
+        ("redis.url" | "emit.secret", _) => "the value".to_owned(),
         (_, toml::Value::Array(_) | toml::Value::Table(_)) => format!("a value of type {}", value.type_str()),
         (_, value) => value.to_string(),
     };

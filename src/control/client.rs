@@ -2,9 +2,12 @@
 
 use super::protocol::{ANSWER_BYTES_MAX, Answer, Request, Status};
 use super::view;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::unistd::{Uid, User};
 use ops::{StatusError, printer};
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -13,6 +16,9 @@ use std::time::Duration;
 
 /// Everything but a waiting `reload` and `stop` is answered by then.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(15);
+
+/// How long an answer may take before the command looks whether the supervisor is stopped at all.
+const STOPPED_LOOK: Duration = Duration::from_secs(1);
 
 /// Exit codes of the commands: verdicts, for scripts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,10 +94,11 @@ pub(super) fn ask(socket: &Path, request: Request) -> io::Result<Answer> {
         request,
         Request::Rebalance | Request::Reload { wait: true } | Request::Upgrade { wait: true } | Request::Stop { .. }
     );
-    stream.set_read_timeout((!patient).then_some(ANSWER_PATIENCE))?;
     let mut line = serde_json::to_vec(&request)?;
     line.push(b'\n');
     stream.write_all(&line)?;
+    tell_if_stopped(&stream)?;
+    stream.set_read_timeout((!patient).then_some(ANSWER_PATIENCE))?;
     let mut reader = BufReader::new(stream.take(ANSWER_BYTES_MAX));
     let mut text = String::new();
     if reader.read_line(&mut text)? == 0 {
@@ -106,6 +113,29 @@ pub(super) fn ask(socket: &Path, request: Request) -> io::Result<Answer> {
         io::copy(&mut reader, &mut io::sink())?;
     }
     Ok(answer)
+}
+
+/// Tells the operator why there is no answer yet, if the supervisor is stopped (SIGSTOP, SIGTSTP, a debugger): its socket
+/// accepts all the same, and a command that waits without an end would say nothing.
+fn tell_if_stopped(stream: &UnixStream) -> io::Result<()> {
+    let wait = PollTimeout::try_from(STOPPED_LOOK).unwrap_or(PollTimeout::MAX);
+    if poll(&mut [PollFd::new(stream.as_fd(), PollFlags::POLLIN)], wait)? > 0 {
+        return Ok(());
+    }
+    let pid = getsockopt(stream, PeerCredentials)?.pid();
+    if std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| is_stopped(&stat)) {
+        writeln!(
+            io::stderr(),
+            "the supervisor (pid {pid}) is stopped and answers only when it runs again; `kill -CONT {pid}` lets it run"
+        )?;
+    }
+    Ok(())
+}
+
+/// proc_pid_stat(5): the state stands behind the name, which may hold anything; `T` is stopped, `t` by a tracer.
+fn is_stopped(stat: &str) -> bool {
+    stat.rsplit_once(") ")
+        .is_some_and(|(_, rest)| rest.starts_with(['T', 't']))
 }
 
 /// For the operator.
@@ -139,5 +169,19 @@ fn who_may(socket: &Path) -> String {
     match name {
         Some(name) => format!("run this command as {name} (sudo -u {name}), or as root (sudo)"),
         None => "run this command as root (sudo)".to_owned(),
+    }
+}
+
+#[test]
+fn a_stopped_process_is_told_from_others() {
+    for (stat, stopped) in [
+        ("12 (anyworker) T 1 12", true),
+        ("12 (anyworker) t 1 12", true),
+        ("12 (anyworker) S 1 12", false),
+        ("12 (a) T 1) S 1 12", false),
+        ("12 (a) S) T 1 12", true),
+        ("", false),
+    ] {
+        assert_eq!(is_stopped(stat), stopped, "{stat}");
     }
 }

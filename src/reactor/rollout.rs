@@ -7,6 +7,7 @@ use crate::control::protocol::Answer;
 use crate::fleet::{End, Event, Ticket};
 use crate::sys::admin::AdminListener;
 use crate::sys::check::Check;
+use crate::sys::elf;
 use crate::sys::listener::ListenError;
 use crate::sys::reexec;
 use boot::ReloadResult;
@@ -170,7 +171,9 @@ impl Reactor {
                 .then(|| self.bequeath(Vec::new()).and_then(|state| reexec::store(&state)))
                 .transpose()
                 .map_err(|error| vec![format!("state of the supervisor: {error}")])?;
-            let check = Check::start(self.now(), &spec.binary, &self.sources, state).map_err(|error| {
+            let examined = elf::examine(&spec.binary).map_err(std::io::Error::other);
+            let start = |()| Check::start(self.now(), &spec.binary, &self.sources, state);
+            let check = examined.and_then(start).map_err(|error| {
                 let binary = self.binary.display();
                 vec![format!(
                     "binary: {binary} cannot be executed: {error}; install it again"

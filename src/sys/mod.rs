@@ -2,6 +2,7 @@
 
 pub(crate) mod admin;
 pub(crate) mod check;
+pub(crate) mod elf;
 pub(crate) mod forensics;
 pub(crate) mod listener;
 pub(crate) mod log;

@@ -62,7 +62,10 @@ impl Notifier {
     pub(crate) fn from_environment() -> Self {
         let is_there = std::env::var_os("NOTIFY_SOCKET").is_some();
         Self {
-            watchdog_every: sd_notify::watchdog_enabled().map(|limit| limit / 2),
+            // A limit of nothing is none.
+            watchdog_every: sd_notify::watchdog_enabled()
+                .map(|limit| limit / 2)
+                .filter(|every| !every.is_zero()),
             keeps_listeners: is_there,
             asked: is_there.then(ask_stop_timeout).and_then(Result::ok),
             answer: String::new(),
@@ -214,6 +217,11 @@ fn address(name: &OsStr) -> Result<UnixAddr, Errno> {
 /// # Errors
 /// When the environment promises descriptors that are not there.
 pub(crate) fn found() -> io::Result<Vec<(String, OwnedFd)>> {
+    // systemd sets both to numbers; a container or a script that "unsets" them sets them to nothing.
+    let is_number = |name| std::env::var(name).is_ok_and(|value| value.parse::<u32>().is_ok());
+    if !is_number("LISTEN_PID") || !is_number("LISTEN_FDS") {
+        return Ok(Vec::new());
+    }
     let listed: Vec<_> = sd_notify::listen_fds_with_names()?.collect();
     let mut estate = Estate::new(listed.iter().map(|(number, _)| *number));
     listed

@@ -47,6 +47,16 @@ async fn the_public_port_shows_what_it_is_told_to() {
         ] {
             assert_eq!(status(admin, path).await, code, "{path}");
         }
+        let plain = soon("a scrape", ask(admin, Request::get("/metrics"))).await.unwrap();
+        assert_eq!(
+            plain.header("content-type"),
+            Some("text/plain; version=0.0.4; charset=utf-8")
+        );
+        assert!(
+            !plain.text().contains("# EOF") && plain.text().contains("_total counter\n"),
+            "{}",
+            plain.text()
+        );
         let post = soon("a POST", ask(admin, Request::post("/metrics", ""))).await.unwrap();
         assert_eq!(post.status, 405);
     }

@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::Instant;
 
+/// What scrapers of the format ask for.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0";
+
 /// Series (`name{label="value",…}`) and values.
 #[derive(Clone, Debug)]
 pub(crate) struct Page {
@@ -18,7 +21,11 @@ impl Page {
     }
 
     pub(crate) async fn try_of(server: &Server) -> io::Result<Self> {
-        let reply = soon("a scrape", ask(server.admin, Request::get("/metrics"))).await?;
+        let reply = soon(
+            "a scrape",
+            ask(server.admin, Request::get("/metrics").header("Accept", OPEN_METRICS)),
+        )
+        .await?;
         if reply.status != 200 {
             return Err(io::Error::other(format!("{reply:?}")));
         }

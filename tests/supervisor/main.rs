@@ -10,6 +10,7 @@
     reason = "a test"
 )]
 
+mod control;
 mod faults;
 mod harness;
 mod operation;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         names.is_empty() || names.iter().any(fits)
     };
     let all = [
+        control::TESTS,
         faults::TESTS,
         operation::TESTS,
         privilege::TESTS,

@@ -325,10 +325,24 @@ fn a_reload_takes_the_binary_on_disk() {
         (supervisor.pids("ready").get(&0)? != &before[&0]).then_some(())
     });
     let before = supervisor.await_ready(2);
-    for (mode, what) in [
-        (0o600, "cannot be executed: Permission denied"),
-        (0o755, "its own check failed: exit "),
+    let program_bytes = fs::read(&good).unwrap();
+    // Of elf(5) only the machine: aarch64, with the low byte first.
+    let mut foreign = program_bytes[..64].to_vec();
+    foreign[18..20].copy_from_slice(&[183, 0]);
+    for (bytes, mode, what) in [
+        (&program_bytes[..], 0o600, "cannot be executed: Permission denied"),
+        (
+            &b"not a program"[..],
+            0o755,
+            "cannot be executed: it is not an executable (ELF) file",
+        ),
+        (
+            &foreign[..],
+            0o755,
+            "cannot be executed: it is not an executable for this machine: it is for aarch64",
+        ),
     ] {
+        fs::write(&program, bytes).unwrap();
         fs::set_permissions(&program, fs::Permissions::from_mode(mode)).unwrap();
         let output = supervisor.command(&["reload", "--wait"]);
         let reason = String::from_utf8(output.stderr).unwrap();

@@ -1,12 +1,13 @@
 //! The admin listener: metrics and health, for whoever runs the service. All workers accept from it; the
 //! one that gets a question about the fleet asks the supervisor.
 
+use crate::accept::wants_open_metrics;
 use crate::control::Control;
 use crate::http::{Answer, Body, body, host_fault, plain};
 use crate::worker::Worker;
 use crate::{http as public, lobby, metrics};
 use boot::ToSupervisor;
-use http::header::EXPECT;
+use http::header::{ACCEPT, EXPECT, HeaderValue, VARY};
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -159,7 +160,11 @@ impl Admin {
         let path = request.uri().path();
         let is_get = matches!(*request.method(), Method::GET | Method::HEAD);
         match (path, worker) {
-            ("/metrics", _) if is_get => self.metrics().await,
+            ("/metrics", _) if is_get => {
+                let accept = request.headers().get_all(ACCEPT).iter();
+                let open = wants_open_metrics(accept.filter_map(|value| value.to_str().ok()));
+                self.metrics(open).await
+            }
             ("/metrics", _) => plain(StatusCode::METHOD_NOT_ALLOWED, "use GET\n"),
             (_, Some(worker)) => public::operator(&worker, request)
                 .await
@@ -168,12 +173,16 @@ impl Admin {
         }
     }
 
-    async fn metrics(&self) -> Answer {
+    async fn metrics(&self, open: bool) -> Answer {
         let Some(report) = self.ask().await else {
             return plain(StatusCode::SERVICE_UNAVAILABLE, "the supervisor does not answer\n");
         };
         match meter::page(&metrics::families(), &report) {
-            Ok(page) => body(StatusCode::OK, meter::CONTENT_TYPE, page),
+            Ok(page) => vary(if open {
+                body(StatusCode::OK, meter::CONTENT_TYPE, page)
+            } else {
+                body(StatusCode::OK, meter::PLAIN_CONTENT_TYPE, meter::plain(&page))
+            }),
             Err(error) => {
                 warn!(%error, "metrics not written");
                 plain(StatusCode::INTERNAL_SERVER_ERROR, "metrics not written\n")
@@ -196,4 +205,10 @@ impl Admin {
         self.waiting.borrow_mut().remove(&id);
         answer.ok()?.ok()
     }
+}
+
+/// Says that another `Accept` gets another answer.
+fn vary(mut answer: Answer) -> Answer {
+    answer.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
+    answer
 }

@@ -2,6 +2,7 @@
 //!
 //! Everything of one worker runs on one thread. [`run`] is the whole life of a worker process.
 
+mod accept;
 mod admin;
 mod catchup;
 mod channel;

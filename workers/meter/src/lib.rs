@@ -16,7 +16,7 @@ pub use instrument::{
     Counter, Counters, Family, Gauge, Gauges, Histogram, Histograms, Info, Instrument, Kind, Labels, Rule, Time,
     text_of,
 };
-pub use page::{CONTENT_TYPE, page};
+pub use page::{CONTENT_TYPE, PLAIN_CONTENT_TYPE, page, plain};
 pub use snapshot::{Distribution, Reading, Report, Snapshot};
 
 /// Declares label values: each variant with the labels that it stands for, `name=value`, several with

@@ -12,6 +12,9 @@ use std::fmt;
 /// The type of a page, for its HTTP answer.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// The type of a page that [`plain`] has made.
+pub const PLAIN_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
 /// Label of the slot.
 const WORKER: &str = "worker";
 /// Microseconds of a second.
@@ -35,6 +38,36 @@ pub fn page(families: &[Family], report: &Report) -> Result<String, fmt::Error> 
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry)?;
     Ok(text)
+}
+
+/// A page in the older text format of Prometheus (0.0.4), for a scraper that does not ask for OpenMetrics. There a counter
+/// is called as its series, `_total` included, and neither units nor an end are written.
+#[must_use]
+pub fn plain(page: &str) -> String {
+    let kind_of = |line: &str| {
+        let (name, kind) = line.strip_prefix("# TYPE ")?.split_once(' ')?;
+        Some((name.to_owned(), kind.to_owned()))
+    };
+    let kinds: BTreeMap<String, String> = page.lines().filter_map(kind_of).collect();
+    let mut out = String::with_capacity(page.len());
+    for line in page.lines() {
+        let mut words = line.splitn(4, ' ');
+        match (words.next(), words.next(), words.next(), words.next()) {
+            (Some("#"), Some("EOF"), ..) | (Some("#"), Some("UNIT"), ..) => continue,
+            (Some("#"), Some(what @ ("HELP" | "TYPE")), Some(name), rest) => {
+                let kind = kinds.get(name).map_or("unknown", String::as_str);
+                let suffix = if kind == "counter" { "_total" } else { "" };
+                let rest = match (what, kind) {
+                    ("TYPE", "unknown") => "untyped",
+                    _ => rest.unwrap_or_default(),
+                };
+                out.extend(["# ", what, " ", name, suffix, " ", rest]);
+            }
+            _ => out.push_str(line),
+        }
+        out.push('\n');
+    }
+    out
 }
 
 /// Everything on the page, in its order.
@@ -252,4 +285,15 @@ impl Collector for Metrics {
         }
         Ok(())
     }
+}
+
+#[test]
+fn the_older_format() {
+    let page = "# HELP a How many.\n# TYPE a counter\na_total{x=\"# EOF\"} 1\n# HELP b_seconds How long it took.\n\
+                # TYPE b_seconds gauge\n# UNIT b_seconds seconds\nb_seconds 0.5\n# TYPE c histogram\nc_bucket{le=\"+Inf\"} 1\n\
+                c_sum 1.0\nc_count 1\n# HELP d ?\n# TYPE d unknown\nd 1\n# EOF\n";
+    let expect = "# HELP a_total How many.\n# TYPE a_total counter\na_total{x=\"# EOF\"} 1\n# HELP b_seconds How long it took.\n\
+                  # TYPE b_seconds gauge\nb_seconds 0.5\n# TYPE c histogram\nc_bucket{le=\"+Inf\"} 1\n\
+                  c_sum 1.0\nc_count 1\n# HELP d ?\n# TYPE d untyped\nd 1\n";
+    assert_eq!(plain(page), expect);
 }
