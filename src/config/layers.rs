@@ -5,8 +5,9 @@ use super::keys;
 use super::values::{self, Source, Values};
 use super::{Overrides, dotenv};
 use std::collections::BTreeMap;
+use std::num::IntErrorKind;
 use std::path::Path;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeInteger, DeTable, DeValue};
 
 /// Names of the environment that begin so are ours. One that names no key is a fault, if it has the form of ours or comes
 /// close to one; others are not meant for us: Kubernetes sets `ANYWORKER_PORT` and the like for a Service of our name.
@@ -58,7 +59,7 @@ fn large_numbers(prefix: &str, table: &DeTable<'_>) -> Vec<Fault> {
         let name = joined(prefix, part.get_ref());
         match value.get_ref() {
             DeValue::Table(inner) => faults.extend(large_numbers(&name, inner)),
-            DeValue::Integer(number) if i64::from_str_radix(number.as_str(), number.radix()).is_err() => {
+            DeValue::Integer(number) if is_large(number) => {
                 faults.push(match keys::find(&name) {
                     Some(key) => values::not_allowed(key, &name, &number.to_string()),
                     None => unknown(&name),
@@ -73,6 +74,12 @@ fn large_numbers(prefix: &str, table: &DeTable<'_>) -> Vec<Fault> {
         }
     }
     faults
+}
+
+/// Whether it has digits, and too many of them: `0x` alone is no number.
+fn is_large(number: &DeInteger<'_>) -> bool {
+    let parsed = i64::from_str_radix(number.as_str(), number.radix());
+    parsed.is_err_and(|error| matches!(error.kind(), IntErrorKind::PosOverflow | IntErrorKind::NegOverflow))
 }
 
 fn joined(prefix: &str, part: &str) -> String {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 mod env;
-mod toml;
+mod syntax;
 
 /// A working directory with the given files.
 struct Place(tempfile::TempDir);
