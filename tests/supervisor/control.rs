@@ -65,8 +65,6 @@ fn nothing_on_the_socket_stalls_the_supervisor() {
         r#"{"command":"statu"}"#,
         r#"{"command":"status "}"#,
         r#"{"command":"kill"}"#,
-        r#"{"command":"status","x":1}"#,
-        r#"{"command":"status","wait":true,"fast":1}"#,
         r#"{"command":"status"}{"command":"status"}"#,
         r#"{"command":"status"},"#,
         r#"[{"command":"status"}]"#,
