@@ -3,9 +3,7 @@
 //! Source: engine.io-protocol v4, "Packet encoding" and "HTTP long-polling"; engine.io 6.6.
 
 use base64::Engine as _;
-use base64::alphabet;
-use base64::engine::DecodePaddingMode;
-use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use memchr::memchr;
 
@@ -16,12 +14,6 @@ pub const SEPARATOR: u8 = 0x1e;
 
 /// The type digit of a message, which every Socket.IO packet is.
 pub const MESSAGE: char = '4';
-
-// Writers pad; some clients' libraries do not, and the reference server reads them too.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &alphabet::STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-);
 
 /// One packet. Text is borrowed from the frame or body it came in.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -67,10 +59,7 @@ pub fn decode(text: &str) -> Result<Packet<'_>, Error> {
         MESSAGE => Ok(Packet::Message(data)),
         '5' => bare(Packet::Upgrade),
         '6' => bare(Packet::Noop),
-        'b' => match BASE64.decode(data) {
-            Ok(bytes) => Ok(Packet::Binary(bytes.into())),
-            Err(_) => Err(Error::Base64Invalid),
-        },
+        'b' => crate::base64::decode(data).map(|bytes| Packet::Binary(bytes.into())),
         _ => Err(Error::TypeUnknown),
     }
 }
@@ -321,6 +310,8 @@ mod tests {
         check("bAQID", Ok(binary(&[1, 2, 3])));
         check("bAQIDBA==", Ok(binary(&[1, 2, 3, 4])));
         check("bAQIDBA", Ok(binary(&[1, 2, 3, 4])));
+        check("bAQID\r\nBA==\r\n", Ok(binary(&[1, 2, 3, 4])));
+        check("b-_-_", Ok(binary(&[0xfb, 0xff, 0xbf])));
         check("b", Ok(binary(&[])));
         check("bA", Err(Error::Base64Invalid));
         check("b????", Err(Error::Base64Invalid));

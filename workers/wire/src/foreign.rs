@@ -11,8 +11,6 @@ pub use plain::{Plain, plain};
 pub use python::python;
 
 use crate::{Error, json, socket};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
 /// Whom an order is for: members of the namespace, or of any of the rooms, without those of `except`.
@@ -131,8 +129,7 @@ fn namespace(nsp: Option<String>) -> String {
 
 /// Base64 as text of a JSON value.
 fn base64(text: &str) -> Result<Bytes, ForeignError> {
-    STANDARD
-        .decode(text)
+    crate::base64::decode(text)
         .map(Bytes::from)
         .map_err(|_| ForeignError::Shape("an attachment is not base64"))
 }

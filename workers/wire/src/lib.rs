@@ -7,6 +7,7 @@
 //! What others put into Redis for our clients is read by [`foreign`].
 //! Answers are appended to a `String` that starts with [`engine::message`].
 
+mod base64;
 pub mod engine;
 mod error;
 pub mod foreign;

@@ -3,8 +3,6 @@
 
 use super::msgpack::{field, push_json, read, strings};
 use super::{ForeignError, Order, Whom, emit, namespace};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use rmpv::Value;
 use serde::Deserialize;
 
@@ -106,9 +104,8 @@ pub fn stream_item<'a>(field_of: impl Fn(&str) -> Option<&'a str>) -> Result<Ord
     let data = if data.starts_with('{') {
         serde_json::from_str::<Value>(data)?
     } else {
-        let bytes = STANDARD
-            .decode(data)
-            .map_err(|_| ForeignError::Shape("field `data` is neither JSON nor base64"))?;
+        let bytes =
+            crate::base64::decode(data).map_err(|_| ForeignError::Shape("field `data` is neither JSON nor base64"))?;
         read(&bytes)?
     };
     let options = field(&data, "opts").unwrap_or(&Value::Nil);
