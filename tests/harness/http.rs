@@ -143,6 +143,11 @@ impl Link {
         self.stream.get_mut().write_all(bytes).await
     }
 
+    /// Nothing more is sent; answers are still read.
+    pub(crate) async fn finish_sending(&mut self) -> io::Result<()> {
+        self.stream.get_mut().shutdown().await
+    }
+
     /// The next answer; `bodiless` if it answers a HEAD.
     pub(crate) async fn reply(&mut self, bodiless: bool) -> io::Result<Reply> {
         let (status, headers) = self.head().await?;

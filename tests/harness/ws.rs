@@ -130,6 +130,13 @@ impl Wire {
             .expect("send");
     }
 
+    /// Nothing more is sent, without a close frame; what comes is still read.
+    pub(crate) async fn finish_sending(&mut self) {
+        soon("shutdown", self.socket.get_mut().shutdown())
+            .await
+            .expect("shutdown");
+    }
+
     /// The next frame; pings of the WebSocket protocol itself do not count.
     pub(crate) async fn next(&mut self) -> Frame {
         loop {

@@ -13,6 +13,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod bodies;
 mod frames;
 mod handshake;
 mod heartbeat;

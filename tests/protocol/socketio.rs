@@ -38,6 +38,114 @@ async fn each_namespace_has_a_sid_of_its_own() {
     assert_eq!(sids.len(), 4, "{sids:?}");
 }
 
+/// Names that no namespace can have are refused, and the connection goes on, also where any namespace exists. (The
+/// reference server has no limit of the length.)
+#[tokio::test]
+async fn a_name_that_no_namespace_can_have_is_refused() {
+    let server = Plan::new().with("socket = { namespaces = ['*'] }").start().await;
+    let poller = Poller::open(&server).await;
+    let mut wire = Wire::open(&server).await;
+    wire.send(&format!("40/{},", "n".repeat(255))).await;
+    assert!(wire.data().await.starts_with("40/nnn"));
+    for name in [
+        "n".repeat(256),
+        "n".repeat(300),
+        "n".repeat(100_000),
+        "ž".repeat(128),
+        "a\tb".to_owned(),
+    ] {
+        let answer = format!("44/{name},{{\"message\":\"Invalid namespace\"}}");
+        for packet in [
+            format!("40/{name},"),
+            format!("40/{name}"),
+            format!("40/{name},{{\"token\":1}}"),
+        ] {
+            wire.send(&packet).await;
+            assert_eq!(wire.data().await, answer);
+            poller.say(packet).await;
+            assert_eq!(poller.poll().await, [answer.as_str()]);
+        }
+    }
+    poller.connect().await;
+    assert_eq!(poller.call(1, &json!(["echo", 1])).await, json!([1]));
+    // What is said in such a namespace closes the connection, as in any other that is not joined.
+    wire.send(&format!("42/{},[\"echo\"]", "n".repeat(300))).await;
+    assert_eq!(wire.next().await, Frame::Close(None));
+}
+
+#[tokio::test]
+async fn one_namespace_too_many_is_refused() {
+    let server = Plan::new()
+        .with("socket = { namespaces = ['*'], namespaces_max = 2 }")
+        .start()
+        .await;
+    let mut wire = Wire::open(&server).await;
+    for name in ["/a", "/b"] {
+        wire.send(&format!("40{name},")).await;
+        assert!(wire.data().await.starts_with(&format!("40{name},")));
+    }
+    wire.send("40/c,").await;
+    assert_eq!(wire.data().await, r#"44/c,{"message":"Too many namespaces"}"#);
+    wire.send("41/a,").await;
+    wire.send("40/c,").await;
+    assert!(wire.data().await.starts_with("40/c,"));
+}
+
+/// The id comes back digit for digit. The reference server makes a JavaScript number of it: 2^53 + 1 comes back as 2^53
+/// there, and what is larger than 10^21 as a text that no client reads.
+#[tokio::test]
+async fn ids_of_acks_come_back_as_they_are() {
+    let server = Plan::new().start().await;
+    let poller = Poller::open(&server).await;
+    poller.connect().await;
+    let mut wire = Wire::open(&server).await;
+    wire.send("40").await;
+    assert!(wire.data().await.starts_with("40{"));
+    for id in [
+        "0",
+        "9007199254740993",
+        "18446744073709551615",
+        "18446744073709551616",
+        "340282366920938463463374607431768211455",
+    ] {
+        for event in [r#"["echo",1]"#, r#"["publish","room",1]"#] {
+            wire.send(&format!("42{id}{event}")).await;
+            let ack = wire.data().await;
+            assert!(ack.starts_with(&format!("43{id}[")), "{ack}");
+            poller.say(format!("42{id}{event}")).await;
+            let packets = poller.poll().await;
+            assert!(packets[0].starts_with(&format!("43{id}[")), "{packets:?}");
+        }
+        // An ack that nobody waits for.
+        wire.send(&format!("43{id}[]")).await;
+    }
+    wire.send(&format!(r#"42{}["echo",1]"#, "9".repeat(39))).await;
+    assert_eq!(wire.next().await, Frame::Close(None));
+}
+
+/// The client shuts down its direction, and is answered as long as it reads. (The reference server answers what it can
+/// answer at once.)
+#[tokio::test]
+async fn an_event_followed_by_a_half_close_has_its_ack() {
+    let server = Plan::new().with("socket = { namespaces = ['*'] }").start().await;
+    for round in 0..8 {
+        for (event, ack) in [
+            (r#"421["echo",1]"#, "431["),
+            (r#"422["publish","room",1]"#, "432["),
+            ("40/late,", "40/late,"),
+        ] {
+            let mut wire = Wire::open(&server).await;
+            wire.send("40").await;
+            assert!(wire.data().await.starts_with("40{"));
+            wire.send(event).await;
+            wire.finish_sending().await;
+            let answer = wire.data().await;
+            assert!(answer.starts_with(ack), "round {round}: {answer}");
+            assert_eq!(wire.next().await, Frame::Gone, "round {round}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn names_of_namespaces_are_taken_as_they_are() {
     let server = server().await;
@@ -47,6 +155,9 @@ async fn names_of_namespaces_are_taken_as_they_are() {
         ("40/Custom,", r#"44/Custom,{"message":"Invalid namespace"}"#),
         ("40/custom/,", r#"44/custom/,{"message":"Invalid namespace"}"#),
         ("40/nowhere", r#"44/nowhere,{"message":"Invalid namespace"}"#),
+        ("40//,", r#"44//,{"message":"Invalid namespace"}"#),
+        ("40/ž🐎,", r#"44/ž🐎,{"message":"Invalid namespace"}"#),
+        ("40/a\tb\0,", "44/a\tb\0,{\"message\":\"Invalid namespace\"}"),
     ] {
         wire.send(packet).await;
         assert_eq!(wire.data().await, answer);

@@ -146,7 +146,7 @@ impl Admin {
     async fn route(&self, request: Request<Incoming>) -> Answer {
         let (head, incoming) = request.into_parts();
         let asks_first = head.headers.contains_key(EXPECT);
-        let mut body = Body::new(incoming);
+        let mut body = Body::new(incoming, &head.extensions);
         let answer = self.answer(Request::from_parts(head, &mut body)).await;
         body.forget(asks_first).await;
         answer

@@ -58,7 +58,7 @@ pub(crate) struct Act {
     pub(crate) nsp: String,
     pub(crate) actions: Vec<Action>,
     /// Ack id, and the ack for when all is done.
-    pub(crate) ack: Option<(u64, Packet)>,
+    pub(crate) ack: Option<(u128, Packet)>,
 }
 
 /// Decides about a message of a session; updates what the record says about half-arrived packets

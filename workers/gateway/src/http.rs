@@ -126,8 +126,9 @@ async fn hold(
     let progress = Arc::new(Progress::new(asked));
     let service = {
         let (worker, progress) = (worker.clone(), progress.clone());
-        service_fn(move |request| {
+        service_fn(move |mut request: Request<Incoming>| {
             progress.begin();
+            request.extensions_mut().insert(progress.clone());
             let (worker, progress) = (worker.clone(), progress.clone());
             async move {
                 let answer = route(&worker, request, peer).await;
@@ -178,7 +179,7 @@ async fn hold(
 
 async fn route(worker: &Rc<Worker>, request: Request<Incoming>, peer: SocketAddr) -> Answer {
     let (head, incoming) = request.into_parts();
-    let mut body = Body::new(incoming);
+    let mut body = Body::new(incoming, &head.extensions);
     let ends = fields::wants_close(&head.headers);
     let is_new = head.version == Version::HTTP_11;
     let asks_first = head.headers.contains_key(EXPECT);

@@ -26,7 +26,7 @@ impl Packet {
     }
 
     /// An ack; `inner` is the inside of its JSON array.
-    pub(crate) fn ack(nsp: &str, id: u64, inner: &str, attachments: Vec<Bytes>) -> Self {
+    pub(crate) fn ack(nsp: &str, id: u128, inner: &str, attachments: Vec<Bytes>) -> Self {
         let mut text = engine::message(inner.len() + nsp.len() + 32);
         socket::encode_ack_values(&mut text, nsp, id, inner, attachments.len());
         Self {
@@ -36,7 +36,7 @@ impl Packet {
     }
 
     /// An ack that says why it could not be done.
-    pub(crate) fn error_ack(nsp: &str, id: u64, why: &str) -> Self {
+    pub(crate) fn error_ack(nsp: &str, id: u128, why: &str) -> Self {
         Self::ack(nsp, id, &serde_json::json!({ "error": why }).to_string(), Vec::new())
     }
 

@@ -33,6 +33,7 @@ use std::future::{Future as _, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Sleep, timeout};
 use tokio_tungstenite::WebSocketStream;
@@ -42,6 +43,9 @@ use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use tracing::{debug, info};
 use transfer::CLAIM_PATIENCE;
 use wire::engine;
+
+/// For what is unsent when the client sends no more, this long; a client that reads has it in a round trip or a few.
+const REST_LINGER: Duration = Duration::from_secs(1);
 
 /// What is spoken on top of Engine.IO.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,6 +151,7 @@ impl Connection {
         let ending = poll_fn(|cx| self.poll(cx, &mut task)).await;
         let claim = task.claim.take();
         drop(task);
+        self.ws.borrow_mut().get_mut().end_waits(false);
         self.leave_hub();
         if matches!(ending, Ending::Moved) {
             return;
@@ -185,7 +190,11 @@ impl Connection {
                     Poll::Pending => break,
                 }
             }
-            let message = Pin::new(&mut *self.ws.borrow_mut()).poll_next(cx);
+            let message = {
+                let mut ws = self.ws.borrow_mut();
+                ws.get_mut().end_waits(!task.pending.is_empty());
+                Pin::new(&mut *ws).poll_next(cx)
+            };
             match message {
                 Poll::Ready(Some(Ok(message))) => {
                     if let Err(ending) = self.take(message, task) {
@@ -338,7 +347,7 @@ impl Connection {
     /// The closing handshake; a worker that stops sends its close frame, and does not wait for the client's.
     async fn close(&self, ending: &Ending) {
         if matches!(ending, Ending::TransportError(_)) {
-            return;
+            return self.send_rest().await;
         }
         if matches!(ending, Ending::Drain) {
             count(&self.worker.counters.closed_by_drain, 1);
@@ -348,6 +357,14 @@ impl Connection {
             biased;
             () = close(&self.ws, ending.close_frame()) => {}
             _ = phase.wait_for(|phase| *phase == Phase::Stopping) => {}
+        }
+    }
+
+    /// A client that has closed its direction without a close frame may still take what was answered.
+    async fn send_rest(&self) {
+        let sent = poll_fn(|cx| self.ws.borrow_mut().get_mut().poll_send(cx));
+        if !matches!(timeout(REST_LINGER, sent).await, Ok(Ok(()))) {
+            debug!("client did not take what was left");
         }
     }
 }

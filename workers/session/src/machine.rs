@@ -54,7 +54,7 @@ pub struct Event<'a> {
     /// Namespace, which the client has joined.
     pub nsp: &'a str,
     /// The id under which the client waits for an ack.
-    pub ack: Option<u64>,
+    pub ack: Option<u128>,
     /// Name and arguments.
     pub args: Args<'a>,
     /// What the placeholders in the arguments stand for.
@@ -186,11 +186,8 @@ impl Record {
         if self.namespaces.contains(nsp) {
             return Err(Violation::ConnectedTwice);
         }
-        if limits
-            .namespaces
-            .as_ref()
-            .is_some_and(|list| !list.iter().any(|n| n == nsp))
-        {
+        let exists = |list: &Vec<String>| list.iter().any(|n| n == nsp);
+        if limits.packet.check_nsp(nsp).is_err() || !limits.namespaces.as_ref().is_none_or(exists) {
             return Ok(Step::Refuse {
                 nsp,
                 message: "Invalid namespace",

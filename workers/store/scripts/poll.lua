@@ -1,7 +1,7 @@
 -- A step of a poll.
 -- KEYS: session, poll, mail
 -- ARGV: 1 me and request, 2 mode (begin|wake|answer), 3 head, 4 known revision or '',
---       5 dead key prefix, 6 whether the holder was given time (0|1)
+--       5 dead key prefix, 6 whether the holder lives, or was given time (0|1)
 local ttl = redis.call('PTTL', KEYS[1])
 if ttl == -2 then return 'unknown' end
 local p = redis.call('HMGET', KEYS[2], 'cur', 'sent', 'n', 'ping', 'get', 'getd', 'up', 'upd', 'probed', 'ar', 'rev',
@@ -29,7 +29,7 @@ if ARGV[2] ~= 'begin' then
 elseif not same(get, mine) then
   if held(get, getd, now, ARGV[5]) then
     -- Another worker's lease: it may have died this very moment, and nobody has said so yet.
-    if ARGV[6] == '0' and incarnation(get) ~= incarnation(mine) then return 'held' end
+    if ARGV[6] == '0' and incarnation(get) ~= incarnation(mine) then return 'held ' .. incarnation(get) end
     return 'overlap'
   end
   if not again then

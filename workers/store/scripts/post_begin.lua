@@ -1,7 +1,7 @@
 -- A POST has arrived.
 -- KEYS: session, poll
 -- ARGV: 1 me and request, 2 known revision or '', 3 lease ms, 4 dead key prefix,
---       5 whether the holder was given time (0|1)
+--       5 whether the holder lives, or was given time (0|1)
 if redis.call('EXISTS', KEYS[1]) == 0 then return 'unknown' end
 local p = redis.call('HMGET', KEYS[2], 'sent', 'post', 'postd', 'get', 'rev', 'done')
 if not p[1] then return pack('moved', redis.call('GET', KEYS[1])) end
@@ -9,12 +9,12 @@ local now = now_ms()
 if p[6] ~= ARGV[1] and same(p[6], ARGV[1]) then return 'repeated' end
 if p[2] ~= ARGV[1] and same(p[2], ARGV[1]) then
   -- The first one is under way, or its worker died in the middle: then nobody knows what came of it.
-  if ARGV[5] == '0' and held(p[2], p[3], now, ARGV[4]) then return 'held' end
+  if ARGV[5] == '0' and held(p[2], p[3], now, ARGV[4]) then return 'underway' end
   return 'broken'
 end
 if p[2] ~= ARGV[1] and held(p[2], p[3], now, ARGV[4]) then
   -- Another worker's lease: it may have died this very moment, and nobody has said so yet.
-  if ARGV[5] == '0' and incarnation(p[2]) ~= incarnation(ARGV[1]) then return 'held' end
+  if ARGV[5] == '0' and incarnation(p[2]) ~= incarnation(ARGV[1]) then return 'held ' .. incarnation(p[2]) end
   return 'overlap'
 end
 redis.call('HSET', KEYS[2], 'post', ARGV[1], 'postd', int(now + ARGV[3]))

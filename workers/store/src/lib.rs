@@ -17,6 +17,7 @@ mod limits;
 mod memory;
 mod notes;
 mod options;
+mod presence;
 mod remote;
 mod store;
 mod tail;

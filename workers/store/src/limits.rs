@@ -5,8 +5,8 @@ use std::time::Duration;
 /// How long a POST holds its lease. Longer than a request body takes, unless `http.body_timeout_ms` lets one take more: then
 /// a second POST in the meantime is no overlap, and of the two the later one counts.
 pub(crate) const POST_LEASE: Duration = Duration::from_secs(60);
-/// An overlap with a lease of another worker counts after this time: by then a worker that died was
-/// declared dead by its supervisor.
+/// An overlap with a lease of a worker that does not say that it lives (`presence`: it is dead, or on another host)
+/// counts after this time: by then a worker that died was declared dead by its supervisor.
 pub(crate) const HOLDER_GRACE: Duration = Duration::from_millis(300);
 /// Between two looks at such a lease.
 pub(crate) const HOLDER_LOOK: Duration = Duration::from_millis(20);

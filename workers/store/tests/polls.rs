@@ -25,6 +25,7 @@ contract!(
     a_post_that_a_proxy_repeats_is_done_once,
     a_post_that_broke_off_is_not_done_again,
     overlapping_polls_end_the_session,
+    an_overlap_with_a_living_worker_needs_no_time,
     a_dead_workers_lease_is_void,
     a_released_poll_sent_nothing,
     overlapping_posts_end_the_session,
@@ -42,6 +43,8 @@ contract!(
 );
 
 const LONG: Duration = Duration::from_secs(20);
+/// `HOLDER_GRACE` of the store.
+const GRACE: Duration = Duration::from_millis(300);
 
 async fn polling(store: &Store, head: Offset) -> Record {
     let record = record(1, Polling, "a");
@@ -308,6 +311,50 @@ async fn overlapping_polls_end_the_session(world: World) {
     assert!(matches!(poll, Poll::Ended), "{poll:?}");
     let (_, poll) = begin(&b, at(1)).await;
     assert!(matches!(poll, Poll::Unknown), "{poll:?}");
+}
+
+/// A worker that lives on this machine says so: its overlap counts at once.
+async fn an_overlap_with_a_living_worker_needs_no_time(world: World) {
+    let names = ["alive", "other"].map(|name| format!("{name}-{:016x}", fastrand::u64(..)));
+    let (a, _tail) = world.worker(&names[0]).await;
+    let (b, _) = world.worker(&names[1]).await;
+    let mut quickest = LONG;
+    for _ in 0..5 {
+        polling(&a, at(1)).await;
+        parked(&a, at(1)).await;
+        let post = a.post_begin(&sid(1), a.request(), None).await.unwrap();
+        assert!(matches!(post, PostBegin::Go { .. }), "{post:?}");
+        let begun = Instant::now();
+        let (_, poll) = begin(&b, at(1)).await;
+        assert!(matches!(poll, Poll::Overlap), "{poll:?}");
+        let post = b.post_begin(&sid(1), b.request(), None).await.unwrap();
+        assert!(matches!(post, PostBegin::Overlap), "{post:?}");
+        quickest = quickest.min(begun.elapsed());
+        b.end(&sid(1), None, None).await.unwrap();
+    }
+    assert!(quickest < GRACE, "{quickest:?}");
+}
+
+/// A worker that says nothing may be dead, far away, or of a build that cannot say it: the overlap counts later.
+#[test]
+fn a_worker_that_says_nothing_is_given_time() {
+    on_redis(|world| async move {
+        let name = format!("gone-{:016x}", fastrand::u64(..));
+        let (a, tail) = world.worker(&name).await;
+        let (b, _) = world.worker("b").await;
+        polling(&a, at(1)).await;
+        parked(&a, at(1)).await;
+        drop((a, tail));
+        tokio::task::yield_now().await;
+        let begun = Instant::now();
+        let (_, poll) = begin(&b, at(1)).await;
+        assert!(matches!(poll, Poll::Overlap), "{poll:?}");
+        assert!(begun.elapsed() >= GRACE, "{:?}", begun.elapsed());
+        // News of its death come meanwhile. (A ping has become due.)
+        let ((_, poll), dead) = tokio::join!(begin(&b, at(1)), b.mark_dead(&name));
+        dead.unwrap();
+        assert!(matches!(poll, Poll::Answer { ping: true, .. }), "{poll:?}");
+    });
 }
 
 async fn a_dead_workers_lease_is_void(world: World) {

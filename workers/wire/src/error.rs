@@ -6,8 +6,8 @@ use thiserror::Error;
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[non_exhaustive]
 pub enum Error {
-    /// The ack id is not a number that fits 64 bits.
-    #[error("ack id is not a 64-bit number")]
+    /// The ack id is longer than any number that a client counts: over 128 bits.
+    #[error("ack id is not a 128-bit number")]
     AckIdInvalid,
     /// An ACK must say which event it answers.
     #[error("ack without an id")]

@@ -126,7 +126,7 @@ fn socket_packets_survive_the_wire() {
         socket::encode_event_values(&mut whole, "/", None, &name, &values.join(","), 0);
         let whole = whole.split_off(1);
         let object = format!("{{\"a\":{array}}}");
-        let id = rng.u64(..) >> rng.u8(..64);
+        let id = rng.u128(..) >> rng.u8(..128);
         let packet = match rng.u8(..5) {
             0 => Packet::Connect {
                 nsp: &nsp,

@@ -15,6 +15,7 @@ pub use encode::{
 };
 pub use placeholder::placeholders;
 
+use crate::engine::SEPARATOR;
 use crate::{Error, json};
 
 const ATTACHMENTS_MAX: usize = 10; // as socket.io-parser's maxAttachments
@@ -42,13 +43,31 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// Whether a namespace can have this name.
+    ///
+    /// # Errors
+    /// [`Error::NamespaceTooLong`], [`Error::NamespaceInvalid`].
+    pub fn check_nsp(&self, nsp: &str) -> Result<(), Error> {
+        if nsp.len() > self.nsp_bytes_max {
+            let max = self.nsp_bytes_max;
+            return Err(Error::NamespaceTooLong { max });
+        }
+        if nsp.bytes().any(|b| b < 0x20) {
+            return Err(Error::NamespaceInvalid);
+        }
+        Ok(())
+    }
+}
+
 /// One packet. The binary types 5 and 6 are `Event` and `Ack` with `attachments`; with none of
 /// them they equal types 2 and 3, which they are written as. A namespace is `/` when not given.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Packet<'a> {
     /// `0`: the client joins a namespace, or the server confirms.
     Connect {
-        /// The namespace, with a query if the client put one there.
+        /// The name as it came, with a query if the client put one there. It may be none that a namespace can have
+        /// ([`Limits::check_nsp`]): a client that asks for it is refused, and its connection goes on.
         nsp: &'a str,
         /// A JSON object.
         auth: Option<&'a str>,
@@ -62,8 +81,9 @@ pub enum Packet<'a> {
     Event {
         /// The namespace.
         nsp: &'a str,
-        /// The id that the peer wants an ack under.
-        ack: Option<u64>,
+        /// The id that the peer wants an ack under. It comes back as it is; the reference server makes a JavaScript
+        /// number of it, which is another one above 2^53, and above 10^21 a text that no client reads.
+        ack: Option<u128>,
         /// Name and arguments.
         args: Args<'a>,
         /// Binary messages that follow.
@@ -74,7 +94,7 @@ pub enum Packet<'a> {
         /// The namespace.
         nsp: &'a str,
         /// The event's id.
-        id: u64,
+        id: u128,
         /// A JSON array, maybe empty; see [`json::inside`] and [`json::values`].
         args: &'a str,
         /// Binary messages that follow.
@@ -163,7 +183,9 @@ pub fn decode<'a>(text: &'a str, limits: &Limits) -> Result<Packet<'a>, Error> {
     let rest = chars.as_str();
     match kind {
         '0' => {
-            let (nsp, rest) = read_plain_head(rest, limits)?;
+            // Whether one can have that name is for the answer to say.
+            let (nsp, rest) = split_nsp(rest)?;
+            let (_, rest) = read_no_id(nsp, rest)?;
             let auth = read_optional(rest, limits)?;
             if auth.is_some_and(|auth| !auth.starts_with('{')) {
                 return Err(Error::PayloadMistyped);
@@ -227,6 +249,10 @@ fn read_ack<'a>(text: &'a str, attachments: usize, limits: &Limits) -> Result<Pa
 /// Namespace of a type that takes no id; gives it and the payload's text.
 fn read_plain_head<'a>(text: &'a str, limits: &Limits) -> Result<(&'a str, &'a str), Error> {
     let (nsp, rest) = read_nsp(text, limits)?;
+    read_no_id(nsp, rest)
+}
+
+fn read_no_id<'a>(nsp: &'a str, rest: &'a str) -> Result<(&'a str, &'a str), Error> {
     if rest.starts_with(|c: char| c.is_ascii_digit()) {
         return Err(Error::AckIdUnexpected);
     }
@@ -246,23 +272,26 @@ fn read_attachments<'a>(text: &'a str, limits: &Limits) -> Result<(usize, &'a st
     }
 }
 
-fn read_nsp<'a>(text: &'a str, limits: &Limits) -> Result<(&'a str, &'a str), Error> {
+/// Any name that can be answered: answers repeat it, and a separator in it would split a polling payload.
+fn split_nsp(text: &str) -> Result<(&str, &str), Error> {
     if !text.starts_with('/') {
         return Ok(("/", text));
     }
     let (nsp, rest) = text.split_once(',').unwrap_or((text, ""));
-    if nsp.len() > limits.nsp_bytes_max {
-        let max = limits.nsp_bytes_max;
-        return Err(Error::NamespaceTooLong { max });
-    }
-    // Answers repeat the name, and a separator in it would split a polling payload.
-    if nsp.bytes().any(|b| b < 0x20) {
+    if memchr::memchr(SEPARATOR, nsp.as_bytes()).is_some() {
         return Err(Error::NamespaceInvalid);
     }
     Ok((nsp, rest))
 }
 
-fn read_id(text: &str) -> Result<(Option<u64>, &str), Error> {
+/// A name that a namespace can have.
+fn read_nsp<'a>(text: &'a str, limits: &Limits) -> Result<(&'a str, &'a str), Error> {
+    let (nsp, rest) = split_nsp(text)?;
+    limits.check_nsp(nsp)?;
+    Ok((nsp, rest))
+}
+
+fn read_id(text: &str) -> Result<(Option<u128>, &str), Error> {
     let (digits, rest) = split_digits(text);
     if digits.is_empty() {
         return Ok((None, rest));

@@ -1,13 +1,16 @@
 //! Request bodies: bounded in size and time.
 
+use super::socket::Progress;
 use crate::poll::BodyError;
 use crate::worker::Worker;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderMap, Request};
+use http::{Extensions, HeaderMap, Request};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body as _, Frame, Incoming, SizeHint};
+use std::future::pending;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::timeout;
@@ -23,11 +26,14 @@ pub(crate) struct Body {
     read: bool,
     /// It took too long: there is no waiting for the rest.
     late: bool,
+    /// Where it comes from.
+    progress: Option<Arc<Progress>>,
 }
 
 impl Body {
-    pub(crate) fn new(incoming: Incoming) -> Self {
+    pub(crate) fn new(incoming: Incoming, extensions: &Extensions) -> Self {
         Self {
+            progress: extensions.get().cloned(),
             read: incoming.is_end_stream(),
             late: false,
             incoming,
@@ -46,11 +52,19 @@ impl Body {
             return;
         }
         let mut left = FORGOTTEN_BYTES_MAX;
+        let progress = self.progress.clone();
         let forget = async {
-            while left > 0
-                && let Some(Ok(frame)) = self.frame().await
-            {
-                left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            let forget = async {
+                while left > 0
+                    && let Some(Ok(frame)) = self.frame().await
+                {
+                    left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+                }
+            };
+            tokio::select! {
+                biased;
+                () = forget => {}
+                () = ended(progress) => {}
             }
         };
         // In time or not, the answer is the same.
@@ -98,15 +112,31 @@ pub(super) async fn bounded(
     if declared(headers).is_some_and(|bytes| bytes > max) {
         return Err(BodyError::TooLarge);
     }
-    let patience = worker.settings.http.body_timeout;
-    match timeout(patience, Limited::new(&mut *body, max).collect()).await {
+    let progress = body.progress.clone();
+    let collect = async {
+        tokio::select! {
+            // First: what has come by now is there at once, and whatever is not will never come.
+            biased;
+            collected = Limited::new(&mut *body, max).collect() => Some(collected),
+            () = ended(progress) => None,
+        }
+    };
+    match timeout(worker.settings.http.body_timeout, collect).await {
         Err(_) => {
             body.late = true;
             Err(BodyError::TooSlow)
         }
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(BodyError::TooLarge),
-        Ok(Err(_)) => Err(BodyError::Gone),
+        Ok(Some(Ok(body))) => Ok(body.to_bytes()),
+        Ok(Some(Err(error))) if error.is::<LengthLimitError>() => Err(BodyError::TooLarge),
+        Ok(Some(Err(_)) | None) => Err(BodyError::Gone),
+    }
+}
+
+/// Ready when nothing more comes from the client of a request.
+pub(super) async fn ended(progress: Option<Arc<Progress>>) {
+    match progress {
+        Some(progress) => progress.ended().await,
+        None => pending().await,
     }
 }
 

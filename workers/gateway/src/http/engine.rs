@@ -109,7 +109,10 @@ async fn polling(worker: &Rc<Worker>, request: Request<&mut Body>, peer: SocketA
     }
     let reply = match *request.method() {
         // Boxed: they are large, and would be moved with every request of the connection.
-        Method::GET => Box::pin(poll::get(worker, &sid, id)).await,
+        Method::GET => {
+            let ended = Box::pin(body::ended(request.extensions().get().cloned()));
+            Box::pin(poll::get(worker, &sid, id, ended)).await
+        }
         Method::POST => {
             let body = Box::pin(body::read(worker, request));
             Box::pin(poll::post(worker, &sid, id, speech, body)).await

@@ -7,10 +7,11 @@ use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// What a connection is at, for its socket and for who answers its requests. hyper, which owns the socket, asks for no
@@ -22,6 +23,10 @@ pub(crate) struct Progress {
     busy: AtomicBool,
     /// The latest write has not gone through.
     stuck: AtomicBool,
+    /// Nothing more comes from the client, which was seen while it was being answered.
+    ended: AtomicBool,
+    /// Wakes who waits for that.
+    heard: Notify,
 }
 
 impl Progress {
@@ -30,6 +35,8 @@ impl Progress {
             requests: AtomicU64::new(asked.into()),
             busy: AtomicBool::new(false),
             stuck: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+            heard: Notify::new(),
         }
     }
 
@@ -37,6 +44,14 @@ impl Progress {
     pub(crate) fn begin(&self) {
         self.requests.store(self.requests.load(Relaxed) + 1, Relaxed);
         self.busy.store(true, Relaxed);
+    }
+
+    /// Waits until nothing more comes from the client. It may have closed its direction only and wait for the answer, or be
+    /// gone: that cannot be told apart. hyper has given out all of the body that has come by then.
+    pub(crate) async fn ended(&self) {
+        while !self.ended.load(Relaxed) {
+            self.heard.notified().await;
+        }
     }
 
     /// Its answer is known.
@@ -73,6 +88,8 @@ pub(crate) struct Socket {
     due: Option<Instant>,
     /// Set when there is something to wait for, and seldom changed: it may go off too early.
     timer: Option<Pin<Box<Sleep>>>,
+    /// Who reads, while the end is kept from it.
+    reader: Option<Waker>,
 }
 
 impl Socket {
@@ -87,6 +104,7 @@ impl Socket {
             keepalive: http.keepalive_timeout,
             due: None,
             timer: None,
+            reader: None,
         }
     }
 
@@ -100,9 +118,27 @@ impl Socket {
         (self.tcp, unread)
     }
 
-    fn note<T>(&self, written: Poll<T>) -> Poll<T> {
+    fn note<T>(&mut self, written: Poll<T>) -> Poll<T> {
         self.progress.stuck.store(written.is_pending(), Relaxed);
+        if written.is_ready()
+            && let Some(reader) = self.reader.take()
+        {
+            reader.wake();
+        }
         written
+    }
+
+    /// Keeps the end of what the client sends from hyper, which would drop a request that is being answered: the client
+    /// may have closed that direction only, and a POST that has come whole is done to its end. Who reads a body, or lets
+    /// a client wait, hears of it by [`Progress::ended`].
+    fn poll_end(&mut self, cx: &Context<'_>) -> Poll<()> {
+        if self.progress.is_idle() {
+            return Poll::Ready(());
+        }
+        self.progress.ended.store(true, Relaxed);
+        self.progress.heard.notify_one();
+        self.reader = Some(cx.waker().clone());
+        Poll::Pending
     }
 
     /// Nothing can be read: ready if the client has had the time that it has for its next request.
@@ -145,7 +181,12 @@ impl AsyncRead for Socket {
             self.unread.advance(count);
             return Poll::Ready(Ok(()));
         }
+        let before = buf.filled().len();
         let read = Pin::new(&mut self.tcp).poll_read(cx, buf);
+        if matches!(read, Poll::Ready(Err(_))) || (read.is_ready() && buf.filled().len() == before) {
+            ready!(self.poll_end(cx));
+            return read;
+        }
         if read.is_ready() {
             // While one is being answered it is that one's body.
             if !self.begun && !self.progress.busy.load(Relaxed) {

@@ -40,7 +40,7 @@ enum Out {
         appends: Vec<Append>,
         refused: Option<String>,
         nsp: String,
-        ack: Option<(u64, Packet)>,
+        ack: Option<(u128, Packet)>,
     },
 }
 

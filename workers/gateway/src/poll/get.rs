@@ -9,6 +9,7 @@ use crate::metrics::Carried;
 use crate::missed::{self, Interest, Missing, Piece};
 use crate::orders;
 use crate::worker::{Phase, Worker, unix_ms};
+use futures_util::future::LocalBoxFuture;
 use session::trace::Value::{Number, Offset as At, Text};
 use session::{Offset, Record, Sid, Transport};
 use std::borrow::Cow;
@@ -28,15 +29,19 @@ pub(super) const CLOSE: &str = "1";
 /// A client whose time to join a namespace is over, while it is joining one, is looked at again after this.
 const JOIN_RETRY: Duration = Duration::from_millis(100);
 
-/// Serves a GET with a sid.
-pub(crate) async fn get(worker: &Rc<Worker>, sid: &Sid, request: RequestId) -> Reply {
+/// Ready when nothing more comes from the client of a request.
+pub(crate) type Ended<'a> = LocalBoxFuture<'a, ()>;
+
+/// Serves a GET with a sid. A poll that would wait for a client that sends no more ends the session, as one that the
+/// client drops: which of the two it is cannot be told.
+pub(crate) async fn get(worker: &Rc<Worker>, sid: &Sid, request: RequestId, ended: Ended<'_>) -> Reply {
     let abort = Abort::new(worker, sid);
-    let reply = serve(worker, sid, request).await;
+    let reply = serve(worker, sid, request, ended).await;
     abort.disarm();
     reply
 }
 
-async fn serve(worker: &Rc<Worker>, sid: &Sid, request: RequestId) -> Reply {
+async fn serve(worker: &Rc<Worker>, sid: &Sid, request: RequestId, ended: Ended<'_>) -> Reply {
     fault::at(Point::PollAsked);
     let parked = Parked::new(worker, sid);
     let known = known(worker, sid);
@@ -99,7 +104,7 @@ async fn serve(worker: &Rc<Worker>, sid: &Sid, request: RequestId) -> Reply {
                 settle_by: now + settles_in(worker, &record),
                 record,
             };
-            wait(&parked, request, waiting).await
+            wait(&parked, request, waiting, ended).await
         }
     }
 }
@@ -142,7 +147,7 @@ impl Waiting {
     }
 }
 
-async fn wait(parked: &Parked, request: RequestId, mut waiting: Waiting) -> Reply {
+async fn wait(parked: &Parked, request: RequestId, mut waiting: Waiting, mut ended: Ended<'_>) -> Reply {
     let (worker, sid) = (&parked.worker, &parked.sid);
     parked.enter_hub(&waiting.record);
     let mut phase = worker.phase.subscribe();
@@ -150,10 +155,11 @@ async fn wait(parked: &Parked, request: RequestId, mut waiting: Waiting) -> Repl
     loop {
         let asked = match mode.take() {
             Some(mode) => mode,
-            None => match sleep_till_something(&parked.park, &waiting, &mut phase).await {
+            None => match sleep_till_something(&parked.park, &waiting, &mut phase, &mut ended).await {
                 Something::Ask(mode) => mode,
                 Something::Spurious => continue,
                 Something::Leave => return release(worker, sid, request).await,
+                Something::Gone => return dropped(worker, sid, request).await,
                 Something::Unsettled => {
                     if !is_joining(worker, &waiting.record).await {
                         end(worker, sid, &Ending::ConnectTimeout).await;
@@ -239,6 +245,15 @@ async fn left(worker: &Worker, record: &Record) -> Reply {
     }
 }
 
+/// The client has dropped the poll, or sends no more.
+async fn dropped(worker: &Worker, sid: &Sid, request: RequestId) -> Reply {
+    if !worker.is_serving() {
+        return release(worker, sid, request).await;
+    }
+    end(worker, sid, &Ending::TransportClosed).await;
+    Reply::Packets(CLOSE.to_owned())
+}
+
 /// The worker leaves: the client polls again, and another one answers.
 async fn release(worker: &Worker, sid: &Sid, request: RequestId) -> Reply {
     if let Err(error) = worker.store.poll_release(sid, request).await {
@@ -254,6 +269,8 @@ async fn release(worker: &Worker, sid: &Sid, request: RequestId) -> Reply {
 enum Something {
     /// The store is to be asked.
     Ask(PollMode),
+    /// Nothing more comes from the client.
+    Gone,
     /// The worker drains: the client polls again, elsewhere.
     Leave,
     /// Nothing.
@@ -262,7 +279,12 @@ enum Something {
     Unsettled,
 }
 
-async fn sleep_till_something(park: &Park, waiting: &Waiting, phase: &mut watch::Receiver<Phase>) -> Something {
+async fn sleep_till_something(
+    park: &Park,
+    waiting: &Waiting,
+    phase: &mut watch::Receiver<Phase>,
+    ended: &mut Ended<'_>,
+) -> Something {
     tokio::select! {
         () = park.notify.notified() => {
             let (hit, woken) = (park.hit.take(), park.woken.take());
@@ -277,6 +299,7 @@ async fn sleep_till_something(park: &Park, waiting: &Waiting, phase: &mut watch:
             if unsettled { Something::Unsettled } else { Something::Ask(PollMode::Answer) }
         }
         _ = phase.wait_for(|phase| *phase != Phase::Serving) => Something::Leave,
+        () = ended => Something::Gone,
     }
 }
 

@@ -129,9 +129,13 @@ async fn handle(mut batch: Batch<'_>, text: &str) -> Result<Reply, Option<Box<Po
         Err(Stop::Outrun(begun)) => return Err(Some(begun)),
         Err(Stop::Unavailable(error)) => return Ok(unavailable(&error)),
     };
+    let mut reply = Reply::Taken;
     if let Some(last) = ending.as_ref().and_then(|ending| farewell(ending, batch.parked())) {
         let forgets = !ending.as_ref().is_some_and(Ending::recoverable);
         batch.say_goodbye(last, forgets);
+        if matches!(ending, Some(Ending::EngineProtocol(_))) {
+            reply = Reply::Broken;
+        }
         ending = None;
     }
     let mail = batch.settle_mail().await;
@@ -145,7 +149,7 @@ async fn handle(mut batch: Batch<'_>, text: &str) -> Result<Reply, Option<Box<Po
         Ok(PostDone::Done { .. }) => {
             batch.note(mail.len());
             match batch.take_over().await {
-                Ok(()) => Reply::Taken,
+                Ok(()) => reply,
                 Err(lost) => match lost.passing() {
                     Some(error) => unavailable(error),
                     // Somebody else has it now; this client starts anew.
@@ -170,15 +174,18 @@ async fn handle(mut batch: Batch<'_>, text: &str) -> Result<Reply, Option<Box<Po
 }
 
 /// What the client's poll is told about the end of the session, if it is told anything: as in the
-/// reference server a goodbye is answered with a noop, and an error with a close.
+/// reference server a goodbye is answered with a noop, and an error with a close. What is no Engine.IO packet ends the
+/// session there and then, so only a poll that waits hears of it; after a broken Socket.IO packet the next poll does.
 fn farewell(ending: &Ending, parked: bool) -> Option<&'static str> {
     match ending {
         Ending::ClientLeft if parked => Some(NOOP),
-        Ending::EngineProtocol(_) | Ending::Protocol(_) => {
+        Ending::EngineProtocol(_) if parked => Some(CLOSE),
+        Ending::Protocol(_) => {
             debug!(reason = %ending, "client broke the protocol");
             Some(CLOSE)
         }
         Ending::BadFrame(..)
+        | Ending::EngineProtocol(_)
         | Ending::ClientLeft
         | Ending::ConnectTimeout
         | Ending::Dismissed

@@ -28,6 +28,8 @@ pub(crate) struct Link {
     unsent: BytesMut,
     /// What was read before this connection came here. Rare, hence apart.
     unread: Option<Box<Bytes>>,
+    /// See [`Link::end_waits`].
+    end_waits: bool,
 }
 
 /// What lies between a connection and its socket, in both directions.
@@ -56,12 +58,19 @@ impl Link {
             flow: Flow::Open,
             unsent: unsent.as_slice().into(),
             unread: (!unread.is_empty()).then(|| Box::new(unread)),
+            end_waits: false,
         }
     }
 
     /// Reads no more; whoever opens it again has to wake the reader.
     pub(crate) fn hold(&mut self) {
         self.flow = Flow::Held;
+    }
+
+    /// Whether the end of what the client sends is kept back for now, since answers to what it has sent are still to come:
+    /// it may have closed that direction only. Nothing wakes the reader for it: who sets it reads again when they have.
+    pub(super) fn end_waits(&mut self, waits: bool) {
+        self.end_waits = waits;
     }
 
     /// Keeps what is written from now on.
@@ -174,7 +183,12 @@ impl AsyncRead for Link {
                     this.unread = None;
                 }
             }
-            None => ready!(Pin::new(&mut this.tcp).poll_read(cx, buf))?,
+            None => {
+                ready!(Pin::new(&mut this.tcp).poll_read(cx, buf))?;
+                if this.end_waits && buf.filled().len() == before && buf.remaining() > 0 {
+                    return Poll::Pending;
+                }
+            }
         }
         this.unfinished.feed(buf.filled().get(before..).unwrap_or_default());
         Poll::Ready(Ok(()))

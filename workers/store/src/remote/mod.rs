@@ -35,6 +35,7 @@ use crate::counts::Counts;
 use crate::doors::DoorNames;
 use crate::error::{AppendError, StoreError};
 use crate::options::{Options, RedisOptions};
+use crate::presence::Presence;
 use crate::tail::{Tail, TailInner};
 use bytes::Bytes;
 use keys::Keys;
@@ -85,6 +86,8 @@ impl fmt::Debug for Shared {
 pub(crate) struct Remote {
     shared: Rc<Shared>,
     writer: writer::Writer,
+    /// Others on this machine learn of it that we live.
+    _presence: Option<Presence>,
 }
 
 impl Remote {
@@ -106,7 +109,12 @@ impl Remote {
         });
         let tail = RemoteTail::open(&shared).await?;
         let writer = writer::Writer::start(&shared);
-        Ok((Self { shared, writer }, Tail(TailInner::Remote(tail))))
+        let remote = Self {
+            _presence: Presence::announce(&shared.options.me),
+            shared,
+            writer,
+        };
+        Ok((remote, Tail(TailInner::Remote(tail))))
     }
 
     pub(crate) fn doors(&self, names: DoorNames) -> RemoteDoors {

@@ -9,6 +9,7 @@ use crate::answer::{
 };
 use crate::error::StoreError;
 use crate::limits::{HOLDER_GRACE, HOLDER_LOOK, MAIL_BYTES_MAX, MAIL_ITEMS_MAX, POST_LEASE, UPGRADE_REPEATABLE};
+use crate::presence;
 use redis::Cmd;
 use session::{Offset, Sid};
 use std::time::Duration;
@@ -73,21 +74,31 @@ impl Remote {
         })
     }
 
-    /// Runs a script that may meet another worker's lease: its holder is given a moment to be declared
-    /// dead before the overlap counts. `call` makes the command but for the last argument, which says
-    /// whether that moment is over.
+    /// Runs a script that may meet another worker's lease. If the holder says that it lives, the overlap counts at once;
+    /// otherwise it is given a moment to be declared dead. `call` makes the command but for the last argument, which says
+    /// whether the overlap counts. A request that is under way already is waited for, as long as that moment.
     async fn unless_held(&self, script: &Script, call: impl Fn() -> Cmd) -> Result<Packed, StoreError> {
         let deadline = Instant::now() + HOLDER_GRACE;
+        let mut insist = false;
         loop {
-            let insist = Instant::now() >= deadline;
             let mut cmd = call();
             cmd.arg(u8::from(insist));
             let value = self.shared.link.script(Lane::Requests, script, &cmd).await?;
-            let answer = Packed::new(script.op, value)?;
-            if !answer.is("held") || insist {
+            let mut answer = Packed::new(script.op, value)?;
+            let waits = answer.is("underway");
+            if insist || !(waits || answer.is("held")) {
                 return Ok(answer);
             }
-            sleep(HOLDER_LOOK).await;
+            insist = if waits {
+                false
+            } else {
+                answer.word()?;
+                presence::is_alive(answer.word()?, deadline).await
+            };
+            if !insist {
+                sleep(HOLDER_LOOK).await;
+                insist = Instant::now() >= deadline;
+            }
         }
     }
 

@@ -29,7 +29,7 @@ pub fn encode(out: &mut String, packet: &Packet<'_>) {
 }
 
 /// Appends an event: type 2, or 5 with attachments. `args` is the whole array, `["name",…]`.
-pub fn encode_event(out: &mut String, nsp: &str, ack: Option<u64>, args: &str, attachments: usize) {
+pub fn encode_event(out: &mut String, nsp: &str, ack: Option<u128>, args: &str, attachments: usize) {
     push_head(out, ['2', '5'], nsp, ack, attachments);
     out.push_str(args);
 }
@@ -38,7 +38,7 @@ pub fn encode_event(out: &mut String, nsp: &str, ack: Option<u64>, args: &str, a
 pub fn encode_event_values(
     out: &mut String,
     nsp: &str,
-    ack: Option<u64>,
+    ack: Option<u128>,
     name: &str,
     values: &str,
     attachments: usize,
@@ -54,14 +54,14 @@ pub fn encode_event_values(
 }
 
 /// Appends an ack: type 3, or 6 with attachments. `args` is the whole array, `[…]`.
-pub fn encode_ack(out: &mut String, nsp: &str, id: u64, args: &str, attachments: usize) {
+pub fn encode_ack(out: &mut String, nsp: &str, id: u128, args: &str, attachments: usize) {
     push_head(out, ['3', '6'], nsp, Some(id), attachments);
     out.push_str(args);
 }
 
 /// Appends an ack from the raw text of its arguments, `1,"2"` (maybe empty): what
 /// [`Args::rest`](super::Args::rest) gives, so an echo copies once.
-pub fn encode_ack_values(out: &mut String, nsp: &str, id: u64, values: &str, attachments: usize) {
+pub fn encode_ack_values(out: &mut String, nsp: &str, id: u128, values: &str, attachments: usize) {
     push_head(out, ['3', '6'], nsp, Some(id), attachments);
     out.push('[');
     out.push_str(values);
@@ -106,7 +106,7 @@ pub fn with_offset(args: &str, offset: &str) -> String {
     out
 }
 
-fn push_head(out: &mut String, [plain, binary]: [char; 2], nsp: &str, id: Option<u64>, attachments: usize) {
+fn push_head(out: &mut String, [plain, binary]: [char; 2], nsp: &str, id: Option<u128>, attachments: usize) {
     let mut number = itoa::Buffer::new();
     if attachments == 0 {
         out.push(plain);

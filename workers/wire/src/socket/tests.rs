@@ -6,7 +6,7 @@ fn args(whole: &str) -> Args<'_> {
     Args::read(whole).unwrap()
 }
 
-fn event<'a>(nsp: &'a str, ack: Option<u64>, whole: &'a str, attachments: usize) -> Packet<'a> {
+fn event<'a>(nsp: &'a str, ack: Option<u128>, whole: &'a str, attachments: usize) -> Packet<'a> {
     Packet::Event {
         nsp,
         ack,
@@ -99,8 +99,8 @@ fn other_forms() {
     );
     check("2[\"x\"]\r\n", event("/", None, r#"["x"]"#, 0));
     check(r#"2007["x"]"#, event("/", Some(7), r#"["x"]"#, 0));
-    let max = r#"218446744073709551615["x"]"#;
-    check(max, event("/", Some(u64::MAX), r#"["x"]"#, 0));
+    let max = r#"2340282366920938463463374607431768211455["x"]"#;
+    check(max, event("/", Some(u128::MAX), r#"["x"]"#, 0));
     check(
         r#"4"no""#,
         Packet::ConnectError {
@@ -190,7 +190,7 @@ fn refuses_payloads() {
 
 #[test]
 fn refuses_heads() {
-    refuses(r#"218446744073709551616["x"]"#, Error::AckIdInvalid);
+    refuses(r#"2340282366920938463463374607431768211456["x"]"#, Error::AckIdInvalid);
     refuses("3[]", Error::AckIdMissing);
     for text in ["01", "01{}", "11", "41{}", "0/a,1{}", "01-{}", "11-"] {
         refuses(text, Error::AckIdUnexpected);
@@ -211,7 +211,7 @@ fn refuses_heads() {
     }
     refuses(r#"51-["x",{"_placeholder":true,"num":1}]"#, Error::PlaceholderInvalid);
     refuses(r#"61-1[{"_placeholder":true,"num":1}]"#, Error::PlaceholderInvalid);
-    refuses("0/12345678", Error::NamespaceTooLong { max: 8 });
+    refuses("1/12345678", Error::NamespaceTooLong { max: 8 });
     refuses("2/12345678,[\"x\"]", Error::NamespaceTooLong { max: 8 });
     refuses("0/a\u{1e}4", Error::NamespaceInvalid);
     refuses("2[\"x\",[[[[]]]]]", Error::JsonTooDeep { max: 4 });
@@ -259,7 +259,7 @@ fn encodes_from_values() {
     assert_eq!(out, r#"420["a\"b",1,[2]]"#);
     out.clear();
     encode_event_values(&mut out, "/n", None, "a", "", 0);
-    encode_ack_values(&mut out, "/n", u64::MAX, "", 0);
+    encode_ack_values(&mut out, "/n", u128::from(u64::MAX), "", 0);
     encode_ack_values(&mut out, "/", 7, r#"{"_placeholder":true,"num":0}"#, 1);
     assert_eq!(
         out,
