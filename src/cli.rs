@@ -141,7 +141,7 @@ pub fn main(worker: Worker) -> ExitCode {
             // Help and version come this way too, and are no error.
             let code = if error.use_stderr() { Exit::Usage } else { Exit::Done };
             return match error.print() {
-                Err(error) if error.kind() != ErrorKind::BrokenPipe => Exit::Internal.into(),
+                Err(failed) if !error.use_stderr() && failed.kind() != ErrorKind::BrokenPipe => Exit::Internal.into(),
                 _ => code.into(),
             };
         }
@@ -226,14 +226,14 @@ fn sources(options: &Options) -> Sources {
 
 fn check(sources: &Sources, state: bool) -> io::Result<ExitCode> {
     if state && let Err(error) = State::read(io::stdin().lock()) {
-        writeln!(io::stderr(), "state of the supervisor not usable: {error}")?;
+        writeln!(io::stderr(), "state of the supervisor not usable: {error}").ok();
         return Ok(Exit::Config.into());
     }
     match config::load(sources) {
         Ok(config) => {
             io::stdout().write_all(config.masked_toml().as_bytes())?;
             for notice in &config.notices {
-                writeln!(io::stderr(), "notice: {notice}")?;
+                writeln!(io::stderr(), "notice: {notice}").ok();
             }
             Ok(Verdict::Good.into())
         }
@@ -249,12 +249,14 @@ fn complain_of_place(faults: &Faults) -> io::Result<ExitCode> {
         io::stderr(),
         "a running supervisor is found without the file by its runtime directory: set ANYWORKER_RUNTIME__DIRECTORY to it; \
          the line \"serving\" of its log, and /proc/PID/environ or the unit, name it"
-    )?;
+    )
+    .ok();
     Ok(code)
 }
 
+/// The code is the verdict of a command. Standard error only explains it, and may be closed.
 fn complain(faults: &Faults) -> io::Result<ExitCode> {
-    writeln!(io::stderr(), "{faults}")?;
+    writeln!(io::stderr(), "{faults}").ok();
     Ok(Exit::Config.into())
 }
 
@@ -265,7 +267,7 @@ fn work(worker: Worker) -> io::Result<ExitCode> {
             Ok(worker(inherited).into())
         }
         Err(error) => {
-            writeln!(io::stderr(), "anyworker: {error}")?;
+            writeln!(io::stderr(), "anyworker: {error}").ok();
             Ok(Exit::Usage.into())
         }
     }

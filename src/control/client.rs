@@ -49,7 +49,7 @@ pub(crate) fn run(socket: &Path, request: Request, json: bool) -> io::Result<Ver
     let answer = match ask(socket, request) {
         Ok(answer) => answer,
         Err(error) => {
-            writeln!(io::stderr(), "{}", unreachable(socket, &error))?;
+            writeln!(io::stderr(), "{}", unreachable(socket, &error)).ok();
             return Ok(Verdict::Unavailable);
         }
     };
@@ -59,20 +59,27 @@ pub(crate) fn run(socket: &Path, request: Request, json: bool) -> io::Result<Ver
         } else {
             view::text(status)
         };
-        let mut out = printer::stdout();
-        out.write_all(text.as_bytes())?;
-        out.flush()?;
+        print(&text)?;
         return Ok(Verdict::of(status));
     }
     for line in &answer.lines {
         let line = printer::clean(line);
         if answer.ok {
-            writeln!(io::stdout(), "{line}")?;
+            print(&format!("{line}\n"))?;
         } else {
-            writeln!(io::stderr(), "{line}")?;
+            writeln!(io::stderr(), "{line}").ok();
         }
     }
     Ok(if answer.ok { Verdict::Good } else { Verdict::Bad })
+}
+
+/// Prints what was asked for. A reader that has seen enough does not change the verdict.
+fn print(text: &str) -> io::Result<()> {
+    let mut out = printer::stdout();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
 }
 
 /// What `status --json` prints.

@@ -39,7 +39,7 @@ enum Stderr {
 enum Other {
     Master(OwnedFd),
     Nothing,
-    Reader(PipeReader),
+    Reader(#[expect(dead_code, reason = "held open")] PipeReader),
 }
 
 /// A pipe without room, and its reader.
@@ -372,4 +372,36 @@ async fn a_log_file_without_room_is_written_again_when_there_is_room() {
     .await;
     server.signal(Signal::SIGTERM);
     assert_eq!(server.exit_within(STOPPED_BY).await.code(), Some(0));
+}
+
+/// What a command found out is its exit code, whatever reads its words. A refusal was told as 0 to a script behind a closed
+/// pipe, and as 70 behind a full disk.
+#[tokio::test]
+async fn the_verdict_of_a_command_needs_no_reader() {
+    let mut server = Plan::new().prepare().await;
+    let ended = |server: &Server, words: &[&str]| {
+        let (name, words) = words.split_first().expect("a command");
+        let full = || OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
+        [Stdio::from(full()), Stdio::from(std::io::pipe().expect("a pipe").1)].map(|stderr| {
+            let mut command = server.command(name);
+            let status = command.args(words).stdout(Stdio::null()).stderr(stderr).status();
+            status.expect("run anyworker").code()
+        })
+    };
+    for (words, code) in [
+        (&["status"][..], 69),
+        (&["reload", "--wait"], 69),
+        (&["stop"], 69),
+        (&["sessions", "show", "nobody"], 1),
+        (&["check"], 0),
+        (&["check", "--no-such-flag"], 64),
+    ] {
+        assert_eq!(ended(&server, words), [Some(code), Some(code)], "{words:?}");
+    }
+    server.redis_mut().kill();
+    assert_eq!(ended(&server, &["sessions"]), [Some(69), Some(69)]);
+    server.reconfigure("workers = { count = 'many' }");
+    for words in [&["check"][..], &["run"], &["health"]] {
+        assert_eq!(ended(&server, words), [Some(78), Some(78)], "{words:?}");
+    }
 }

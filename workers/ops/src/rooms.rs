@@ -13,7 +13,7 @@ pub(crate) async fn run(context: &Context, namespace: Option<&str>, as_json: boo
     match inspector(context) {
         Ok(inspector) => settle(context, list(&inspector, namespace, as_json).await),
         Err(reason) => {
-            writeln!(io::stderr(), "{reason}")?;
+            writeln!(io::stderr(), "{reason}").ok();
             Ok(UNAVAILABLE)
         }
     }

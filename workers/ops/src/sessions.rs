@@ -156,13 +156,13 @@ pub(crate) fn shown(sid: &Sid, full: bool) -> String {
 pub(crate) async fn run(context: &Context, args: &SessionsArgs) -> io::Result<u8> {
     // A filter of nothing would go unnoticed.
     if args.action.is_some() && args.list != ListArgs::default() {
-        writeln!(io::stderr(), "options belong behind `list`, `show`, `kick` or `count`")?;
+        writeln!(io::stderr(), "options belong behind `list`, `show`, `kick` or `count`").ok();
         return Ok(USAGE);
     }
     let inspector = match inspector(context) {
         Ok(inspector) => inspector,
         Err(reason) => {
-            writeln!(io::stderr(), "{reason}")?;
+            writeln!(io::stderr(), "{reason}").ok();
             return Ok(UNAVAILABLE);
         }
     };
@@ -217,7 +217,7 @@ pub(crate) fn settle(context: &Context, done: Result<u8, Trouble>) -> io::Result
         Err(Trouble::Output(error)) => Err(error),
         Err(Trouble::Store(error)) => {
             let url = context.redis.as_ref().map_or("", |redis| &redis.url);
-            writeln!(io::stderr(), "{url}: {error}")?;
+            writeln!(io::stderr(), "{url}: {error}").ok();
             Ok(UNAVAILABLE)
         }
     }

@@ -59,7 +59,7 @@ pub(crate) async fn run(context: &Context, args: &TailArgs) -> io::Result<u8> {
     match inspector(context) {
         Ok(inspector) => settle(context, tail(&inspector, args).await),
         Err(reason) => {
-            writeln!(io::stderr(), "{reason}")?;
+            writeln!(io::stderr(), "{reason}").ok();
             Ok(UNAVAILABLE)
         }
     }
@@ -71,7 +71,7 @@ async fn tail(inspector: &Inspector, args: &TailArgs) -> Result<u8, Trouble> {
         match find(inspector, id).await? {
             Lookup::Found(sid) => audience = inspector.detail(&sid).await?.map(|found| Audience::new(&found.record)),
             Lookup::Not(why) => {
-                writeln!(io::stderr(), "{why}")?;
+                writeln!(io::stderr(), "{why}").ok();
                 return Ok(1);
             }
         }
@@ -88,7 +88,7 @@ async fn tail(inspector: &Inspector, args: &TailArgs) -> Result<u8, Trouble> {
             Ok(followed) => followed,
             Err(error) if error.passing() => {
                 if !std::mem::replace(&mut away, true) {
-                    writeln!(io::stderr(), "{error}; waiting for it to come back")?;
+                    writeln!(io::stderr(), "{error}; waiting for it to come back").ok();
                 }
                 sleep(RETRY).await;
                 continue;

@@ -50,7 +50,7 @@ pub(crate) async fn run(context: &Context, id: &Id, full: bool, as_json: bool) -
     match inspector(context) {
         Ok(inspector) => settle(context, print(&inspector, id, full, as_json).await),
         Err(reason) => {
-            writeln!(io::stderr(), "{reason}")?;
+            writeln!(io::stderr(), "{reason}").ok();
             Ok(UNAVAILABLE)
         }
     }
@@ -60,7 +60,7 @@ async fn print(inspector: &Inspector, id: &Id, full: bool, as_json: bool) -> Res
     let life = match read(inspector, id).await? {
         Ok(life) => life,
         Err(why) => {
-            writeln!(io::stderr(), "{why}")?;
+            writeln!(io::stderr(), "{why}").ok();
             return Ok(1);
         }
     };

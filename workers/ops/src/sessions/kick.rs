@@ -23,7 +23,7 @@ pub(super) async fn kick(
         let sid = match find(inspector, id).await? {
             Lookup::Found(sid) => sid,
             Lookup::Not(why) => {
-                writeln!(io::stderr(), "{why}")?;
+                writeln!(io::stderr(), "{why}").ok();
                 code = 1;
                 continue;
             }

@@ -14,12 +14,12 @@ pub(super) async fn show(inspector: &Inspector, id: &Id, full: bool, as_json: bo
     let sid = match find(inspector, id).await? {
         Lookup::Found(sid) => sid,
         Lookup::Not(why) => {
-            writeln!(io::stderr(), "{why}")?;
+            writeln!(io::stderr(), "{why}").ok();
             return Ok(1);
         }
     };
     let Some(detail) = inspector.detail(&sid).await? else {
-        writeln!(io::stderr(), "{id}: it has just ended")?;
+        writeln!(io::stderr(), "{id}: it has just ended").ok();
         return Ok(1);
     };
     let text = if as_json {
