@@ -157,12 +157,100 @@ async fn an_event_that_nobody_could_get_is_refused() {
         (json!({ "event": "door", "rooms": [] }), "`rooms` is an empty list"),
         (json!({ "event": "door", "room": "" }), "room must not be empty"),
         (json!({ "event": "" }), "`event` must not be empty"),
+        (json!({ "event": "door", "rooms": null }), "`rooms` must be"),
+        (json!({ "event": "door", "room": null }), "`room` must be"),
+        (json!({ "event": "door", "rooms": [null] }), "`rooms` must be"),
+        (json!({ "event": "door", "room": { "id": 1 } }), "`room` must be"),
+        (json!({ "event": "door", "except": true }), "`except` must be"),
+        (json!({ "event": 5 }), "`event` must be a string"),
     ] {
         let (status, text) = post(event).await;
         assert!(status == 400 && text.contains(why), "{status} {text}");
     }
     assert_eq!(post(json!({ "event": "door", "namespace": "/admin" })).await.0, 200);
     assert_eq!(post(json!({ "event": "door" })).await.0, 200);
+}
+
+/// What Node's emitter publishes: `data` and `rooms` as MessagePack.
+fn packed(data: &[u8], rooms: &[u8]) -> Vec<u8> {
+    let (head, middle) = (b"\x93\xa1e\x83\xa4type\x02\xa4data", b"\xa3nsp\xa1/\x83\xa5rooms");
+    [head, data, middle, rooms, b"\xa5flags\x80\xa6except\x90"].concat()
+}
+
+/// socket.io 4.8 disconnects every client for the first two, again at each replay; for the others it reaches no client either.
+#[tokio::test]
+async fn what_cannot_be_read_or_has_no_target_reaches_no_client() {
+    // This one says that its clients read more than stock clients do, as builds before this took for granted.
+    let lenient = Plan::new()
+        .with("workers = { count = 1 }\nsocket = { attachments_max = 20 }")
+        .start()
+        .await;
+    let redis = lenient.redis();
+    let url = redis.url();
+    let shut = "emit = { python_channel = '', node_prefix = '', node_stream = '', stream = '' }";
+    let stock = Plan::new()
+        .without_redis()
+        .with(&format!(
+            "workers = {{ count = 2 }}\nredis = {{ url = '{url}' }}\n{shut}"
+        ))
+        .start()
+        .await;
+    let mut other = members(&stock, 1).await.remove(0);
+    let mut in_42 = Wire::open(&stock).await;
+    in_42.connect().await;
+    assert_eq!(in_42.call(0, &json!(["join", 42])).await, json!(["ok"]));
+    leader(&lenient).await;
+    let door = b"\xa4door".as_slice();
+    let eleven = [b"\x9c", door, &b"\xc4\x01\x00".repeat(11)].concat();
+    let forged = [b"\x93", door, b"\xc4\x01\x00\x82\xac_placeholder\xc3\xa3num\x05"].concat();
+    let event = |text: u8| [b"\x92", door, &[0xa1, text]].concat();
+    let to_all = b"\x90".as_slice();
+    let publish = async |channel: &[u8], message: &[u8]| {
+        redis.try_bytes(&[b"PUBLISH", channel, message]).await.expect("redis");
+    };
+    publish(b"socket.io#/#", &packed(&eleven, to_all)).await;
+    stock.logged("log entry left out").await;
+    publish(b"socket.io#/#", &packed(&forged, to_all)).await;
+    lenient.logged("placeholder names no attachment").await;
+    for nothing in [
+        b"\x91\xc0".as_slice(),
+        b"\x91\xc3",
+        b"\x91\x80",
+        b"\x91\xcb\x7f\xf8\0\0\0\0\0\0",
+        b"\xc0",
+    ] {
+        publish(b"socket.io#/#", &packed(&event(b'x'), nothing)).await;
+    }
+    lenient.logged("it reaches no client").await;
+    for request in [
+        r#"{"type":4,"opts":{"rooms":[null],"except":[]},"close":true}"#,
+        r#"{"type":4,"opts":{"rooms":[true],"except":[]},"close":true}"#,
+        r#"{"type":4,"close":true}"#,
+        r#"{"type":3,"opts":{"rooms":[{}],"except":[]},"rooms":["42"]}"#,
+        r#"{"type":2,"opts":{"rooms":[null],"except":[]},"rooms":[42]}"#,
+    ] {
+        publish(b"socket.io-request#/#", request.as_bytes()).await;
+    }
+    publish(b"socket.io#/#42#", &packed(&event(b'n'), b"\x91\x2a")).await;
+    publish(b"socket.io#/#42#", &packed(&event(b't'), b"\x91\xa242")).await;
+    publish(b"socket.io#/#", &packed(&event(b'a'), to_all)).await;
+    for text in ["n", "t", "a"] {
+        assert_eq!(first_argument(&mut in_42).await, text);
+    }
+    assert_eq!(first_argument(&mut other).await, "a");
+    // A lone surrogate, and a byte that is no UTF-8, cost an item of a stream nothing.
+    let packet = |text: &str| {
+        let packet =
+            r#"{"packet":{"type":2,"data":["door","TEXT"],"nsp":"/"},"opts":{"rooms":[42],"flags":{},"except":[]}}"#;
+        packet.replace("TEXT", text)
+    };
+    let broken = packet("\u{1}").bytes().map(|b| if b == 1 { 0xff } else { b }).collect();
+    for data in [packet(r"\ud800").into_bytes(), broken] {
+        let item: [&[u8]; 9] = [b"XADD", b"socket.io", b"*", b"nsp", b"/", b"type", b"3", b"data", &data];
+        redis.try_bytes(&item).await.expect("redis");
+    }
+    assert!(in_42.data().await.contains(r#"["door","\ud800""#));
+    assert_eq!(first_argument(&mut in_42).await, "\u{fffd}");
 }
 
 /// Sends event number `n` through every door, as the emitters do.

@@ -4,7 +4,6 @@
 //! be done, so that it behaves the same on every transport and worker, and needs no client, no
 //! Redis and no clock in its tests.
 
-mod attachments;
 mod relay;
 
 pub use relay::{EventNames, Relay};

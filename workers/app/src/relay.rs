@@ -2,11 +2,11 @@
 
 use crate::{Action, Admission, App, Arguments, Connecting, Reaction, Sender};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use session::Event;
 use std::borrow::Cow;
-use wire::socket::Args;
-
-use crate::attachments::renumber;
+use wire::json;
+use wire::socket::{Args, renumber};
 
 /// What the relay's events are called on the wire (`[app.events]`).
 #[derive(Clone, Debug)]
@@ -30,7 +30,8 @@ pub struct EventNames {
 /// | `publish` | room, payload, optional `{"id"}` | event `message` with the payload to every member of the room | `"ok"` once it is in the log |
 /// | `echo` | any | nothing | the same arguments |
 ///
-/// Anything else is acked with `{"error": "…"}`.
+/// A room, and an id, is a string or a number, which is its decimal text: `42` and `"42"` are one room. Options that are null,
+/// as JavaScript sends `undefined`, are none. Anything else is acked with `{"error": "…"}`.
 #[derive(Debug)]
 pub struct Relay {
     names: EventNames,
@@ -38,10 +39,10 @@ pub struct Relay {
 }
 
 /// Options of `publish`, its third argument.
-#[derive(Debug, Default, Deserialize)]
-struct PublishOptions {
-    #[serde(default)]
-    id: Option<String>,
+#[derive(Deserialize)]
+struct PublishOptions<'a> {
+    #[serde(borrow, default)]
+    id: Option<&'a RawValue>,
 }
 
 /// Longest id of a publish (bytes).
@@ -55,8 +56,8 @@ impl Relay {
     }
 
     fn room(&self, arg: Option<&str>) -> Result<String, String> {
-        let room = arg.and_then(|text| serde_json::from_str::<String>(text).ok());
-        let room = room.ok_or("the first argument must be the name of a room, a string")?;
+        let room = arg.and_then(json::name);
+        let room = room.ok_or("the first argument must be the name of a room, a string or a number")?;
         if room.is_empty() {
             return Err("the name of a room must not be empty".into());
         }
@@ -73,27 +74,33 @@ impl Relay {
         let mut args = event.args.values();
         let room = self.room(args.next())?;
         let payload = args.next().ok_or("the second argument must be the payload")?;
-        let options = match args.next() {
-            None => PublishOptions::default(),
-            Some(text) => serde_json::from_str(text)
-                .map_err(|_| "the third argument must be an object such as {\"id\": \"…\"}")?,
-        };
-        if options
-            .id
-            .as_ref()
-            .is_some_and(|id| id.is_empty() || id.len() > PUBLISH_ID_BYTES_MAX)
-        {
-            return Err(format!("id must have 1 to {PUBLISH_ID_BYTES_MAX} bytes"));
-        }
+        let id = args.next().map_or(Ok(None), publish_id)?;
         let (payload, attachments) = renumber(payload, &event.attachments);
         let name = serde_json::to_string(&self.names.message).unwrap_or_default();
         Ok(Action::Emit {
             rooms: vec![room],
             args: format!("[{name},{payload}]"),
             attachments,
-            id: options.id,
+            id,
         })
     }
+}
+
+/// The id in the options of a publish.
+fn publish_id(options: &str) -> Result<Option<String>, String> {
+    if options == "null" {
+        return Ok(None);
+    }
+    let read = serde_json::from_str::<PublishOptions<'_>>(options).ok();
+    let id = match read.filter(|_| options.starts_with('{')) {
+        None => return Err("the third argument must be an object such as {\"id\": \"…\"}".into()),
+        Some(PublishOptions { id: None }) => return Ok(None),
+        Some(PublishOptions { id: Some(id) }) => json::name(id.get()).ok_or("id must be a string or a number")?,
+    };
+    if id.is_empty() || id.len() > PUBLISH_ID_BYTES_MAX {
+        return Err(format!("id must have 1 to {PUBLISH_ID_BYTES_MAX} bytes"));
+    }
+    Ok(Some(id))
 }
 
 impl App for Relay {
@@ -169,5 +176,134 @@ fn error(why: &str) -> Arguments<'static> {
     Arguments {
         inner: Cow::Owned(inner),
         attachments: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use session::Sid;
+    use wire::socket::{Limits, Packet, decode};
+
+    fn relay() -> Relay {
+        let names = EventNames {
+            join: "join".into(),
+            leave: "leave".into(),
+            publish: "publish".into(),
+            echo: "echo".into(),
+            message: "message".into(),
+        };
+        Relay::new(names, 30)
+    }
+
+    /// What the relay does about an event, and its ack.
+    fn ask(packet: &str, attachments: &[&'static [u8]]) -> (Vec<Action>, String) {
+        let Ok(Packet::Event { nsp, ack, args, .. }) = decode(packet, &Limits::default()) else {
+            panic!("no event: {packet}");
+        };
+        let attachments = attachments.iter().map(|bytes| Bytes::from_static(bytes)).collect();
+        let event = Event {
+            nsp,
+            ack,
+            args,
+            attachments,
+        };
+        let sid = Sid::from_random([1; 15]);
+        let reaction = relay().event(Sender { sid: &sid, who: None }, &event);
+        (reaction.actions, reaction.ack.inner.into_owned())
+    }
+
+    #[test]
+    fn a_number_is_the_room_of_its_text() {
+        for (written, room) in [
+            ("42", "42"),
+            ("\"42\"", "42"),
+            ("42.0", "42"),
+            ("-1", "-1"),
+            ("1e3", "1000"),
+            (r#""\ud800""#, "\u{fffd}"),
+        ] {
+            let room = || room.to_owned();
+            let done = |action| (vec![action], "\"ok\"".to_owned());
+            assert_eq!(
+                ask(&format!("2[\"join\",{written}]"), &[]),
+                done(Action::Join { room: room() })
+            );
+            assert_eq!(
+                ask(&format!("2[\"leave\",{written}]"), &[]),
+                done(Action::Leave { room: room() })
+            );
+            let emit = Action::Emit {
+                rooms: vec![room()],
+                args: r#"["message",1]"#.to_owned(),
+                attachments: vec![],
+                id: None,
+            };
+            assert_eq!(ask(&format!("2[\"publish\",{written},1]"), &[]), done(emit));
+        }
+        for written in ["null", "true", "{}", "[]", "[\"a\"]", "1e999", "\"\""] {
+            for event in ["join", "leave", "publish"] {
+                let (actions, ack) = ask(&format!("2[\"{event}\",{written},1]"), &[]);
+                assert!(
+                    actions.is_empty() && ack.contains("error"),
+                    "{event} {written}: {actions:?} {ack}"
+                );
+            }
+        }
+        assert!(ask(r#"2["join"]"#, &[]).0.is_empty());
+    }
+
+    #[test]
+    fn options_of_publish_may_be_undefined_and_ids_numbers() {
+        let id_of = |options: &str| match ask(&format!("2[\"publish\",\"a\",1{options}]"), &[]) {
+            (actions, ack) if ack == "\"ok\"" => match actions.into_iter().next() {
+                Some(Action::Emit { id, .. }) => Ok(id),
+                other => panic!("{other:?}"),
+            },
+            (actions, ack) => {
+                assert_eq!(actions, []);
+                Err(ack)
+            }
+        };
+        for (options, id) in [
+            ("", None),
+            (",null", None), // JavaScript's undefined
+            (",{}", None),
+            (r#",{"id":null}"#, None),
+            (r#",{"id":7}"#, Some("7")),
+            (r#",{"id":7.0}"#, Some("7")),
+            (r#",{"id":"7"}"#, Some("7")),
+            (r#",{"id":"a","other":[1]}"#, Some("a")),
+            (r#", { "id" : -3 } "#, Some("-3")),
+        ] {
+            assert_eq!(id_of(options), Ok(id.map(str::to_owned)), "{options}");
+        }
+        for options in [
+            ",1",
+            ",true",
+            ",\"a\"",
+            ",[]",
+            ",[\"a\"]",
+            r#",{"id":true}"#,
+            r#",{"id":{}}"#,
+            r#",{"id":""}"#,
+        ] {
+            assert!(id_of(options).is_err_and(|ack| ack.contains("error")), "{options}");
+        }
+    }
+
+    #[test]
+    fn a_published_payload_stays_as_it_was_written() {
+        let payload = r#"{"s":"\ud800","n":123456789012345678901234567890,"b":{"_placeholder":true,"num":1}}"#;
+        let packet = format!(r#"52-["publish","a",{payload},{{"id":"x"}},{{"_placeholder":true,"num":0}}]"#);
+        let (actions, _) = ask(&packet, &[b"0", b"1"]);
+        let emit = Action::Emit {
+            rooms: vec!["a".into()],
+            args: format!(r#"["message",{}]"#, payload.replace("\"num\":1", "\"num\":0")),
+            attachments: vec![Bytes::from_static(b"1")],
+            id: Some("x".into()),
+        };
+        assert_eq!(actions, [emit]);
     }
 }

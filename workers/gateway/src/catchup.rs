@@ -163,7 +163,7 @@ async fn read(worker: &Worker, after: Offset) -> Result<(Vec<Rc<Logged>>, Offset
             let copies = entries
                 .iter()
                 .map(|(offset, bytes)| (*offset, Bytes::copy_from_slice(bytes)));
-            let entries = copies.filter_map(|(offset, bytes)| missed::read(offset, &bytes));
+            let entries = copies.filter_map(|(offset, bytes)| missed::read(worker, offset, &bytes));
             Ok((entries.collect(), upto))
         }
     }

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use std::future::pending;
 use std::rc::Rc;
-use std::time::Duration;
-use store::{AppendError, DoorNames, Doors, Item, Lead, StoreError};
+use std::time::{Duration, Instant};
+use store::{AppendError, Dedupe, DoorNames, Doors, Item, Lead, StoreError};
 use tokio::task::yield_now;
 use tokio::time::{interval, sleep};
 use tracing::{debug, info, warn};
@@ -221,7 +221,7 @@ async fn streams(worker: &Rc<Worker>, doors: &Doors) -> Result<(), StoreError> {
             }
             note_lag(worker, item);
             let own = item.stream == worker.settings.emit.stream;
-            let id = format!("{} {}", item.stream, item.id);
+            let id = Dedupe::item(&item.stream, &item.id);
             appended.extend(take(worker, &item.stream, read_item(own, item), Some(id)));
         }
         let mut again = false;
@@ -229,8 +229,7 @@ async fn streams(worker: &Rc<Worker>, doors: &Doors) -> Result<(), StoreError> {
             match outcome {
                 Ok(_) => {}
                 Err(error @ (AppendError::Refused { .. } | AppendError::TooLarge { .. })) => {
-                    worker.metrics.ingested.one(Ingested::Refused);
-                    warn!(%error, "an event from outside is refused");
+                    refuse(worker, "stream", &error);
                 }
                 Err(error @ (AppendError::Closed | AppendError::QueueFull { .. } | AppendError::Timeout { .. })) => {
                     debug!(%error, "events from outside have to wait");
@@ -272,18 +271,28 @@ fn take(
     worker: &Worker,
     door: &str,
     order: Result<Order, ForeignError>,
-    id: Option<String>,
+    id: Option<Dedupe>,
 ) -> Option<impl Future<Output = Result<store::Appended, AppendError>> + use<>> {
-    match order {
-        Ok(order) => {
-            let (entry, named) = entry_of(order)?;
+    let entry = order.and_then(|order| Ok(entry_of(order, &worker.limits)?));
+    match entry {
+        Ok(entry) => {
+            let (entry, named) = entry?;
             worker.metrics.ingested.one(Ingested::Taken);
             Some(worker.store.append(entry, named.or(id)))
         }
         Err(error) => {
-            worker.metrics.ingested.one(Ingested::Refused);
-            warn!(door, %error, "an event from outside is refused");
+            refuse(worker, door, &error);
             None
         }
+    }
+}
+
+/// Counts what is refused, and says why.
+fn refuse(worker: &Worker, door: &str, error: &dyn std::fmt::Display) {
+    worker.metrics.ingested.one(Ingested::Refused);
+    match worker.unreadable.line(Instant::now()) {
+        Some(0) => warn!(door, %error, "an event from outside is refused"),
+        Some(untold) => warn!(door, %error, untold, "an event from outside is refused, others were before"),
+        None => debug!(door, %error, "an event from outside is refused"),
     }
 }

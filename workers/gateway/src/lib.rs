@@ -17,6 +17,7 @@ mod handover;
 mod http;
 mod hub;
 mod ingest;
+mod lines;
 mod lobby;
 mod membership;
 mod metrics;

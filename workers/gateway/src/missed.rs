@@ -1,5 +1,6 @@
 //! What a session has not seen of the log yet.
 
+use crate::emit;
 use crate::orders;
 use crate::packet::Packet;
 use crate::ring::Logged;
@@ -7,6 +8,7 @@ use crate::worker::Worker;
 use session::{Entry, EntryKind, Joined, Offset, Record};
 use std::borrow::Cow;
 use std::rc::Rc;
+use std::time::Instant;
 use store::{Mail, StoreError};
 use tracing::warn;
 
@@ -86,15 +88,22 @@ impl Interest {
     }
 }
 
-/// Makes an entry of its bytes; what cannot be read is reported and left out.
-pub(crate) fn read(offset: Offset, bytes: &bytes::Bytes) -> Option<Rc<Logged>> {
-    match Entry::decode(bytes) {
-        Ok(entry) => Some(Logged::new(offset, entry)),
+/// Makes an entry of its bytes; what cannot be read, here or by clients, is reported and left out.
+pub(crate) fn read(worker: &Worker, offset: Offset, bytes: &bytes::Bytes) -> Option<Rc<Logged>> {
+    let entry = match Entry::decode(bytes) {
+        Ok(entry) => entry,
         Err(error) => {
             warn!(%offset, %error, "log entry not understood");
-            None
+            return None;
         }
+    };
+    if let Err(error) = emit::check(&entry, &worker.limits) {
+        if let Some(untold) = worker.unreadable.line(Instant::now()) {
+            warn!(%offset, %error, untold, "log entry left out: clients would disconnect for it");
+        }
+        return None;
     }
+    Some(Logged::new(offset, entry))
 }
 
 /// Entries that concern a session as packets, merged with its mail: an entry goes before mail that

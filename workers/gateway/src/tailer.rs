@@ -24,7 +24,7 @@ pub(crate) async fn run(worker: Rc<Worker>, mut tail: Tail) {
             TailEvent::Entries(entries) => {
                 worker.metrics.entries.add(entries.len() as u64);
                 for (offset, bytes) in entries {
-                    if let Some(logged) = missed::read(offset, &bytes) {
+                    if let Some(logged) = missed::read(&worker, offset, &bytes) {
                         take(&worker, logged);
                     }
                 }

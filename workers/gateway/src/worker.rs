@@ -5,6 +5,7 @@ use crate::fault;
 use crate::handover::Heir;
 use crate::http::{self, Fate};
 use crate::hub::Hub;
+use crate::lines::Lines;
 use crate::metrics::Metrics;
 use crate::poll::{Park, Recent};
 use crate::ready::Disks;
@@ -136,6 +137,8 @@ pub(crate) struct Worker {
     pub(crate) disks: Disks,
     /// Configured checks that did not pass when last looked at, by name; before that all of them.
     pub(crate) failing: RefCell<Vec<String>>,
+    /// About what emitters send, and what was written for clients, that cannot be read.
+    pub(crate) unreadable: Lines,
     /// When Redis last refused to store a session (it is full, say), if it has stored none since.
     refused: Cell<Option<Instant>>,
 }
@@ -198,6 +201,7 @@ impl Worker {
             log_lines_dropped,
             disks: Disks::of(settings.checks.values()),
             failing: RefCell::new(settings.checks.keys().cloned().collect()),
+            unreadable: Lines::default(),
             refused: Cell::new(None),
             settings,
         })

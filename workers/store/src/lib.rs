@@ -11,6 +11,7 @@
 
 mod answer;
 mod counts;
+mod dedupe;
 mod doors;
 mod error;
 mod limits;
@@ -27,6 +28,7 @@ pub use answer::{
     RequestId, Restored, Saved, Touched, UpgradeBegin, UpgradeFinish, UpgradeStep,
 };
 pub use counts::Counts;
+pub use dedupe::Dedupe;
 pub use doors::{Channels, DoorNames, Doors, Item, Lead, Streams};
 pub use error::{AppendError, StoreError, Unwritable};
 pub use notes::{Batch, NoteBounds, Notes};

@@ -5,6 +5,7 @@ use crate::answer::{
     Touched, UpgradeBegin, UpgradeFinish, UpgradeStep,
 };
 use crate::counts::{Counts, Published};
+use crate::dedupe::Dedupe;
 use crate::doors::{DoorNames, Doors};
 use crate::error::{AppendError, StoreError};
 use crate::memory::Memory;
@@ -402,7 +403,7 @@ impl Store {
     pub fn append(
         &self,
         entry: Bytes,
-        dedupe: Option<String>,
+        dedupe: Option<Dedupe>,
     ) -> impl Future<Output = Result<Appended, AppendError>> + use<> {
         match &self.backend {
             Inner::Memory(memory) => {

@@ -19,6 +19,7 @@ contract!(
     entries_arrive_in_order_of_the_calls,
     entries_of_several_workers_are_dense,
     the_same_id_is_appended_once,
+    ids_of_other_rooms_are_other_ids,
     parts_are_exact,
     parts_are_bounded_in_bytes,
     what_was_trimmed_is_not_read,
@@ -72,7 +73,7 @@ async fn entries_of_several_workers_are_dense(world: World) {
 async fn the_same_id_is_appended_once(world: World) {
     let (a, mut tail) = world.worker("a").await;
     let (b, _b) = world.worker("b").await;
-    let id = || Some("id one".to_owned());
+    let id = || Some(Dedupe::event("/", &["a".to_owned()], "id one"));
     let (first, again, other) = (
         a.append(text(1), id()),
         a.append(text(2), id()),
@@ -107,6 +108,76 @@ async fn the_same_id_is_appended_once(world: World) {
         !b.append(text(5), id()).await.unwrap().duplicate
     })
     .await;
+}
+
+async fn ids_of_other_rooms_are_other_ids(world: World) {
+    let (a, _tail) = world.worker("a").await;
+    let id = |rooms: &[&str], id: &str| {
+        let rooms: Vec<String> = rooms.iter().map(|room| (*room).to_owned()).collect();
+        Some(Dedupe::event("/", &rooms, id))
+    };
+    // Builds before this took all of these for one.
+    let all = [
+        id(&["a|b"], "c"),
+        id(&["a", "b"], "c"),
+        id(&["a"], "b|c"),
+        id(&[], "a|b|c"),
+        id(&[r"a\", "b"], "c"),
+    ];
+    for _ in 0..2 {
+        for dedupe in &all {
+            let first = a.append(text(1), dedupe.clone()).await.unwrap();
+            let again = a.append(text(2), dedupe.clone()).await.unwrap();
+            assert!(again.duplicate && again.offset == first.offset, "{dedupe:?}");
+        }
+    }
+    let offsets: std::collections::BTreeSet<_> = {
+        let mut offsets = std::collections::BTreeSet::new();
+        for dedupe in &all {
+            offsets.insert(a.append(text(3), dedupe.clone()).await.unwrap().offset);
+        }
+        offsets
+    };
+    assert_eq!(offsets.len(), all.len());
+}
+
+/// While a fleet is upgraded, workers of both builds append: what one has appended, the other one knows.
+#[tokio::test]
+async fn ids_are_known_to_the_build_before_and_its_ids_to_this_one() {
+    tokio::task::LocalSet::new()
+        .run_until(async {
+            let redis = Redis::volatile();
+            let (a, _tail) = Store::open(redis.options("a")).await.unwrap();
+            let prefix = "socketio:dedupe:";
+            let dedupe = |room: &str| Some(Dedupe::event("/", &[room.to_owned()], "c"));
+            // The build before wrote this, for room `x|y` or for the rooms `x` and `y`: it counts for whichever asks first.
+            let () = redis.run(&["SET", &format!("{prefix}/|x|y|c"), "5-7", "PX", "60000"]);
+            let known = a.append(text(1), dedupe("x|y")).await.unwrap();
+            assert_eq!((known.offset, known.duplicate), (Offset::new(5, 7), true));
+            // What this build writes, the one before finds under its own id, and reads the offset.
+            let appended = a.append(text(2), dedupe("p|q")).await.unwrap();
+            assert!(!appended.duplicate);
+            let former: String = redis.run(&["GET", &format!("{prefix}/|p|q|c")]);
+            assert_eq!(former.parse::<Offset>().unwrap(), appended.offset);
+            // It is not for this build: the other id that shares it is another event.
+            let rooms = ["p".to_owned(), "q".to_owned()];
+            let other = a.append(text(3), Some(Dedupe::event("/", &rooms, "c"))).await.unwrap();
+            assert!(!other.duplicate, "{other:?}");
+            assert!(a.append(text(4), dedupe("p|q")).await.unwrap().duplicate);
+            let plain = a.append(text(5), dedupe("plain")).await.unwrap();
+            let known: String = redis.run(&["GET", &format!("{prefix}/|plain|c")]);
+            assert_eq!(known.parse::<Offset>().unwrap(), plain.offset);
+            // The former id of one event may be the id of another: whichever comes first, both are appended, and known.
+            let first = a.append(text(6), Some(Dedupe::event("/", &rooms, "d"))).await.unwrap();
+            let shared = Some(Dedupe::event("/", &["p|q".to_owned()], "d"));
+            let second = a.append(text(7), shared.clone()).await.unwrap();
+            assert!(!first.duplicate && !second.duplicate);
+            let again = a.append(text(8), Some(Dedupe::event("/", &rooms, "d"))).await.unwrap();
+            assert_eq!((again.offset, again.duplicate), (first.offset, true));
+            let again = a.append(text(9), shared).await.unwrap();
+            assert_eq!((again.offset, again.duplicate), (second.offset, true));
+        })
+        .await;
 }
 
 /// All entries after a position, part by part.

@@ -27,7 +27,7 @@ pub enum Error {
     /// No byte at all: an empty body, an empty packet, or nothing after a separator.
     #[error("empty packet")]
     Empty,
-    /// An event's first element is not a usable name: a string of Unicode scalars or a number.
+    /// An event's first element is not a usable name: a string or a number.
     #[error("event name is not a string or a number")]
     EventNameInvalid,
     /// An event must not be named like one the libraries emit themselves.

@@ -12,8 +12,14 @@ pub use python::python;
 
 use crate::{Error, json, socket};
 use bytes::Bytes;
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 
 /// Whom an order is for: members of the namespace, or of any of the rooms, without those of `except`.
+///
+/// A target that was given and names no room reaches no client: it is [`ForeignError::Target`], never an empty list. The
+/// name of a room is a string, or a number, which is the room of its decimal text ([`json::name`]); what else stands in a
+/// list names nothing: no room, and in `except` no member to leave out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Whom {
     /// Namespace, with its `/`.
@@ -82,6 +88,17 @@ pub enum ForeignError {
     /// Something is missing or of the wrong kind.
     #[error("{0}")]
     Shape(&'static str),
+    /// A key of ours has a value of the wrong kind.
+    #[error("`{key}` must be {wanted}")]
+    Key {
+        /// Its name.
+        key: &'static str,
+        /// What it takes.
+        wanted: &'static str,
+    },
+    /// Rooms were given, and none of them is one.
+    #[error("none of the rooms that are given is a string or a number: it reaches no client")]
+    Target,
     /// The event is none that a client would take.
     #[error("event refused: {0}")]
     Event(#[from] Error),
@@ -93,7 +110,8 @@ impl From<serde_json::Error> for ForeignError {
     }
 }
 
-/// The order to emit `[name, arguments…]`, checked as an event of a client would be.
+/// The order to emit `[name, arguments…]`, checked as an event of a client would be; its attachments are checked where the
+/// entry is made, as those of all events.
 fn emit(
     whom: Whom,
     args: String,
@@ -102,9 +120,10 @@ fn emit(
     id: Option<String>,
 ) -> Result<Order, ForeignError> {
     let limits = socket::Limits::default();
-    if !whom.nsp.starts_with('/') || whom.nsp.len() > limits.nsp_bytes_max || whom.nsp.contains(['?', ',']) {
+    let is_bad = |c: char| matches!(c, '?' | ',') || c < ' ';
+    if !whom.nsp.starts_with('/') || whom.nsp.len() > limits.nsp_bytes_max || whom.nsp.contains(is_bad) {
         return Err(ForeignError::Shape(
-            "the namespace must begin with / and have no ? or , in it",
+            "the namespace must begin with / and have no ? or , or control character in it",
         ));
     }
     json::validate(&args, limits.depth_max)?;
@@ -116,6 +135,48 @@ fn emit(
         volatile,
         id,
     })
+}
+
+/// One name or a list of them in JSON; [`ForeignError::Target`] if none is one. An empty list stays empty.
+fn names(raw: &str) -> Result<Vec<String>, ForeignError> {
+    let Some(inside) = json::inside(raw) else {
+        return json::name(raw).map(|name| vec![name]).ok_or(ForeignError::Target);
+    };
+    named(json::values(inside).map(json::name))
+}
+
+/// Those that are names; [`ForeignError::Target`] if there are some and none is.
+fn named(list: impl Iterator<Item = Option<String>>) -> Result<Vec<String>, ForeignError> {
+    let all: Vec<Option<String>> = list.collect();
+    let is_empty = all.is_empty();
+    let names: Vec<String> = all.into_iter().flatten().collect();
+    if names.is_empty() && !is_empty {
+        return Err(ForeignError::Target);
+    }
+    Ok(names)
+}
+
+/// Rooms whose members are left out: what is no name leaves out no member, as for the original servers.
+fn names_except(raw: &str) -> Vec<String> {
+    match json::inside(raw) {
+        Some(list) => json::values(list).filter_map(json::name).collect(),
+        None => json::name(raw).into_iter().collect(),
+    }
+}
+
+/// Reads a JSON object. Serde would take a list for one, value by value.
+fn object<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, ForeignError> {
+    let value = serde_json::from_slice(text)?;
+    if text.trim_ascii_start().first() == Some(&b'{') {
+        Ok(value)
+    } else {
+        Err(ForeignError::Shape("it is no JSON object"))
+    }
+}
+
+/// For keys that may be null, which is not the same as absent.
+fn given<'de, D: Deserializer<'de>>(from: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(from).map(Some)
 }
 
 /// A namespace as the senders write it: nothing means `/`.
@@ -134,5 +195,7 @@ fn base64(text: &str) -> Result<Bytes, ForeignError> {
         .map_err(|_| ForeignError::Shape("an attachment is not base64"))
 }
 
+#[cfg(test)]
+mod compared;
 #[cfg(test)]
 mod tests;

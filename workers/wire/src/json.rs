@@ -81,6 +81,88 @@ pub fn push_string(out: &mut String, text: &str) {
     out.push('"');
 }
 
+/// The text of a JSON string. A lone surrogate escape, which no Rust string can hold, becomes U+FFFD, as it does wherever
+/// JavaScript writes UTF-8. `None` when it is no string.
+#[must_use]
+pub fn string(raw: &str) -> Option<String> {
+    if let Ok(text) = serde_json::from_str(raw) {
+        return Some(text);
+    }
+    // As bytes, serde_json lets lone surrogates pass: three bytes each, `ED A0..BF 80..BF`.
+    let mut bytes = serde_json::from_str::<Raw>(raw).ok()?.0;
+    for at in surrogates(&bytes) {
+        bytes.splice(at..at + 3, "\u{fffd}".bytes());
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// Where lone surrogates stand in bytes that are UTF-8 otherwise.
+fn surrogates(bytes: &[u8]) -> Vec<usize> {
+    let is_one = |three: &[u8]| matches!(three, [0xed, 0xa0..=0xbf, 0x80..=0xbf]);
+    let threes = bytes.windows(3).enumerate();
+    threes.filter(|(_, three)| is_one(three)).map(|(at, _)| at).collect()
+}
+
+/// The bytes of a JSON string.
+struct Raw(Vec<u8>);
+
+impl<'de> Deserialize<'de> for Raw {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = Raw;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a string")
+            }
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Raw, E> {
+                Ok(Raw(bytes.to_vec()))
+            }
+        }
+        from.deserialize_bytes(Visitor)
+    }
+}
+
+/// A finite number as JavaScript writes it (ECMA-262, `Number::toString`): `42`, not `42.0`; `1e+21`. `None` for
+/// infinity and NaN, which JSON does not know.
+#[must_use]
+pub fn number_text(x: f64) -> Option<String> {
+    /// From here on, and below, JavaScript writes an exponent.
+    const PLAIN: std::ops::Range<f64> = 1e-6..1e21;
+    if !x.is_finite() {
+        return None;
+    }
+    Some(if x == 0.0 {
+        "0".to_owned() // -0 too
+    } else if PLAIN.contains(&x.abs()) {
+        x.to_string()
+    } else {
+        let text = format!("{x:e}");
+        match text.split_once('e') {
+            Some((digits, exponent)) if !exponent.starts_with('-') => format!("{digits}e+{exponent}"),
+            _ => text,
+        }
+    })
+}
+
+/// A name that is written as a string or as a number, such as that of a room: a number is the name of its decimal text,
+/// as JavaScript writes it, so `42`, `42.0` and `"42"` are one. `None` for anything else, which names nothing.
+#[must_use]
+pub fn name(raw: &str) -> Option<String> {
+    let raw = trim(raw);
+    match raw.as_bytes() {
+        [b'"', ..] => string(raw),
+        [b'0'..=b'9' | b'-', ..] => {
+            let is_whole = raw.bytes().all(|b| b.is_ascii_digit() || b == b'-');
+            // Digits stay as they are: Python's integers have no end.
+            if is_whole && raw != "-0" {
+                return Some(raw.to_owned());
+            }
+            number_text(raw.parse().ok()?)
+        }
+        _ => None,
+    }
+}
+
 /// Splits validated text after its first value; white space after the value is dropped.
 pub(crate) fn split_value(text: &str) -> (&str, &str) {
     let end = value_end(text.as_bytes());
@@ -245,6 +327,72 @@ mod tests {
         assert_eq!(inside(" [ 1, 2 ] "), Some("1, 2"));
         assert_eq!(inside("["), None);
         assert_eq!(inside("{}"), None);
+    }
+
+    #[test]
+    fn numbers_are_written_as_in_javascript() {
+        for (x, text) in [
+            (0.0, "0"),
+            (-0.0, "0"),
+            (42.0, "42"),
+            (-7.5, "-7.5"),
+            (0.1, "0.1"),
+            (f64::from(0.1_f32), "0.10000000149011612"),
+            (1e-6, "0.000001"),
+            (1.5e-7, "1.5e-7"),
+            (-1e-7, "-1e-7"),
+            (1e20, "100000000000000000000"),
+            (1e21, "1e+21"),
+            (-1.25e300, "-1.25e+300"),
+            (1_152_921_504_606_846_976.0, "1152921504606847000"),
+            (9_007_199_254_740_993.0, "9007199254740992"),
+            (5e-324, "5e-324"),
+        ] {
+            assert_eq!(number_text(x).as_deref(), Some(text));
+        }
+        for x in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            assert_eq!(number_text(x), None);
+        }
+    }
+
+    #[test]
+    fn a_name_is_a_string_or_a_number() {
+        for (raw, name_of) in [
+            (r#""a""#, "a"),
+            (r#" "42" "#, "42"),
+            (r#""""#, ""),
+            (r#""\u00e9\n""#, "\u{e9}\n"),
+            (r#""\ud83d\ude00""#, "\u{1f600}"),
+            (r#""a\ud800b""#, "a\u{fffd}b"),
+            (r#""\udfff\ud800\u0041""#, "\u{fffd}\u{fffd}A"),
+            ("42", "42"),
+            ("42.0", "42"),
+            ("4.2e1", "42"),
+            ("-1", "-1"),
+            ("-0", "0"),
+            ("-0.0", "0"),
+            ("0.5", "0.5"),
+            ("1E21", "1e+21"),
+            ("9007199254740993", "9007199254740993"),
+            ("123456789012345678901234567890", "123456789012345678901234567890"),
+        ] {
+            assert_eq!(name(raw).as_deref(), Some(name_of), "{raw}");
+        }
+        for raw in [
+            "null",
+            "true",
+            "false",
+            "{}",
+            "[]",
+            r#"["a"]"#,
+            r#"{"a":1}"#,
+            "1e999",
+            "",
+            "\"",
+            r#""\x""#,
+        ] {
+            assert_eq!(name(raw), None, "{raw}");
+        }
     }
 
     #[test]

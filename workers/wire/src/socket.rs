@@ -13,7 +13,7 @@ pub use encode::{
     encode, encode_ack, encode_ack_values, encode_connect, encode_connect_error, encode_disconnect, encode_event,
     encode_event_values, with_offset,
 };
-pub use placeholder::placeholders;
+pub use placeholder::{check_attachments, placeholders, renumber};
 
 use crate::engine::SEPARATOR;
 use crate::{Error, json};
@@ -128,9 +128,7 @@ impl<'a> Args<'a> {
         let name = match first.as_bytes() {
             [b'"', text @ .., b'"'] => {
                 if memchr::memchr(b'\\', text).is_some() {
-                    // A lone surrogate has no Rust string: such a name cannot be matched here.
-                    let name = serde_json::from_str(first).map_err(|_| Error::EventNameInvalid)?;
-                    Cow::Owned(name)
+                    Cow::Owned(json::string(first).ok_or(Error::EventNameInvalid)?)
                 } else {
                     Cow::Borrowed(first.get(1..first.len() - 1).unwrap_or(""))
                 }
@@ -308,9 +306,7 @@ fn read_array<'a>(text: &'a str, attachments: usize, limits: &Limits) -> Result<
         Some(_) => return Err(Error::JsonInvalid),
     }
     json::validate(text, limits.depth_max)?;
-    if attachments > 0 {
-        placeholders(text, attachments)?;
-    }
+    check_attachments(text, attachments, limits.attachments_max)?;
     Ok(json::trim_end(text))
 }
 

@@ -11,7 +11,7 @@ use http::header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use serde_json::json;
 use serde_json::value::RawValue;
-use store::{AppendError, Appended};
+use store::{AppendError, Appended, Dedupe};
 use subtle::ConstantTimeEq;
 use wire::foreign::{Order, plain as read_event};
 
@@ -21,7 +21,7 @@ const EVENTS_MAX: usize = 1000;
 const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("1");
 
 /// An event as the log takes it, and its id.
-type Entry = (Bytes, Option<String>);
+type Entry = (Bytes, Option<Dedupe>);
 
 pub(super) async fn serve(worker: &Worker, request: Request<&mut Body>) -> Answer {
     let Some(secret) = &worker.settings.emit.secret else {
@@ -84,7 +84,8 @@ fn read(worker: &Worker, text: &Bytes, single: bool) -> Result<Vec<Entry>, Box<A
             let nsp = &whom.nsp;
             return Err(bad(format!("event {at}: {nsp:?} is none of socket.namespaces")));
         }
-        let Some(entry) = entry_of(order) else { continue };
+        let entry = entry_of(order, &worker.limits).map_err(|e| bad(format!("event {at}: {e}")))?;
+        let Some(entry) = entry else { continue };
         if entry.0.len() > max {
             let why = format!("event {at} is larger than log.entry_bytes_max, {max} bytes");
             return Err(Box::new(refuse(StatusCode::PAYLOAD_TOO_LARGE, &why)));

@@ -204,7 +204,7 @@ impl Connection {
         let mut refused = None;
         for action in act.actions {
             match Deed::of(&act.nsp, action) {
-                Deed::Emit(emit) => appends.push(emit.append(&self.worker.store)),
+                Deed::Emit(emit) => appends.push(emit.append(&self.worker)),
                 Deed::Join(room) => match self.join(&act.nsp, &room) {
                     Ok(true) => joined.push(room),
                     Ok(false) => {}

@@ -2,6 +2,7 @@
 
 use super::Memory;
 use crate::answer::{Appended, Part};
+use crate::dedupe::Dedupe;
 use crate::error::AppendError;
 use crate::limits::PART_BYTES_MAX;
 use crate::options::Options;
@@ -46,10 +47,10 @@ impl Log {
         self.dedupe.retain(|_, (_, until)| *until > now);
     }
 
-    fn append(&mut self, entry: Bytes, dedupe: Option<String>, window: Duration, now: Instant) -> Appended {
+    fn append(&mut self, entry: Bytes, dedupe: Option<Dedupe>, window: Duration, now: Instant) -> Appended {
         let offset = self.head.next();
         if let Some(id) = dedupe {
-            if let Some((before, until)) = self.dedupe.get(&id)
+            if let Some((before, until)) = self.dedupe.get(id.id())
                 && *until > now
             {
                 return Appended {
@@ -57,7 +58,7 @@ impl Log {
                     duplicate: true,
                 };
             }
-            self.dedupe.insert(id, (offset, now + window));
+            self.dedupe.insert(id.id().to_owned(), (offset, now + window));
         }
         self.head = offset;
         self.entries.push_back((offset, entry, now));
@@ -94,7 +95,7 @@ impl Log {
 }
 
 impl Memory {
-    pub(crate) fn append(&self, entry: Bytes, dedupe: Option<String>) -> Result<Appended, AppendError> {
+    pub(crate) fn append(&self, entry: Bytes, dedupe: Option<Dedupe>) -> Result<Appended, AppendError> {
         let max = self.options.entry_bytes_max;
         if entry.len() > max {
             return Err(AppendError::TooLarge {

@@ -234,15 +234,12 @@ impl RemoteStreams {
     }
 }
 
-/// Names and values of an item; what is no text is left out, as nothing of ours is.
+/// Names and values of an item. What is no UTF-8 in them becomes U+FFFD: an event is not lost for it.
 fn fields(op: &'static str, value: Value) -> Result<Vec<(String, String)>, StoreError> {
     let mut list = Reply::new(op, value)?;
     let mut fields = Vec::new();
     while !list.is_empty() {
-        let (name, value) = (list.value()?, list.value()?);
-        if let (Ok(name), Ok(value)) = (reply::text(op, name), reply::text(op, value)) {
-            fields.push((name, value));
-        }
+        fields.push((reply::lossy(op, list.value()?)?, reply::lossy(op, list.value()?)?));
     }
     Ok(fields)
 }

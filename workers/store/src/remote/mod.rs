@@ -32,6 +32,7 @@ pub use version::{REDIS_MAJOR_MIN, redis_major};
 
 use crate::answer::Appended;
 use crate::counts::Counts;
+use crate::dedupe::Dedupe;
 use crate::doors::DoorNames;
 use crate::error::{AppendError, StoreError};
 use crate::options::{Options, RedisOptions};
@@ -142,7 +143,7 @@ impl Remote {
     pub(crate) fn append(
         &self,
         entry: Bytes,
-        dedupe: Option<String>,
+        dedupe: Option<Dedupe>,
     ) -> impl Future<Output = Result<Appended, AppendError>> + use<> {
         self.writer.append(entry, dedupe)
     }

@@ -260,6 +260,14 @@ pub(super) fn text(op: &'static str, value: Value) -> Result<String, StoreError>
     }
 }
 
+/// A text; what is no UTF-8 in it becomes U+FFFD.
+pub(super) fn lossy(op: &'static str, value: Value) -> Result<String, StoreError> {
+    match value {
+        Value::BulkString(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        other => text(op, other),
+    }
+}
+
 /// A text, or nothing.
 pub(super) fn optional_text(op: &'static str, value: Value) -> Result<Option<String>, StoreError> {
     match value {

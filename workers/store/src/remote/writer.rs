@@ -8,6 +8,7 @@ use super::link::{Failure, Lane};
 use super::pace::Pace;
 use crate::answer::Appended;
 use crate::counts::{Counts, Published};
+use crate::dedupe::Dedupe;
 use crate::error::{AppendError, StoreError};
 use bytes::Bytes;
 use redis::Value;
@@ -33,7 +34,7 @@ const ENTRY_OVERHEAD: usize = 64;
 
 struct Pending {
     entry: Bytes,
-    dedupe: Option<String>,
+    dedupe: Option<Dedupe>,
     since: Instant,
     deadline: Instant,
     done: oneshot::Sender<Result<Appended, AppendError>>,
@@ -104,7 +105,7 @@ impl Writer {
     pub(super) fn append(
         &self,
         entry: Bytes,
-        dedupe: Option<String>,
+        dedupe: Option<Dedupe>,
     ) -> impl Future<Output = Result<Appended, AppendError>> + use<> {
         let after = self.patience;
         let now = Instant::now();
@@ -130,7 +131,7 @@ impl Writer {
     fn enqueue(
         &self,
         entry: Bytes,
-        dedupe: Option<String>,
+        dedupe: Option<Dedupe>,
         since: Instant,
     ) -> Result<oneshot::Receiver<Result<Appended, AppendError>>, AppendError> {
         if entry.len() > self.entry_bytes_max {
@@ -283,7 +284,7 @@ impl Committer {
         cmd.arg(keys.dedupe_prefix()).arg(super::millis(options.dedupe_window));
         for (index, pending) in batch.iter().enumerate() {
             if let Some(id) = &pending.dedupe {
-                cmd.arg(index).arg(id);
+                cmd.arg(index).arg(id.id()).arg(id.former().unwrap_or_default());
             }
         }
         let value = self.shared.link.script_once(Lane::Log, script, &cmd).await?;

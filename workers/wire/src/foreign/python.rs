@@ -1,7 +1,7 @@
 //! python-socketio's `RedisManager` and `AsyncRedisManager` (`pubsub_manager.py`), JSON as of 5.15.1: one
 //! channel, one object per message, `data` is the list of arguments.
 
-use super::{ForeignError, Order, Whom, base64, emit, namespace};
+use super::{ForeignError, Order, Whom, base64, emit, names, names_except, namespace, object};
 use crate::json;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -9,42 +9,24 @@ use serde_json::value::RawValue;
 /// First byte of a pickle of protocol 2 and later.
 const PICKLE: u8 = 0x80;
 
+/// Keys that are null are as good as absent: Python writes all of them.
 #[derive(Deserialize)]
 struct Message<'a> {
     method: String,
-    #[serde(default)]
-    event: Option<String>,
+    #[serde(borrow, default)]
+    event: Option<&'a RawValue>,
     #[serde(borrow, default)]
     data: Option<&'a RawValue>,
     #[serde(default)]
     binary: bool,
     #[serde(default)]
     namespace: Option<String>,
-    #[serde(default)]
-    room: Option<Names>,
-    #[serde(default)]
-    skip_sid: Option<Names>,
-    #[serde(default)]
-    sid: Option<String>,
-}
-
-/// One name or several.
-#[derive(Deserialize)]
-#[serde(untagged)]
-pub(super) enum Names {
-    One(String),
-    Several(Vec<String>),
-}
-
-pub(super) fn list(names: Option<Names>) -> Vec<String> {
-    names.map(several).unwrap_or_default()
-}
-
-pub(super) fn several(names: Names) -> Vec<String> {
-    match names {
-        Names::One(name) => vec![name],
-        Names::Several(names) => names,
-    }
+    #[serde(borrow, default)]
+    room: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    skip_sid: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    sid: Option<&'a RawValue>,
 }
 
 /// Reads a message of the channel.
@@ -55,33 +37,35 @@ pub fn python(message: &[u8]) -> Result<Order, ForeignError> {
     if message.first() == Some(&PICKLE) {
         return Err(ForeignError::Pickle);
     }
-    let message: Message<'_> = serde_json::from_slice(message)?;
+    let message: Message<'_> = object(message)?;
     let nsp = namespace(message.namespace.clone());
-    let one = |sid: Option<String>| {
-        let sid = sid.ok_or(ForeignError::Shape("`sid` is missing"))?;
+    let one = || {
+        let sid = message.sid.ok_or(ForeignError::Shape("`sid` is missing"))?;
         Ok::<_, ForeignError>(Whom {
             nsp: nsp.clone(),
-            rooms: vec![sid],
+            rooms: vec![json::string(sid.get()).ok_or(ForeignError::Target)?],
             except: Vec::new(),
         })
     };
     let rooms = || match message.room {
-        Some(Names::One(ref room)) => Ok(vec![room.clone()]),
-        Some(Names::Several(ref rooms)) => Ok(rooms.clone()),
+        Some(room) => names(room.get()),
         None => Err(ForeignError::Shape("`room` is missing")),
     };
     match message.method.as_str() {
-        "emit" => event(message, nsp),
+        "emit" => event(&message, nsp),
         "enter_room" => Ok(Order::Join {
             rooms: rooms()?,
-            whom: one(message.sid)?,
+            whom: one()?,
         }),
         "leave_room" => Ok(Order::Leave {
             rooms: rooms()?,
-            whom: one(message.sid)?,
+            whom: one()?,
         }),
         "close_room" => {
             let rooms = rooms()?;
+            if rooms.is_empty() {
+                return Err(ForeignError::Target);
+            }
             let whom = Whom {
                 nsp,
                 rooms: rooms.clone(),
@@ -90,7 +74,7 @@ pub fn python(message: &[u8]) -> Result<Order, ForeignError> {
             Ok(Order::Leave { whom, rooms })
         }
         "disconnect" => Ok(Order::Disconnect {
-            whom: one(message.sid)?,
+            whom: one()?,
             close: false,
         }),
         // `callback` is an answer to another server; what is unknown is ignored, as in the original.
@@ -98,8 +82,24 @@ pub fn python(message: &[u8]) -> Result<Order, ForeignError> {
     }
 }
 
-fn event(message: Message<'_>, nsp: String) -> Result<Order, ForeignError> {
-    let name = message.event.ok_or(ForeignError::Shape("`event` is missing"))?;
+/// Whom an event is for. No room is everybody; an empty list is nobody, as for the original (`get_participants`).
+fn audience(message: &Message<'_>, nsp: String) -> Result<Whom, ForeignError> {
+    let rooms = match message.room {
+        None => Vec::new(),
+        Some(room) => {
+            let rooms = names(room.get())?;
+            if rooms.is_empty() {
+                return Err(ForeignError::Target);
+            }
+            rooms
+        }
+    };
+    let except = message.skip_sid.map_or_else(Vec::new, |skip| names_except(skip.get()));
+    Ok(Whom { nsp, rooms, except })
+}
+
+fn event(message: &Message<'_>, nsp: String) -> Result<Order, ForeignError> {
+    let name = message.event.ok_or(ForeignError::Shape("`event` is missing"))?.get();
     let data = message.data.map_or("null", RawValue::get);
     let mut attachments = Vec::new();
     let mut arguments = data;
@@ -112,7 +112,7 @@ fn event(message: Message<'_>, nsp: String) -> Result<Order, ForeignError> {
     }
     let mut args = String::with_capacity(name.len() + arguments.len() + 8);
     args.push('[');
-    json::push_string(&mut args, &name);
+    args.push_str(name);
     // Python's None as the only argument reaches clients as no argument; versions before 5.15.1 send a
     // value that is not in a list.
     let inside = match json::inside(arguments) {
@@ -126,10 +126,5 @@ fn event(message: Message<'_>, nsp: String) -> Result<Order, ForeignError> {
         args.push_str(inside);
     }
     args.push(']');
-    let whom = Whom {
-        nsp,
-        rooms: list(message.room),
-        except: list(message.skip_sid),
-    };
-    emit(whom, args, attachments, false, None)
+    emit(audience(message, nsp)?, args, attachments, false, None)
 }

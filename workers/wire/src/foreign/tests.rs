@@ -187,7 +187,7 @@ fn our_own() {
         (br#"{"event":"a","args":[],"data":1}"#, "not both"),
         (br#"{"event":"a","colour":1}"#, "colour"),
         (br#"{"event":"a","namespace":"x"}"#, "begin with /"),
-        (br#"{"event":"a","id":""}"#, "`id`"),
+        (br#"{"event":"a","id":""}"#, "`id` must be a string of 1 to 128 bytes"),
         (
             br#"{"event":"a","room":"b","rooms":["c"]}"#,
             "`room` or `rooms`, not both",
@@ -201,6 +201,131 @@ fn our_own() {
     ] {
         let error = plain(bad).unwrap_err().to_string();
         assert!(error.contains(why), "{error}");
+    }
+}
+
+/// What `POST /api/emit` makes of an object. An emitter of Node would take most of what is refused here, for everybody or for
+/// no client; a sender by HTTP can be told, so it is.
+#[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
+fn our_own_in_fifty_forms() {
+    let to = |rooms: &[&str], except: &[&str], args: &str| Ok(event(whom("/", rooms, except), args, &[]));
+    let key = |key: &'static str, wanted: &'static str| Err(ForeignError::Key { key, wanted }.to_string());
+    const ROOMS: &str = "the name of a room, a string or a number, or a list of such names";
+    const ID: &str = "a string of 1 to 128 bytes, or a number";
+    let empty = Err("the name of a room must not be empty".to_owned());
+    let long = "i".repeat(129);
+    let cases: Vec<(String, Result<Order, String>)> = [
+        // Rooms: `42`, `42.0` and `"42"` are one.
+        (r#""room":42"#, to(&["42"], &[], r#"["e"]"#)),
+        (r#""room":"42""#, to(&["42"], &[], r#"["e"]"#)),
+        (r#""room":42.0"#, to(&["42"], &[], r#"["e"]"#)),
+        (r#""room":-0"#, to(&["0"], &[], r#"["e"]"#)),
+        (r#""room":1e21"#, to(&["1e+21"], &[], r#"["e"]"#)),
+        (r#""room":0.5"#, to(&["0.5"], &[], r#"["e"]"#)),
+        (
+            r#""room":18446744073709551616"#,
+            to(&["18446744073709551616"], &[], r#"["e"]"#),
+        ),
+        (r#""room":"\ud800""#, to(&["\u{fffd}"], &[], r#"["e"]"#)),
+        (r#""room":["a"]"#, to(&["a"], &[], r#"["e"]"#)),
+        (r#""rooms":"a""#, to(&["a"], &[], r#"["e"]"#)),
+        (r#""rooms":["a",42,-7]"#, to(&["a", "42", "-7"], &[], r#"["e"]"#)),
+        (r#""rooms":[ "a" , 42 ]"#, to(&["a", "42"], &[], r#"["e"]"#)),
+        (r#""except":42"#, to(&[], &["42"], r#"["e"]"#)),
+        (r#""except":[42,"b"]"#, to(&[], &["42", "b"], r#"["e"]"#)),
+        (r#""except":null"#, to(&[], &[], r#"["e"]"#)),
+        (r#""except":[]"#, to(&[], &[], r#"["e"]"#)),
+        (r#""room":null"#, key("room", ROOMS)),
+        (r#""rooms":null"#, key("rooms", ROOMS)),
+        (r#""rooms":[null]"#, key("rooms", ROOMS)),
+        (r#""rooms":["a",null]"#, key("rooms", ROOMS)),
+        (r#""rooms":[["a"]]"#, key("rooms", ROOMS)),
+        (r#""rooms":{"a":1}"#, key("rooms", ROOMS)),
+        (r#""rooms":true"#, key("rooms", ROOMS)),
+        (r#""room":false"#, key("room", ROOMS)),
+        (r#""room":1e999"#, key("room", ROOMS)),
+        (r#""except":true"#, key("except", ROOMS)),
+        (r#""except":[null]"#, key("except", ROOMS)),
+        (r#""except":{}"#, key("except", ROOMS)),
+        (r#""room":"""#, empty.clone()),
+        (r#""rooms":["a",""]"#, empty),
+        (
+            r#""room":null,"rooms":["a"]"#,
+            Err("give `room` or `rooms`, not both".to_owned()),
+        ),
+        // Arguments stay as they are written.
+        (r#""data":1.0"#, to(&[], &[], r#"["e",1.0]"#)),
+        (r#""data":"a\ud800""#, to(&[], &[], r#"["e","a\ud800"]"#)),
+        (
+            r#""data":123456789012345678901234567890"#,
+            to(&[], &[], r#"["e",123456789012345678901234567890]"#),
+        ),
+        (r#""data":{"a":1,"a":2}"#, to(&[], &[], r#"["e",{"a":1,"a":2}]"#)),
+        (r#""data":[]"#, to(&[], &[], r#"["e",[]]"#)),
+        (r#""data":"""#, to(&[], &[], r#"["e",""]"#)),
+        (r#""data":false"#, to(&[], &[], r#"["e",false]"#)),
+        (r#""args":[]"#, to(&[], &[], r#"["e"]"#)),
+        (r#""args":[null,null]"#, to(&[], &[], r#"["e",null,null]"#)),
+        (
+            r#""data":{"_placeholder":true,"num":5}"#,
+            to(&[], &[], r#"["e",{"_placeholder":true,"num":5}]"#),
+        ),
+        (
+            r#""args":{}"#,
+            Err("`args` must be a list; one value is `data`".to_owned()),
+        ),
+        // The rest.
+        (r#""namespace":null"#, to(&[], &[], r#"["e"]"#)),
+        (r#""namespace":"""#, to(&[], &[], r#"["e"]"#)),
+        (r#""namespace":5"#, key("namespace", "a string")),
+        (r#""namespace":["/"]"#, key("namespace", "a string")),
+        (r#""volatile":false"#, to(&[], &[], r#"["e"]"#)),
+        (r#""volatile":null"#, to(&[], &[], r#"["e"]"#)),
+        (r#""volatile":1"#, key("volatile", "true or false")),
+        (r#""volatile":"true""#, key("volatile", "true or false")),
+        (r#""id":null"#, to(&[], &[], r#"["e"]"#)),
+        (r#""id":true"#, key("id", ID)),
+        (r#""id":{}"#, key("id", ID)),
+        (r#""id":"""#, key("id", ID)),
+        (&format!(r#""id":"{long}""#), key("id", ID)),
+    ]
+    .into_iter()
+    .map(|(rest, expect)| (format!(r#"{{"event":"e",{rest}}}"#), expect))
+    .collect();
+    assert!(cases.len() > 50);
+    for (text, expect) in cases {
+        assert_eq!(plain(text.as_bytes()).map_err(|e| e.to_string()), expect, "{text}");
+    }
+    let id_of = |text: &str| match plain(text.as_bytes()) {
+        Ok(Order::Emit { id, .. }) => id,
+        other => panic!("{text}: {other:?}"),
+    };
+    assert_eq!(id_of(r#"{"event":"e","id":7}"#).as_deref(), Some("7"));
+    assert_eq!(id_of(r#"{"event":"e","id":"7"}"#).as_deref(), Some("7"));
+    // Names of events: as they are written, and never one that stock clients would not take.
+    let args_of = |text: &str| match plain(text.as_bytes()) {
+        Ok(Order::Emit { args, .. }) => args,
+        other => panic!("{text}: {other:?}"),
+    };
+    assert_eq!(args_of(r#"{"event":"\ud800"}"#), r#"["\ud800"]"#);
+    assert_eq!(args_of(r#" { "event" : "a" , "data" : 1 } "#), r#"["a",1]"#);
+    for (text, why) in [
+        (r#"{"event":5}"#, "`event` must be a string"),
+        (r#"{"event":null}"#, "`event` must be a string"),
+        (r#"{"event":["e"]}"#, "`event` must be a string"),
+        (r#"{"event":"d\u0069sconnect"}"#, "reserved"),
+        (r#"{"event":"newListener"}"#, "reserved"),
+        (r#"["e"]"#, "no JSON object"),
+        (r#"["e",null,null,"a"]"#, "no JSON object"),
+        (r#"{"event":"e","event":"f"}"#, "duplicate field `event`"),
+        (r#"{"event":"e","namespace":"/a\u001eb"}"#, "control character"),
+        (r#"{"event":"e","namespace":"/a,b"}"#, "namespace"),
+        ("null", "expected"),
+        ("5", "invalid type"),
+    ] {
+        let error = plain(text.as_bytes()).expect_err(text).to_string();
+        assert!(error.contains(why), "{text}: {error}");
     }
 }
 

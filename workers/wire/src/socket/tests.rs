@@ -171,7 +171,7 @@ fn refuses_payloads() {
     ] {
         refuses(text, Error::JsonInvalid);
     }
-    for text in ["2[]", "2[null]", "2[{}]", "2[[\"a\"]]", "2[true]", r#"2["\ud800"]"#] {
+    for text in ["2[]", "2[null]", "2[{}]", "2[[\"a\"]]", "2[true]"] {
         refuses(text, Error::EventNameInvalid);
     }
     for name in [
