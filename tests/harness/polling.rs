@@ -15,6 +15,8 @@ pub(crate) struct Poller {
     pub(crate) addr: SocketAddr,
     pub(crate) sid: String,
     path: String,
+    /// What its application adds to each query, with a `&` behind it.
+    own: String,
     /// What the handshake said.
     pub(crate) open: Value,
 }
@@ -35,6 +37,15 @@ impl Poller {
         Self::opened(addr, path, &reply)
     }
 
+    /// A session of a client that has `own` in the query of every request.
+    pub(crate) async fn open_with(server: &Server, own: &str) -> Self {
+        let target = format!("/socket.io/?{own}&EIO=4&transport=polling");
+        let reply = soon("handshake", ask(server.addr, Request::get(&target))).await;
+        let poller = Self::opened(server.addr, "/socket.io/", &reply.expect("handshake"));
+        let own = format!("{own}&");
+        Self { own, ..poller }
+    }
+
     /// The answer to a handshake, whatever it is.
     pub(crate) async fn handshake(addr: SocketAddr, path: &str) -> io::Result<Reply> {
         ask(addr, Request::get(&format!("{path}?EIO=4&transport=polling"))).await
@@ -49,17 +60,18 @@ impl Poller {
             addr,
             sid: open["sid"].as_str().expect("a sid").to_owned(),
             path: path.to_owned(),
+            own: String::new(),
             open,
         }
     }
 
     pub(crate) fn target(&self) -> String {
-        format!("{}?EIO=4&transport=polling&sid={}", self.path, self.sid)
+        format!("{}?{}EIO=4&transport=polling&sid={}", self.path, self.own, self.sid)
     }
 
     /// The target of an upgrade.
     pub(crate) fn upgrade_target(&self) -> String {
-        format!("{}?EIO=4&transport=websocket&sid={}", self.path, self.sid)
+        format!("{}?{}EIO=4&transport=websocket&sid={}", self.path, self.own, self.sid)
     }
 
     /// One poll, whatever it brings.

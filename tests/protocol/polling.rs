@@ -2,6 +2,7 @@
 
 use crate::echo_server;
 use crate::harness::{Link, Plan, Poller, Reply, Request, Server, ask, ms, soon, until, within};
+use serde_json::json;
 use std::io::Read;
 
 /// Long enough that two requests of a pair have met different workers.
@@ -500,4 +501,24 @@ async fn other_methods_are_refused_and_harmless() {
     }
     poller.say("4x").await;
     assert_eq!(poller.poll().await, ["4x"]);
+}
+
+/// A token that looks as if a stock client made it; python-socketio and the Java client keep it in every request.
+#[tokio::test]
+async fn a_query_key_of_the_application_named_t_is_no_id_of_a_request() {
+    let server = Plan::new().start().await;
+    for own in [
+        "t=a-token",
+        "t=a-token&user=7",
+        "t=token",
+        "t=1795678012",
+        "t=1795678012.5",
+    ] {
+        let poller = Poller::open_with(&server, own).await;
+        poller.connect().await;
+        for number in 0..5 {
+            let ack = poller.call(number, &json!(["echo", number])).await;
+            assert_eq!(ack, json!([number]), "{own}");
+        }
+    }
 }

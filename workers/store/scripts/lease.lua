@@ -16,11 +16,31 @@ local function held(lease, deadline, now, dead)
   return redis.call('EXISTS', dead .. incarnation(lease)) == 0
 end
 
--- Whether two leases are of the same request, sent once or repeated.
-local function same(a, b)
-  if not a or a == b then return a == b end
-  local id = string.match(b, '^%S+ %S+ (%S+)$')
-  return id ~= nil and string.match(a, '^%S+ %S+ (%S+)$') == id
+-- The id that a request came with.
+local function id_of(lease)
+  return lease and string.match(lease, '^%S+ %S+ (%S+)$')
+end
+
+-- Whether that id tells a request from all others. A client of which every request has the same (a token under the same
+-- name) has it in its handshake too (`first`), or in a request of the other kind.
+local function telling(mine, first, ...)
+  local id = id_of(mine)
+  if not id or id == first then return false end
+  for _, other in ipairs({...}) do
+    if id_of(other) == id then return false end
+  end
+  return true
+end
+
+-- Whether a lease is of the request `mine`, sent once or repeated; `told`: whether its id is telling.
+local function same(lease, mine, told)
+  if not lease or lease == mine then return lease == mine end
+  return told and id_of(lease) == id_of(mine)
+end
+
+-- `ar` is the last request answered, and whether a ping was in it.
+local function answered_of(ar)
+  return string.match(ar or '', '^(.+) (%d)$')
 end
 
 -- Tells the worker of a parked poll to look again.

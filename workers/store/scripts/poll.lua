@@ -5,7 +5,7 @@
 local ttl = redis.call('PTTL', KEYS[1])
 if ttl == -2 then return 'unknown' end
 local p = redis.call('HMGET', KEYS[2], 'cur', 'sent', 'n', 'ping', 'get', 'getd', 'up', 'upd', 'probed', 'ar', 'rev',
-  'bytes', 'sentbytes')
+  'bytes', 'sentbytes', 'first', 'done', 'post')
 local cur, sent, n, ping, get, getd = p[1], p[2], tonumber(p[3]), p[4], p[5], p[6]
 if not cur then return pack('moved', redis.call('GET', KEYS[1])) end
 -- The session lives as long as its poll state; its record may be kept for longer, to be resumed.
@@ -19,14 +19,14 @@ local function set(field, value)
   changed[#changed + 1] = value
 end
 
--- `ar` is the last request answered, and whether a ping was in it: the same request again gets the
--- same again, and proves no receipt.
-local answered, pinged = string.match(p[10] or '', '^(.+) (%d)$')
-local again = same(answered, mine)
+-- The same request again gets the same again, and proves no receipt.
+local told = telling(mine, p[14], p[15], p[16])
+local answered, pinged = answered_of(p[10])
+local again = same(answered, mine, told)
 
 if ARGV[2] ~= 'begin' then
   if get ~= mine and answered ~= mine then return 'lost' end
-elseif not same(get, mine) then
+elseif not same(get, mine, told) then
   if held(get, getd, now, ARGV[5]) then
     -- Another worker's lease: it may have died this very moment, and nobody has said so yet.
     if ARGV[6] == '0' and incarnation(get) ~= incarnation(mine) then return 'held ' .. incarnation(get) end

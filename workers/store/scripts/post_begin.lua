@@ -3,11 +3,12 @@
 -- ARGV: 1 me and request, 2 known revision or '', 3 lease ms, 4 dead key prefix,
 --       5 whether the holder lives, or was given time (0|1)
 if redis.call('EXISTS', KEYS[1]) == 0 then return 'unknown' end
-local p = redis.call('HMGET', KEYS[2], 'sent', 'post', 'postd', 'get', 'rev', 'done')
+local p = redis.call('HMGET', KEYS[2], 'sent', 'post', 'postd', 'get', 'rev', 'done', 'first', 'ar')
 if not p[1] then return pack('moved', redis.call('GET', KEYS[1])) end
 local now = now_ms()
-if p[6] ~= ARGV[1] and same(p[6], ARGV[1]) then return 'repeated' end
-if p[2] ~= ARGV[1] and same(p[2], ARGV[1]) then
+local told = telling(ARGV[1], p[7], p[4], (answered_of(p[8])))
+if p[6] ~= ARGV[1] and same(p[6], ARGV[1], told) then return 'repeated' end
+if p[2] ~= ARGV[1] and same(p[2], ARGV[1], told) then
   -- The first one is under way, or its worker died in the middle: then nobody knows what came of it.
   if ARGV[5] == '0' and held(p[2], p[3], now, ARGV[4]) then return 'underway' end
   return 'broken'

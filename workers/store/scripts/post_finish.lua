@@ -6,13 +6,14 @@
 --       14 dead key prefix, 15… mail
 local now, whole = now_ms(), ARGV[13] ~= ''
 if redis.call('EXISTS', KEYS[1]) == 0 then return whole and 'behind' or 'gone' end
-local p = redis.call('HMGET', KEYS[2], 'cur', 'post', 'done', 'get', 'bytes', 'sent', 'rev', 'postd')
+local p = redis.call('HMGET', KEYS[2], 'cur', 'post', 'done', 'get', 'bytes', 'sent', 'rev', 'postd', 'first', 'ar')
 if not p[1] then return whole and 'behind' or 'gone' end
 local revision = p[7]
 if p[3] == ARGV[1] then return 'done ' .. revision end
-if same(p[3], ARGV[1]) then return 'repeated' end
+local told = telling(ARGV[1], p[9], p[4], (answered_of(p[10])))
+if same(p[3], ARGV[1], told) then return 'repeated' end
 if whole then
-  if revision ~= ARGV[13] or held(p[2], p[8], now, ARGV[14]) or same(p[2], ARGV[1]) then return 'behind' end
+  if revision ~= ARGV[13] or held(p[2], p[8], now, ARGV[14]) or same(p[2], ARGV[1], told) then return 'behind' end
 elseif p[2] ~= ARGV[1] then
   return 'gone'
 end

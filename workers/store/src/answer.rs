@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use session::{Offset, Record};
-use std::hash::{DefaultHasher, Hasher};
+use siphasher::sip::SipHasher13;
+use std::hash::Hasher;
 use std::time::Duration;
 
 /// One HTTP request or WebSocket of this worker; unique within its incarnation. A repeated call
@@ -21,10 +22,12 @@ impl RequestId {
     }
 
     /// The same, of a request that came with an id of its own, which a proxy that repeats the request repeats as well:
-    /// whichever worker gets it then knows that it has been here. The id counts within a session.
+    /// whichever worker gets it then knows that it has been here. The id counts within a session. It stands in leases, so
+    /// its hash is the same on every host and in every build: SipHash-1-3 with keys of zero, which the standard library's
+    /// `DefaultHasher` happened to be in the builds before.
     #[must_use]
     pub fn repeatable(self, id: &[u8]) -> Self {
-        let mut hasher = DefaultHasher::new();
+        let mut hasher = SipHasher13::new();
         hasher.write(id);
         Self {
             given: Some(hasher.finish()),
@@ -298,5 +301,27 @@ impl Evictions {
     #[must_use]
     pub fn endangers(&self) -> bool {
         self.is_bounded && self.policy.starts_with("allkeys-")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// These numbers stand in leases that a worker of another build or host has written.
+    #[test]
+    fn the_hash_of_an_id_never_changes() {
+        let hash = |id: &[u8]| RequestId::new(1).repeatable(id).given();
+        for (id, expect) in [
+            (&b"one"[..], 0x80bf_7733_f120_7381),
+            (b"Oq3xK9_", 0x081e_8dc6_d16f_86b8),
+            (b"", 0xd1fb_a762_150c_532c),
+        ] {
+            assert_eq!(hash(id), Some(expect), "{id:?}");
+            // What the builds before wrote.
+            let mut hasher = std::hash::DefaultHasher::new();
+            hasher.write(id);
+            assert_eq!(hasher.finish(), expect, "{id:?}");
+        }
     }
 }

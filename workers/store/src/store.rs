@@ -157,7 +157,22 @@ impl Store {
     /// # Errors
     /// [`StoreError`]; then it may exist until its TTL, but no client knows it.
     pub async fn create(&self, record: &Record, head: Offset, ttl: Duration) -> Result<(), StoreError> {
-        ask!(self.create(record, head, ttl))
+        self.create_for(record, self.request(), head, ttl).await
+    }
+
+    /// The same, for a handshake that may have come with an id. Requests of the session that come with it again are
+    /// told apart by it no more than by none.
+    ///
+    /// # Errors
+    /// As [`Self::create`].
+    pub async fn create_for(
+        &self,
+        record: &Record,
+        asked: RequestId,
+        head: Offset,
+        ttl: Duration,
+    ) -> Result<(), StoreError> {
+        ask!(self.create(record, asked, head, ttl))
     }
 
     /// Changes a session's record from `before` to `after`, unless it is another one by now or a POST is at it.

@@ -102,11 +102,7 @@ async fn polling(worker: &Rc<Worker>, request: Request<&mut Body>, peer: SocketA
         };
     }
     let gzip = answer::accepts_gzip(request.headers());
-    let mut id = worker.store.request();
-    let proxies = &worker.settings.http.trusted_proxies;
-    if let Some(given) = client::request_id(proxies, peer.ip(), request.headers()).or(query.request_id()) {
-        id = id.repeatable(given);
-    }
+    let id = request_id(worker, request.headers(), &query, peer);
     let reply = match *request.method() {
         // Boxed: they are large, and would be moved with every request of the connection.
         Method::GET => {
@@ -122,6 +118,16 @@ async fn polling(worker: &Rc<Worker>, request: Request<&mut Body>, peer: SocketA
     answer::reply(worker, gzip, reply)
 }
 
+/// A request's id: with it, if it came with one, a proxy's repetition of the request is known again.
+fn request_id(worker: &Worker, headers: &HeaderMap, query: &Query<'_>, peer: SocketAddr) -> RequestId {
+    let proxies = &worker.settings.http.trusted_proxies;
+    let id = worker.store.request();
+    match client::request_id(proxies, peer.ip(), headers).or(query.request_id()) {
+        Some(given) => id.repeatable(given),
+        None => id,
+    }
+}
+
 /// The handshake of a polling session.
 async fn begin(
     worker: &Worker,
@@ -135,7 +141,9 @@ async fn begin(
         return answer::stopping();
     }
     let record = new_record(worker, request.headers(), query, peer, Transport::Polling, speech);
-    let created = worker.store.create(&record, worker.head(), worker.session_ttl()).await;
+    let asked = request_id(worker, request.headers(), query, peer);
+    let (head, ttl) = (worker.head(), worker.session_ttl());
+    let created = worker.store.create_for(&record, asked, head, ttl).await;
     worker.note_stored(&created);
     if let Err(error) = created {
         debug!(%error, "session could not be stored");

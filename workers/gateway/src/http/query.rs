@@ -2,11 +2,14 @@
 
 use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
+use std::ops::RangeInclusive;
 
-/// Something shorter is no id of a request: the official clients write seven bytes at least.
-const REQUEST_ID_BYTES_MIN: usize = 7;
+/// How long a `t` of stock clients is: seven characters of a clock in base 64 (socket.io-client up to 4.7, Java), eight in
+/// base 36, some of them random (from 4.8 on), or the seconds with up to seven decimals (python-engineio). What is longer
+/// is a token.
+const REQUEST_ID_BYTES: RangeInclusive<usize> = 7..=20;
 
-/// The parameters that mean something to us; the first of each name counts.
+/// The parameters that mean something to us; the first of each name counts, but the last `t`.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Query<'a> {
     pub(crate) eio: Option<Cow<'a, str>>,
@@ -14,7 +17,8 @@ pub(crate) struct Query<'a> {
     pub(crate) sid: Option<Cow<'a, str>>,
     /// Whether events are to carry their offset.
     pub(crate) recovery: Option<Cow<'a, str>>,
-    /// Stock clients write something else here in every request, so that no cache answers it.
+    /// `t`: stock clients write something else here in every request, so that no cache answers it. It stands behind what
+    /// the application adds to the query, which may have a `t` of its own.
     pub(crate) timestamp: Option<Cow<'a, str>>,
     /// Binary messages are sent as base64 texts over WebSocket too.
     pub(crate) b64: bool,
@@ -35,7 +39,10 @@ impl<'a> Query<'a> {
                 "transport" => &mut query.transport,
                 "sid" => &mut query.sid,
                 "recovery" => &mut query.recovery,
-                "t" => &mut query.timestamp,
+                "t" => {
+                    query.timestamp = Some(percent_decode_str(value).decode_utf8_lossy());
+                    continue;
+                }
                 "b64" => {
                     query.b64 = !value.is_empty() && value != "0";
                     continue;
@@ -51,12 +58,14 @@ impl<'a> Query<'a> {
         query
     }
 
-    /// What tells this request of its session from all others, if anything does. The official clients take a clock of
-    /// milliseconds with random letters, or of microseconds with a point; a mere number may be seconds, and come twice.
+    /// What may tell this request of its session from all others: a `t` that looks as if a stock client made it. Whether
+    /// it differs from request to request, the store sees (`telling` in `lease.lua`). A mere number may be seconds, and
+    /// come twice.
     pub(crate) fn request_id(&self) -> Option<&[u8]> {
         let id = self.timestamp.as_deref()?.as_bytes();
+        let is_clock = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
         let is_number = id.iter().all(u8::is_ascii_digit);
-        (id.len() >= REQUEST_ID_BYTES_MIN && !is_number).then_some(id)
+        (REQUEST_ID_BYTES.contains(&id.len()) && id.iter().all(is_clock) && !is_number).then_some(id)
     }
 }
 
@@ -76,7 +85,13 @@ mod tests {
         assert_eq!(Query::parse(""), Query::default());
         for (text, id) in [
             ("t=Oq3xK9_", Some("Oq3xK9_")),
-            ("t=1795678.123&t=x", Some("1795678.123")),
+            ("t=abcdefgh&transport=polling&EIO=4&t=1795678.123", Some("1795678.123")),
+            ("t=1795678.123&t=x", None),
+            ("t=P9s-_k2.0", Some("P9s-_k2.0")),
+            ("t=h0mk2x9a", Some("h0mk2x9a")),
+            ("t=eyJhbGciOiJIUzI1NiJ9.e30", None),
+            ("t=abc%20defgh", None),
+            ("t=", None),
             ("t=1795678012", None),
             ("t=abc", None),
             ("EIO=4", None),

@@ -69,10 +69,9 @@ struct Holder {
 }
 
 impl Holder {
-    /// Whether it is the same request, sent once or repeated.
-    fn is_of(&self, other: &Self) -> bool {
-        let given = self.request.given();
-        self == other || (given.is_some() && given == other.request.given())
+    /// Whether it is the same request, sent once or repeated; `told`: whether its id is telling.
+    fn is_of(&self, other: &Self, told: bool) -> bool {
+        self == other || (told && self.request.given() == other.request.given())
     }
 }
 
@@ -99,6 +98,8 @@ struct PollState {
     answered: Option<(Holder, bool)>,
     /// The last POST finished.
     finished: Option<Holder>,
+    /// The id that the handshake came with.
+    first: Option<u64>,
 }
 
 /// Expired entries are removed when they are met, and all of them this often.
@@ -190,7 +191,7 @@ impl Space {
 }
 
 impl PollState {
-    fn new(head: Offset, now: Instant, ttl: Duration, ping_interval: Duration) -> Self {
+    fn new(asked: RequestId, head: Offset, now: Instant, ttl: Duration, ping_interval: Duration) -> Self {
         Self {
             expires: now + ttl,
             revision: 1,
@@ -204,6 +205,25 @@ impl PollState {
             probed: false,
             answered: None,
             finished: None,
+            first: asked.given(),
         }
+    }
+
+    /// Whether the id that a poll came with tells it from all others (`telling` in `lease.lua`).
+    fn tells_poll(&self, mine: &Holder) -> bool {
+        let post = self.post.as_ref().map(|lease| &lease.holder);
+        self.tells(mine, [self.finished.as_ref(), post])
+    }
+
+    /// The same of a POST.
+    fn tells_post(&self, mine: &Holder) -> bool {
+        let get = self.get.as_ref().map(|lease| &lease.holder);
+        self.tells(mine, [self.answered.as_ref().map(|(holder, _)| holder), get])
+    }
+
+    fn tells(&self, mine: &Holder, others: [Option<&Holder>; 2]) -> bool {
+        let id = mine.request.given();
+        let others = others.into_iter().flatten().map(|other| other.request.given());
+        id.is_some() && others.chain([self.first]).all(|other| other != id)
     }
 }

@@ -15,8 +15,8 @@ fn news(session: &Session, revision: u64, known: Option<u64>) -> Option<Record> 
 }
 
 /// Whether `mine` is a repetition of what stands there.
-fn is_repeat(there: Option<&Holder>, mine: &Holder) -> bool {
-    there.is_some_and(|there| there != mine && there.is_of(mine))
+fn is_repeat(there: Option<&Holder>, mine: &Holder, told: bool) -> bool {
+    there.is_some_and(|there| there != mine && there.is_of(mine, told))
 }
 
 impl Memory {
@@ -36,12 +36,13 @@ impl Memory {
             return Poll::Moved(Box::new(session.record.clone()));
         };
         let answered = poll.answered.as_ref().map(|(holder, _)| holder);
-        let again = answered.is_some_and(|holder| holder.is_of(&mine));
+        let told = poll.tells_poll(&mine);
+        let again = answered.is_some_and(|holder| holder.is_of(&mine, told));
         let ours = poll.get.as_ref().is_some_and(|l| l.holder == mine);
         if mode != PollMode::Begin && !ours && answered != Some(&mine) {
             return Poll::LeaseLost;
         }
-        let repeated = poll.get.as_ref().is_some_and(|l| l.holder.is_of(&mine));
+        let repeated = poll.get.as_ref().is_some_and(|l| l.holder.is_of(&mine, told));
         if mode == PollMode::Begin && !repeated {
             if space.is_get_held(sid, now) {
                 return Poll::Overlap;
@@ -75,11 +76,12 @@ impl Memory {
         let Some(poll) = &session.poll else {
             return PostBegin::Moved(Box::new(session.record.clone()));
         };
-        if is_repeat(poll.finished.as_ref(), &mine) {
+        let told = poll.tells_post(&mine);
+        if is_repeat(poll.finished.as_ref(), &mine, told) {
             return PostBegin::Repeated;
         }
         let lease = poll.post.as_ref().map(|l| &l.holder);
-        if is_repeat(lease, &mine) {
+        if is_repeat(lease, &mine, told) {
             return PostBegin::Broken;
         }
         let ours = lease == Some(&mine);
@@ -121,7 +123,7 @@ impl Memory {
             let revision = poll.revision;
             return if repeated {
                 PostDone::Done { revision }
-            } else if is_repeat(poll.finished.as_ref(), &mine) {
+            } else if is_repeat(poll.finished.as_ref(), &mine, poll.tells_post(&mine)) {
                 PostDone::Repeated
             } else {
                 PostDone::Gone
@@ -181,11 +183,12 @@ impl Memory {
             let Some(poll) = space.session(sid, now).and_then(|s| s.poll.as_mut()) else {
                 return PostDone::Behind;
             };
-            if is_repeat(poll.finished.as_ref(), &mine) {
+            let told = poll.tells_post(&mine);
+            if is_repeat(poll.finished.as_ref(), &mine, told) {
                 return PostDone::Repeated;
             }
             if poll.finished.as_ref() != Some(&mine) {
-                let broken = is_repeat(poll.post.as_ref().map(|l| &l.holder), &mine);
+                let broken = is_repeat(poll.post.as_ref().map(|l| &l.holder), &mine, told);
                 if held || broken || poll.revision != revision {
                     return PostDone::Behind;
                 }
@@ -312,7 +315,8 @@ impl Space {
         let waiting = session.mail.len();
         let poll = session.poll.as_mut()?;
         let expires_in = poll.expires.saturating_duration_since(now);
-        let again = poll.answered.take_if(|(holder, _)| holder.is_of(&mine));
+        let told = poll.tells_poll(&mine);
+        let again = poll.answered.take_if(|(holder, _)| holder.is_of(&mine, told));
         let ping = poll.ping_due.is_some_and(|due| due <= now);
         let (revision, after) = (poll.revision, poll.cursor);
         if at_once || waiting > 0 || ping || noop {

@@ -1,7 +1,7 @@
 //! Sessions: records, their lifetime, resume, the sessions of dead workers.
 
 use super::{Memory, Mortal, PollState, Session};
-use crate::answer::{Amended, Restored, Saved, Touched};
+use crate::answer::{Amended, RequestId, Restored, Saved, Touched};
 use session::{Offset, Pid, Record, Sid, Transport};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -21,10 +21,11 @@ fn session(record: &Record, expires: Instant, poll: Option<PollState>) -> Sessio
 }
 
 impl Memory {
-    pub(crate) fn create(&self, record: &Record, head: Offset, ttl: Duration) {
+    pub(crate) fn create(&self, record: &Record, asked: RequestId, head: Offset, ttl: Duration) {
         let now = Instant::now();
         let poll = match record.transport {
             Transport::Polling => Some(PollState::new(
+                asked,
                 head,
                 now,
                 ttl.min(self.options.liveness()),

@@ -4,7 +4,7 @@ use super::ends::End;
 use super::link::Lane;
 use super::reply::{self, Reply};
 use super::{Remote, millis};
-use crate::answer::{Amended, Restored, Saved, Touched};
+use crate::answer::{Amended, RequestId, Restored, Saved, Touched};
 use crate::error::StoreError;
 use redis::Value;
 use rustc_hash::FxHashSet;
@@ -18,7 +18,13 @@ const DEAD_REMEMBERED: Duration = Duration::from_secs(600);
 const SCAN_KEYS: usize = 256;
 
 impl Remote {
-    pub(crate) async fn create(&self, record: &Record, head: Offset, ttl: Duration) -> Result<(), StoreError> {
+    pub(crate) async fn create(
+        &self,
+        record: &Record,
+        asked: RequestId,
+        head: Offset,
+        ttl: Duration,
+    ) -> Result<(), StoreError> {
         let (keys, link) = (&self.shared.keys, &self.shared.link);
         let sid = &record.sid;
         match record.transport {
@@ -29,7 +35,8 @@ impl Remote {
                     .arg(millis(ttl))
                     .arg(head.to_string())
                     .arg(millis(self.shared.options.ping_interval))
-                    .arg(millis(ttl.min(self.shared.options.liveness())));
+                    .arg(millis(ttl.min(self.shared.options.liveness())))
+                    .arg(asked.given().map(|id| format!("{id:x}")).unwrap_or_default());
                 link.script(Lane::Requests, script, &cmd).await?;
             }
             Transport::Websocket => {
