@@ -48,7 +48,8 @@ impl Poller {
 
     /// The answer to a handshake, whatever it is.
     pub(crate) async fn handshake(addr: SocketAddr, path: &str) -> io::Result<Reply> {
-        ask(addr, Request::get(&format!("{path}?EIO=4&transport=polling"))).await
+        // With the `t` of the official client, by which the server knows that it understands offsets.
+        ask(addr, Request::get(&format!("{path}?EIO=4&transport=polling&t=l87ixmgn"))).await
     }
 
     /// The session that a handshake opened.

@@ -25,6 +25,9 @@ pub(crate) enum Frame {
     Text(String),
 }
 
+/// What the official client offers on Node, by which the server knows that it understands offsets.
+const OFFER: (&str, &str) = ("sec-websocket-extensions", "permessage-deflate; client_max_window_bits");
+
 /// An open WebSocket.
 #[derive(Debug)]
 pub(crate) struct Wire {
@@ -74,7 +77,7 @@ impl Wire {
         headers: &[(&'static str, &str)],
     ) -> Result<Self, Reply> {
         let mut request = format!("ws://{addr}{target}").into_client_request().expect("a request");
-        for (name, value) in headers {
+        for (name, value) in [OFFER].iter().chain(headers) {
             request.headers_mut().insert(*name, value.parse().expect("a header"));
         }
         match soon("upgrade", tokio_tungstenite::client_async(request, stream)).await {

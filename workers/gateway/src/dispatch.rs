@@ -49,8 +49,29 @@ pub(crate) struct Admitted {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Resume {
     pub(crate) pid: Pid,
-    /// Absent: it has seen nothing, so everything since the session's start is missed.
-    pub(crate) offset: Option<Offset>,
+    pub(crate) seen: Seen,
+}
+
+/// How much of the log a client says it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// It had no event yet: everything since the session's start is missed.
+    Nothing,
+    /// What it calls its offset is none of ours, so what it missed cannot be told.
+    Unreadable,
+    UpTo(Offset),
+}
+
+impl Seen {
+    /// Of the `offset` of an auth object; the official client leaves it out before its first event.
+    fn of(raw: Option<&RawValue>) -> Self {
+        let Some(raw) = raw.filter(|raw| raw.get() != "null") else {
+            return Self::Nothing;
+        };
+        let text = serde_json::from_str::<String>(raw.get()).ok();
+        let offset = text.and_then(|text| text.parse().ok());
+        offset.map_or(Self::Unreadable, Self::UpTo)
+    }
 }
 
 /// Something that an application wants done.
@@ -154,9 +175,9 @@ fn admit(app: &dyn App, record: &Record, nsp: &str, auth: Option<&str>) -> Effec
                 .unwrap_or_default();
             let text = |raw: Option<&RawValue>| raw.and_then(|raw| serde_json::from_str::<String>(raw.get()).ok());
             let pid = text(auth.pid).and_then(|pid| Pid::parse(&pid).ok());
-            let offset = text(auth.offset).and_then(|offset| offset.parse().ok());
+            let seen = Seen::of(auth.offset);
             let wants_offsets = auth.recovery.and_then(|raw| flag(raw.get()));
-            let resume = pid.map(|pid| Resume { pid, offset });
+            let resume = pid.map(|pid| Resume { pid, seen });
             Effect::Admit(Admitted {
                 nsp: nsp.to_owned(),
                 who,
@@ -200,6 +221,30 @@ mod tests {
 
         fn event<'a>(&self, _: Sender<'_>, _: &Event<'a>) -> Reaction<'a> {
             unreachable!("nothing is sent")
+        }
+    }
+
+    #[test]
+    fn an_offset_that_is_none_is_not_taken_for_nothing_seen() {
+        let check = |auth: &str, expect: Seen| {
+            let auth: Auth<'_> = serde_json::from_str(auth).expect("an object");
+            assert_eq!(Seen::of(auth.offset), expect);
+        };
+        check("{}", Seen::Nothing);
+        check(r#"{"offset":null}"#, Seen::Nothing);
+        check(r#"{"offset":"9-3"}"#, Seen::UpTo(Offset::new(9, 3)));
+        for garbage in [
+            r#""hello""#,
+            r#""""#,
+            r#""9-""#,
+            r#""9-3 ""#,
+            r#""18446744073709551616-0""#,
+            "7",
+            "true",
+            r#"["9-3"]"#,
+            "{}",
+        ] {
+            check(&format!(r#"{{"offset":{garbage}}}"#), Seen::Unreadable);
         }
     }
 

@@ -6,6 +6,7 @@ mod client;
 mod emit;
 mod engine;
 mod fields;
+mod official;
 mod origin;
 mod query;
 mod socket;

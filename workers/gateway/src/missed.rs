@@ -133,7 +133,7 @@ pub(crate) fn merge<'a>(
             }
             continue;
         }
-        let text = logged.text(record.offsets).clone();
+        let text = logged.text(record.carries_offsets(&logged.entry.target.nsp)).clone();
         emit(Piece::Packet(Packet {
             text,
             attachments: logged.entry.attachments.clone(),

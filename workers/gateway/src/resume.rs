@@ -5,7 +5,7 @@
 //! old one to be resumed once more.
 
 use crate::catchup::{self, Caught, Extent};
-use crate::dispatch::Resume;
+use crate::dispatch::{Resume, Seen};
 use crate::emit;
 use crate::ending::Ending;
 use crate::metrics;
@@ -27,6 +27,9 @@ pub(crate) enum Lost {
     /// What it missed cannot be told.
     #[error(transparent)]
     Gap(#[from] Missing),
+    /// The offset that it came with is none that this server gives, so what it missed cannot be told.
+    #[error("the client's offset is none of this server's")]
+    Offset,
     /// Redis did not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -45,6 +48,7 @@ impl Lost {
         match self {
             Self::Store(error) | Self::Gap(Missing::Store(error)) => Some(error).filter(|error| error.passing()),
             Self::Gap(Missing::EndLost | Missing::TooLarge(_) | Missing::TooMany(_) | Missing::Trimmed)
+            | Self::Offset
             | Self::TakenOver
             | Self::Unknown => None,
         }
@@ -92,8 +96,12 @@ pub(crate) async fn find(
         .get(nsp)
         .filter(|joined| joined.pid.as_ref() == Some(&resume.pid));
     let mut joined = joined.cloned().ok_or(Lost::Unknown)?;
-    // Without an offset the client has seen nothing: it gets everything since the session's start.
-    joined.since = resume.offset.map_or(joined.since, |offset| offset.max(joined.since));
+    match resume.seen {
+        Seen::Nothing => {}
+        Seen::UpTo(offset) => joined.since = offset.max(joined.since),
+        // Everything since the session's start would come twice.
+        Seen::Unreadable => return Err(Lost::Offset),
+    }
     if joined.since > worker.head() {
         if joined.since.epoch() != worker.head().epoch() {
             return Err(Lost::Gap(Missing::Trimmed));
@@ -125,8 +133,8 @@ impl Found {
     /// The same membership, where it is now.
     pub(crate) async fn anew(&self, worker: &Rc<Worker>, own: &Sid, bytes: usize) -> Result<Self, Lost> {
         let pid = self.joined.pid.clone().ok_or(Lost::Unknown)?;
-        let offset = Some(self.joined.since);
-        find(worker, own, &self.nsp, &Resume { pid, offset }, bytes).await
+        let seen = Seen::UpTo(self.joined.since);
+        find(worker, own, &self.nsp, &Resume { pid, seen }, bytes).await
     }
 
     /// Takes the membership away from the old session; the new one must be stored by now. Ghosts,

@@ -1,16 +1,12 @@
 //! The recent entries of the log, in memory: what a poll or a resuming client missed a moment ago
 //! is answered from here, without Redis. Bounded in bytes.
 
-use bytes::Bytes;
-use session::{Entry, EntryKind, Joined, Offset};
+use session::{Entry, Joined, Offset};
 use std::cell::OnceCell;
 use std::collections::VecDeque;
-use std::fmt::Write as _;
 use std::rc::Rc;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
-
-/// Room for an offset, as an argument: `,"<epoch>-<number>"`, twice 20 digits at most.
-const OFFSET_BYTES: usize = 44;
+use wire::socket;
 
 /// An entry of the log at its position, with what is sent for it: encoded once for everybody.
 pub(crate) struct Logged {
@@ -30,12 +26,15 @@ impl Logged {
         })
     }
 
-    /// The Engine.IO message; with its offset as last argument for clients that can resume.
+    /// The Engine.IO message; with its offset as last argument for clients that can resume. Every event has it, volatile
+    /// ones too, since the official client takes the last argument of any event for its offset if that is a string. (The
+    /// reference server leaves it out of volatile events, and its clients come back with the application's string.)
     pub(crate) fn text(&self, with_offset: bool) -> &Utf8Bytes {
-        if with_offset && self.entry.kind == EntryKind::Emit {
-            return self
-                .with_offset
-                .get_or_init(|| append_argument(&self.entry.text, self.offset));
+        if with_offset {
+            return self.with_offset.get_or_init(|| {
+                let text = std::str::from_utf8(&self.entry.text).unwrap_or_default();
+                socket::event_with_offset(text, &self.offset.to_string()).into()
+            });
         }
         // `Entry::decode` checked that it is UTF-8.
         self.plain
@@ -52,20 +51,6 @@ impl Logged {
             room.as_str() == joined.sid.as_str() || joined.rooms.get(room).is_some_and(|since| self.offset > *since)
         };
         (target.rooms.is_empty() || target.rooms.iter().any(is_in)) && !target.except.iter().any(is_in)
-    }
-}
-
-/// Puts the offset behind the last argument: `42["a",1]` becomes `42["a",1,"9-3"]`.
-fn append_argument(text: &Bytes, offset: Offset) -> Utf8Bytes {
-    let text = std::str::from_utf8(text).unwrap_or_default();
-    match text.strip_suffix(']') {
-        Some(head) => {
-            let mut longer = String::with_capacity(text.len() + OFFSET_BYTES);
-            // A string takes everything.
-            write!(longer, "{head},\"{offset}\"]").ok();
-            longer.into()
-        }
-        None => text.into(),
     }
 }
 
@@ -135,7 +120,8 @@ impl Ring {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use session::{Names, Sid, Target};
+    use bytes::Bytes;
+    use session::{EntryKind, Names, Sid, Target};
 
     fn logged(seq: u64, rooms: &[&str], except: &[&str]) -> Rc<Logged> {
         let list = |names: &[&str]| names.iter().map(|s| (*s).to_owned()).collect();
@@ -202,9 +188,15 @@ mod tests {
     }
 
     #[test]
-    fn the_offset_is_the_last_argument() {
-        let entry = logged(7, &[], &[]);
-        assert_eq!(entry.text(false).as_str(), "42[\"m\"]");
-        assert_eq!(entry.text(true).as_str(), "42[\"m\",\"1-7\"]");
+    fn the_offset_is_the_last_argument_of_every_event() {
+        for kind in [EntryKind::Emit, EntryKind::Volatile] {
+            let entry = Entry {
+                kind,
+                ..logged(7, &[], &[]).entry.clone()
+            };
+            let entry = Logged::new(Offset::new(1, 7), entry);
+            assert_eq!(entry.text(false).as_str(), "42[\"m\"]");
+            assert_eq!(entry.text(true).as_str(), "42[\"m\",null,\"1-7\"]");
+        }
     }
 }

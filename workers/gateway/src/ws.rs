@@ -70,8 +70,6 @@ pub(crate) struct Connection {
     style: Style,
     ws: RefCell<WebSocketStream<Link>>,
     pub(crate) record: RefCell<Record>,
-    /// Whether events carry their offset.
-    offsets: Cell<bool>,
     /// Places in the hub, by namespace.
     members: RefCell<Vec<(Box<str>, MemberId)>>,
     /// Something was put into the write buffer since the last flush.

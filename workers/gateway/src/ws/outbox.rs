@@ -68,7 +68,8 @@ impl Connection {
         if !self.dirty.get() {
             self.worker.dirty.borrow_mut().push(self.clone());
         }
-        self.put(Data::Text, logged.text(self.offsets.get()).as_bytes());
+        let with_offset = self.record.borrow().carries_offsets(&logged.entry.target.nsp);
+        self.put(Data::Text, logged.text(with_offset).as_bytes());
         for attachment in &logged.entry.attachments {
             self.put_binary(attachment);
         }

@@ -89,7 +89,8 @@ pub fn encode_disconnect(out: &mut String, nsp: &str) {
 }
 
 /// The array of an event with a recovery offset as its last argument: `["a",1]` → `["a",1,"off"]`
-/// (connection state recovery). Text that is no array comes back as it is.
+/// (connection state recovery). An event without arguments gets a `null` before it, `["a",null,"off"]`: its handler must not
+/// take the offset for data. (The reference server sends `["a","off"]`.) Text that is no array comes back as it is.
 #[must_use]
 pub fn with_offset(args: &str, offset: &str) -> String {
     let Some(inside) = json::inside(args) else {
@@ -100,10 +101,35 @@ pub fn with_offset(args: &str, offset: &str) -> String {
     out.push_str(inside);
     if !inside.is_empty() {
         out.push(',');
+        if json::split_value(inside).1.is_empty() {
+            out.push_str("null,");
+        }
     }
     json::push_string(&mut out, offset);
     out.push(']');
     out
+}
+
+/// The same for a whole event as it goes to the transport, `42/chat,["a",1]`; what is no event comes back as it is.
+#[must_use]
+pub fn event_with_offset(text: &str, offset: &str) -> String {
+    let head = text.len() - args_of(text).len();
+    let (head, args) = text.split_at(head);
+    let mut out = String::with_capacity(text.len() + offset.len() + 8);
+    out.push_str(head);
+    out.push_str(&with_offset(args, offset));
+    out
+}
+
+/// What stands behind the types, the number of attachments, the namespace and the id of an ack.
+fn args_of(text: &str) -> &str {
+    let is_number = |c: char| c.is_ascii_digit() || c == '-';
+    let rest = text.trim_start_matches(is_number);
+    let rest = match rest.strip_prefix('/') {
+        Some(nsp) => nsp.split_once(',').map_or("", |(_, rest)| rest),
+        None => rest,
+    };
+    rest.trim_start_matches(is_number)
 }
 
 fn push_head(out: &mut String, [plain, binary]: [char; 2], nsp: &str, id: Option<u128>, attachments: usize) {

@@ -247,9 +247,20 @@ fn args_are_slices() {
 fn appends_offsets() {
     let check = |args, expect| assert_eq!(with_offset(args, "1795378604500-0"), expect);
     check(r#"["hello","w",false]"#, r#"["hello","w",false,"1795378604500-0"]"#);
-    check(r#"["hello" ] "#, r#"["hello","1795378604500-0"]"#);
+    check(r#"["hello" ] "#, r#"["hello",null,"1795378604500-0"]"#);
+    check(r#"["a,b"]"#, r#"["a,b",null,"1795378604500-0"]"#);
+    check(r#"["a\"]",[","]]"#, r#"["a\"]",[","],"1795378604500-0"]"#);
+    check(r#"["a",null]"#, r#"["a",null,"1795378604500-0"]"#);
     check("[ ]", r#"["1795378604500-0"]"#);
     check("{}", "{}");
+    let check = |text, expect| assert_eq!(event_with_offset(text, "9-3"), expect);
+    check(r#"42["m"]"#, r#"42["m",null,"9-3"]"#);
+    check(r#"42/a[b,["m","x"]"#, r#"42/a[b,["m","x","9-3"]"#);
+    check(
+        r#"452-/a-1,7["m",{"_placeholder":true,"num":0}]"#,
+        r#"452-/a-1,7["m",{"_placeholder":true,"num":0},"9-3"]"#,
+    );
+    check("42", "42");
 }
 
 #[test]
