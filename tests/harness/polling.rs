@@ -49,7 +49,11 @@ impl Poller {
     /// The answer to a handshake, whatever it is.
     pub(crate) async fn handshake(addr: SocketAddr, path: &str) -> io::Result<Reply> {
         // With the `t` of the official client, by which the server knows that it understands offsets.
-        ask(addr, Request::get(&format!("{path}?EIO=4&transport=polling&t=l87ixmgn"))).await
+        ask(
+            addr,
+            Request::get(&format!("{path}?EIO=4&transport=polling&t=l87ixmgn")),
+        )
+        .await
     }
 
     /// The session that a handshake opened.
