@@ -13,7 +13,7 @@
 mod harness;
 
 use harness::{Plan, Program, Server, node, python};
-use serde_json::json;
+use serde_json::{Value, json};
 
 const CLIENTS: u64 = 200;
 
@@ -135,4 +135,51 @@ async fn emitters_of_others() {
     let (found, content) = program.run().await;
     assert_eq!(found, json!({ "failed": {}, "left": 0 }));
     assert!(content);
+}
+
+/// What `returns.mjs` finds of a client: version, transport, what its application has in the query.
+async fn returns(client: &str, transports: &str, own: &str, server: &Server) -> Value {
+    let program = node("returns.mjs")
+        .arg("--url", &server.url())
+        .arg("--client", client)
+        .arg("--transports", transports)
+        .arg("--own", own);
+    let (found, content) = program.run().await;
+    assert!(content, "{client} {transports} {own}: {found}");
+    found
+}
+
+#[tokio::test]
+async fn a_stock_client_recovers_whatever_its_application_has_in_the_query() {
+    let server = server().await;
+    for own in ["", "token=abc", "a=1&user=EIO%3D4", "recovery=1"] {
+        for transports in ["websocket", "polling,websocket"] {
+            let found = returns("socket.io-client", transports, own, &server).await;
+            let all = json!({
+                "arguments": [2, 2, 2, 2], "got": ["first", "bytes:300", "missed", "last"],
+                "offset": true, "recovered": true,
+            });
+            assert_eq!(found, all, "{transports} {own}");
+        }
+        let polling = returns("socket.io-client", "polling", own, &server).await;
+        let all = json!({
+            "arguments": [2, 2, 2], "got": ["first", "bytes:300", "last"], "offset": true, "recovered": null,
+        });
+        assert_eq!(polling, all, "polling {own}");
+    }
+}
+
+/// Versions before 4.6 cannot be told from later ones, so they say what they want.
+#[tokio::test]
+async fn a_client_that_wants_no_offsets_gets_no_argument_more() {
+    let server = server().await;
+    for client in ["socket.io-client", "socket.io-client-4-4"] {
+        for transports in ["websocket", "polling,websocket"] {
+            let found = returns(client, transports, "recovery=0", &server).await;
+            let all = json!({
+                "arguments": [1, 1, 1], "got": ["first", "bytes:300", "last"], "offset": false, "recovered": false,
+            });
+            assert_eq!(found, all, "{client} {transports}");
+        }
+    }
 }

@@ -2,10 +2,12 @@
 
 #[cfg(feature = "faults")]
 use crate::handover::stopped_child;
-use crate::harness::{Plan, Poller, Server, Wire, ms, node, pass, signal, soon, until};
+use crate::harness::{Plan, Poller, Request, Server, Wire, ask, ms, node, pass, signal, soon, until};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::time::Duration;
+
+const SECRET: &str = "a secret that is long enough";
 
 async fn server() -> Server {
     Plan::new().with("recovery = { offsets = 'always' }").start().await
@@ -601,5 +603,124 @@ async fn offsets_go_to_those_who_understand_them() {
                 "{case}, {event}"
             );
         }
+    }
+}
+
+/// An event from outside; the body's `room` is `room`.
+async fn emit(server: &Server, mut event: Value) {
+    event["room"] = json!("room");
+    let request = Request::post("/api/emit", event.to_string()).header("Authorization", &format!("Bearer {SECRET}"));
+    assert_eq!(ask(server.addr, request).await.expect("an answer").status, 200);
+}
+
+/// The official client takes the last argument of any event for its offset if that is a string. (The reference server sends
+/// none with volatile events, and one without data before it.)
+#[tokio::test]
+async fn every_event_leaves_the_offset_right() {
+    let server = Plan::new()
+        .with(&format!("emit = {{ secret = '{SECRET}' }}"))
+        .with("recovery = { offsets = 'always' }")
+        .start()
+        .await;
+    let (mut wire, first, _) = member(&server).await;
+    let poller = Poller::open(&server).await;
+    let polled = poller.connect().await;
+    assert_eq!(poller.call(0, &json!(["join", "room"])).await, json!(["ok"]));
+    let mut last = [Value::Null, Value::Null];
+    for (event, args) in [
+        (
+            json!({ "event": "e", "data": "a string", "volatile": true }),
+            json!(["a string"]),
+        ),
+        (
+            json!({ "event": "e", "args": [1, "9-9"], "volatile": true }),
+            json!([1, "9-9"]),
+        ),
+        (json!({ "event": "e", "volatile": true }), json!([null])),
+        (json!({ "event": "e", "data": null }), json!([null])),
+        (json!({ "event": "e" }), json!([null])),
+        (json!({ "event": "e", "args": [null] }), json!([null])),
+        (json!({ "event": "e", "data": "a string" }), json!(["a string"])),
+    ] {
+        emit(&server, event.clone()).await;
+        let packets = poller.poll_until(|packet| packet.starts_with("42[\"e\"")).await;
+        let texts = [wire.data().await, packets.last().expect("an event").clone()];
+        for (text, last) in texts.iter().zip(&mut last) {
+            let mut got: Vec<Value> = serde_json::from_str(&text[2..]).expect("JSON");
+            let offset = got.pop().expect("an offset");
+            assert!(
+                offset.as_str().is_some_and(|text| text.contains('-')),
+                "{event}: {text}"
+            );
+            assert_ne!(offset, *last, "{event}");
+            assert_eq!(Value::from(got.split_off(1)), args, "{event}");
+            *last = offset;
+        }
+    }
+    assert_eq!(last[0], last[1]);
+    drop(wire);
+    publish(&server, &["missed"]).await;
+    let (_, missed, answer) = come_back(&server, &first["pid"], Some(&last[0])).await;
+    assert_eq!((missed, &answer["sid"]), (vec![json!("missed")], &first["sid"]));
+    // The session that polls is ended by an overlap, and comes back as well.
+    let (one, other) = tokio::join!(poller.try_get(), poller.try_get());
+    assert!(one.is_ok() && other.is_ok());
+    publish(&server, &["later"]).await;
+    let (_, missed, answer) = come_back(&server, &polled["pid"], Some(&last[1])).await;
+    assert_eq!(
+        (missed, &answer["sid"]),
+        (vec![json!("missed"), json!("later")], &polled["sid"])
+    );
+}
+
+/// What a client calls its offset and is none: it starts anew, and gets nothing twice.
+#[tokio::test]
+async fn an_offset_that_is_none_is_said_to_be_none() {
+    let server = server().await;
+    for garbage in [
+        json!("a string"),
+        json!(""),
+        json!("9-"),
+        json!(7),
+        json!({}),
+        json!(["1-1"]),
+    ] {
+        let (first, offset) = cut_off(&server, &["second"]).await;
+        let (_, missed, answer) = come_back(&server, &first["pid"], Some(&garbage)).await;
+        assert_eq!(missed, Vec::<Value>::new(), "{garbage}");
+        assert_ne!(answer["sid"], first["sid"], "{garbage}");
+        assert_ne!(answer["pid"], first["pid"], "{garbage}");
+        // The session is still there for one that knows.
+        let (_, missed, answer) = come_back(&server, &first["pid"], Some(&offset)).await;
+        assert_eq!(
+            (missed, &answer["sid"]),
+            (vec![json!("second")], &first["sid"]),
+            "{garbage}"
+        );
+    }
+}
+
+/// Each namespace of a session by itself: what one says does not change what the other gets.
+#[tokio::test]
+async fn offsets_go_by_the_namespace() {
+    let server = Plan::new()
+        .with("socket = { namespaces = ['/', '/other'] }")
+        .start()
+        .await;
+    for (root, other) in [(1, 0), (0, 1)] {
+        let mut wire = Wire::open(&server).await;
+        for (nsp, wants) in [("", root), ("/other,", other)] {
+            wire.send(&format!("40{nsp}{{\"recovery\":{wants}}}")).await;
+            let answer = wire.data().await;
+            assert_eq!(answer.contains("\"pid\""), wants == 1, "{answer}");
+            wire.send(&format!("42{nsp}1[\"join\",\"room\"]")).await;
+            assert_eq!(wire.data().await, format!("43{nsp}1[\"ok\"]"));
+            wire.send(&format!("42{nsp}[\"publish\",\"room\",\"hello\"]")).await;
+            let event = wire.data().await;
+            assert_eq!(event.matches(',').count(), nsp.len().min(1) + 1 + wants, "{event}");
+        }
+        wire.send("42[\"publish\",\"room\",\"again\"]").await;
+        let event = wire.data().await;
+        assert_eq!(event.matches(',').count(), 1 + root, "{event}");
     }
 }

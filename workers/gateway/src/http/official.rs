@@ -1,5 +1,5 @@
 //! The official JavaScript client, told by its handshake from others that speak the same protocol. What each of them sends,
-//! and what cannot be told apart: docs/client-detection.md.
+//! and what cannot be told apart: docs/design/client-detection.md.
 
 use super::query::Query;
 use http::HeaderMap;
@@ -87,116 +87,126 @@ mod tests {
         is_client(&Query::parse(target), &headers, transport)
     }
 
+    /// Name, query, headers that count, and whether it is the official client.
+    type Handshake = (
+        &'static str,
+        &'static str,
+        &'static [(&'static str, &'static str)],
+        bool,
+    );
+
     /// Captured from the clients, or put together by their sources where they cannot be run here.
+    const KNOWN: &[Handshake] = &[
+        (
+            "js 4.8 node polling",
+            "EIO=4&transport=polling&t=l87ixmgn",
+            &[XHR],
+            true,
+        ),
+        (
+            "js 4.6 node polling",
+            "EIO=4&transport=polling&t=Q8jgduc&b64=1",
+            &[XHR],
+            true,
+        ),
+        // Not told apart from 4.6: `recovery=0`.
+        (
+            "js 4.4 node polling",
+            "EIO=4&transport=polling&t=Q8jgdCy&b64=1",
+            &[XHR],
+            true,
+        ),
+        (
+            "js 4.8 browser polling",
+            "EIO=4&transport=polling&t=l87ixmgn",
+            &[BROWSER],
+            true,
+        ),
+        ("js 4.8 node websocket", "EIO=4&transport=websocket", &[DEFLATE], true),
+        ("js 4.4 node websocket", "EIO=4&transport=websocket", &[DEFLATE], true),
+        (
+            "js browser websocket",
+            "EIO=4&transport=websocket",
+            &[BROWSER, HERE, DEFLATE],
+            true,
+        ),
+        (
+            "js base64 websocket",
+            "EIO=4&transport=websocket&b64=1",
+            &[DEFLATE],
+            true,
+        ),
+        (
+            "js with timestamps",
+            "EIO=4&transport=websocket&t=l87ixmgn",
+            &[DEFLATE],
+            true,
+        ),
+        (
+            "react native android",
+            "EIO=4&transport=websocket",
+            &[("user-agent", "okhttp/4.9.2"), HERE],
+            true,
+        ),
+        ("react native ios", "EIO=4&transport=websocket", &[HERE], true),
+        ("java websocket", "EIO=4&transport=websocket", &[OKHTTP], false),
+        (
+            "java websocket, okhttp 4",
+            "EIO=4&transport=websocket",
+            &[("user-agent", "okhttp/4.12.0"), DEFLATE],
+            false,
+        ),
+        ("java polling", "EIO=4&transport=polling", &[OKHTTP], false),
+        (
+            "java polling with timestamps",
+            "EIO=4&transport=polling&t=Q8jgdCy",
+            &[OKHTTP],
+            false,
+        ),
+        ("rust websocket", "EIO=4&transport=websocket", &[], false),
+        (
+            "rust polling",
+            "EIO=4&transport=polling&t=984223921",
+            &[("accept", "*/*")],
+            false,
+        ),
+        ("dart websocket", "EIO=4&transport=websocket", &[DART, DEFLATE], false),
+        ("dart polling", "EIO=4&transport=polling&t=mh2k9x0a", &[DART], false),
+        ("c# websocket", "EIO=4&transport=websocket", &[], false),
+        ("c# polling", "EIO=4&transport=polling&t=1796062490", &[], false),
+        (
+            "python websocket",
+            "transport=websocket&EIO=4&t=1796062493.932489",
+            &[HERE],
+            false,
+        ),
+        (
+            "python polling",
+            "transport=polling&EIO=4&t=1796062490.1213312",
+            &[("user-agent", "python-requests/2.34.2")],
+            false,
+        ),
+        (
+            "python own query",
+            "transport=polling&EIO=4&token=a&t=1796062490.12",
+            &[],
+            false,
+        ),
+        ("swift websocket", "transport=websocket&EIO=4", &[HERE, DEFLATE], false),
+        (
+            "c++ websocket",
+            "EIO=4&transport=websocket&t=1796062490",
+            &[("user-agent", "WebSocket++/0.8.2")],
+            false,
+        ),
+        ("no client", "", &[], false),
+        ("another protocol", "EIO=3&transport=websocket", &[DEFLATE], false),
+    ];
+
     #[test]
     fn handshakes_of_known_clients() {
-        for (name, target, lines, expect) in [
-            (
-                "js 4.8 node polling",
-                "EIO=4&transport=polling&t=l87ixmgn",
-                &[XHR][..],
-                true,
-            ),
-            (
-                "js 4.6 node polling",
-                "EIO=4&transport=polling&t=Q8jgduc&b64=1",
-                &[XHR],
-                true,
-            ),
-            // Not told apart from 4.6: `recovery=0`.
-            (
-                "js 4.4 node polling",
-                "EIO=4&transport=polling&t=Q8jgdCy&b64=1",
-                &[XHR],
-                true,
-            ),
-            (
-                "js 4.8 browser polling",
-                "EIO=4&transport=polling&t=l87ixmgn",
-                &[BROWSER],
-                true,
-            ),
-            ("js 4.8 node websocket", "EIO=4&transport=websocket", &[DEFLATE], true),
-            ("js 4.4 node websocket", "EIO=4&transport=websocket", &[DEFLATE], true),
-            (
-                "js browser websocket",
-                "EIO=4&transport=websocket",
-                &[BROWSER, HERE, DEFLATE],
-                true,
-            ),
-            (
-                "js base64 websocket",
-                "EIO=4&transport=websocket&b64=1",
-                &[DEFLATE],
-                true,
-            ),
-            (
-                "js with timestamps",
-                "EIO=4&transport=websocket&t=l87ixmgn",
-                &[DEFLATE],
-                true,
-            ),
-            (
-                "react native android",
-                "EIO=4&transport=websocket",
-                &[("user-agent", "okhttp/4.9.2"), HERE],
-                true,
-            ),
-            ("react native ios", "EIO=4&transport=websocket", &[HERE], true),
-            ("java websocket", "EIO=4&transport=websocket", &[OKHTTP], false),
-            (
-                "java websocket, okhttp 4",
-                "EIO=4&transport=websocket",
-                &[("user-agent", "okhttp/4.12.0"), DEFLATE],
-                false,
-            ),
-            ("java polling", "EIO=4&transport=polling", &[OKHTTP], false),
-            (
-                "java polling with timestamps",
-                "EIO=4&transport=polling&t=Q8jgdCy",
-                &[OKHTTP],
-                false,
-            ),
-            ("rust websocket", "EIO=4&transport=websocket", &[], false),
-            (
-                "rust polling",
-                "EIO=4&transport=polling&t=984223921",
-                &[("accept", "*/*")],
-                false,
-            ),
-            ("dart websocket", "EIO=4&transport=websocket", &[DART, DEFLATE], false),
-            ("dart polling", "EIO=4&transport=polling&t=mh2k9x0a", &[DART], false),
-            ("c# websocket", "EIO=4&transport=websocket", &[], false),
-            ("c# polling", "EIO=4&transport=polling&t=1796062490", &[], false),
-            (
-                "python websocket",
-                "transport=websocket&EIO=4&t=1796062493.932489",
-                &[HERE],
-                false,
-            ),
-            (
-                "python polling",
-                "transport=polling&EIO=4&t=1796062490.1213312",
-                &[("user-agent", "python-requests/2.34.2")],
-                false,
-            ),
-            (
-                "python own query",
-                "transport=polling&EIO=4&token=a&t=1796062490.12",
-                &[],
-                false,
-            ),
-            ("swift websocket", "transport=websocket&EIO=4", &[HERE, DEFLATE], false),
-            (
-                "c++ websocket",
-                "EIO=4&transport=websocket&t=1796062490",
-                &[("user-agent", "WebSocket++/0.8.2")],
-                false,
-            ),
-            ("no client", "", &[], false),
-            ("another protocol", "EIO=3&transport=websocket", &[DEFLATE], false),
-        ] {
-            assert_eq!(judge(target, lines), expect, "{name}");
+        for (name, target, lines, expect) in KNOWN {
+            assert_eq!(judge(target, lines), *expect, "{name}");
         }
     }
 
