@@ -291,6 +291,10 @@ fn faults_of_pairs() {
         ),
         ("[diagnostics]\nengine_echo = '/api/echo/'", "diagnostics.engine_echo: "),
         (
+            "[http]\ncredentials = true\norigins = ['https://a.example', 'null']",
+            "http.credentials: true although http.origins lists \"null\"",
+        ),
+        (
             "[recovery]\nwindow_ms = 300_001",
             "recovery.window_ms: 300001 is longer than",
         ),
