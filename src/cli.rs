@@ -10,6 +10,7 @@ use crate::reactor::State;
 use crate::sys::log;
 use crate::sys::runtime::control_socket;
 use crate::sys::spawn::{Inherited, ignore_write_errors, inherited, reset_dispositions};
+use crate::sys::user;
 use crate::{operator, run};
 use boot::Exit;
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -231,6 +232,10 @@ fn check(sources: &Sources, state: bool) -> io::Result<ExitCode> {
     }
     match config::load(sources) {
         Ok(config) => {
+            if let Err(error) = user::resolve(config.workers.user.as_deref()) {
+                writeln!(io::stderr(), "{error}")?;
+                return Ok(Exit::Config.into());
+            }
             io::stdout().write_all(config.masked_toml().as_bytes())?;
             for notice in &config.notices {
                 writeln!(io::stderr(), "notice: {notice}").ok();

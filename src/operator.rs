@@ -6,6 +6,7 @@ use crate::sys::runtime::control_socket;
 use boot::{Emit, Namespaces, RedisEndpoint, Settings, Trace, TraceLevel};
 use ops::{Command, Context, DoorNames, Endpoint, Engine, Limits, NoteBounds, Redis, RedisOptions, SecurityCheck};
 use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Runs a command against the fleet of a configuration.
@@ -21,7 +22,13 @@ fn context(config: Config) -> Context {
     let liveness = engine.ping_interval + engine.ping_timeout;
     let window = Some(settings.recovery.window).filter(|_| settings.recovery.enabled);
     Context {
-        redis: redis.map(|redis| reached(redis, &settings.emit, config.managed_redis)),
+        redis: redis.map(|redis| {
+            reached(
+                redis,
+                &settings.emit,
+                config.managed_redis.then_some(&config.redis_directory),
+            )
+        }),
         engine: talk(settings),
         limits: Limits {
             connections_max: settings.limits.connections_max,
@@ -84,7 +91,7 @@ fn notes(trace: &Trace) -> Option<NoteBounds> {
     })
 }
 
-fn reached(redis: &boot::Redis, emit: &Emit, managed: bool) -> Redis {
+fn reached(redis: &boot::Redis, emit: &Emit, directory: Option<&PathBuf>) -> Redis {
     let open = |name: &String| (!name.is_empty()).then(|| name.clone());
     let options = RedisOptions {
         endpoint: match redis.endpoint.clone() {
@@ -101,7 +108,8 @@ fn reached(redis: &boot::Redis, emit: &Emit, managed: bool) -> Redis {
     };
     Redis {
         options,
-        managed,
+        managed: directory.is_some(),
+        directory: directory.cloned(),
         prefix: redis.prefix.clone(),
         doors: DoorNames {
             python_channel: open(&emit.python_channel),

@@ -6,6 +6,7 @@ use crate::reactor::{Parts, Reactor, Spec, State, admin_listener};
 use crate::sys::listener::Listeners;
 use crate::sys::log;
 use crate::sys::notify::{self, Notifier};
+use crate::sys::program;
 use crate::sys::reap;
 use crate::sys::redis::{self, ManagedRedis};
 use crate::sys::reexec;
@@ -17,7 +18,6 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use tracing::warn;
 
 /// Why the supervisor cannot start: what to exit with, and one line per fault.
@@ -77,7 +77,7 @@ fn prepare(sources: Sources) -> Result<Reactor, Refusal> {
     // First of all: a signal that comes now is answered later, not lost.
     let signals = Signals::block().map_err(|error| Refusal::system("blocking signals", error))?;
     let found = notify::found().map_err(|error| Refusal::system("taking over the sockets of systemd", error))?;
-    let binary = own_path().map_err(|error| Refusal::system("finding the own binary", error))?;
+    let binary = program::path().map_err(|error| Refusal::system("finding the own binary", error))?;
     let mut spec = Spec::load(&sources, &binary).map_err(|lines| Refusal {
         exit: Exit::Config,
         lines,
@@ -134,24 +134,14 @@ fn managed_redis(spec: &Spec) -> Result<Option<ManagedRedis>, Refusal> {
         ));
     };
     let program = redis::locate().map_err(Refusal::config)?;
-    redis::prepare_directory(redis_directory, spec.identity.as_ref())
-        .map_err(|error| Refusal::config(format!("redis.directory: {}: {error}", redis_directory.display())))?;
+    let home = redis::claim_directory(redis_directory, spec.identity.as_ref()).map_err(Refusal::config)?;
     Ok(Some(ManagedRedis::new(
         program,
         path.clone(),
         redis_directory.clone(),
         spec.identity.clone(),
+        home,
     )))
-}
-
-/// The path that the binary was started from. A reload takes what is there then.
-fn own_path() -> io::Result<PathBuf> {
-    let path = std::env::current_exe()?;
-    // What the kernel says of a file that was replaced since.
-    let text = path.to_string_lossy();
-    Ok(text
-        .strip_suffix(" (deleted)")
-        .map_or_else(|| path.clone(), PathBuf::from))
 }
 
 /// Descriptors of a worker besides those of its clients.

@@ -264,26 +264,17 @@ fn workers(values: &mut Values, redis: bool, facts: &Facts<'_>, notices: &mut Ve
         notices.push("Redis is disabled: one worker, sessions in its memory, multi_worker_support is false".to_owned());
     }
     let user = values.text_if_any("workers.user");
-    if let Some(name) = &user {
-        match (facts.uid_of)(name) {
-            _ if name == "root" => {}
-            Some(uid) if facts.euid != 0 && facts.euid != uid => {
-                notices.push(format!(
-                    "workers.user = {name:?} has no effect: only root can become another user"
-                ));
-            }
-            Some(_) => {}
-            None if facts.euid != 0 => {
-                notices.push(format!(
-                    "workers.user = {name:?} has no effect, and there is no such user"
-                ));
-            }
-            None => values.fault(
-                "workers.user",
-                format!("there is no user {name:?}"),
-                "create it or name another",
-            ),
-        }
+    // Whether this process may become another user is asked by `run` and `check` (`user::resolve`), which say the same.
+    // All other commands may be run by any user.
+    if let Some(name) = &user
+        && facts.euid == 0
+        && (facts.uid_of)(name).is_none()
+    {
+        values.fault(
+            "workers.user",
+            format!("there is no user {name:?}"),
+            "create it or name another",
+        );
     }
     Workers {
         count: u16::try_from(values.int("workers.count")).unwrap_or(1),

@@ -2,6 +2,7 @@
 
 use super::protocol::{ANSWER_BYTES_MAX, Answer, Request, Status};
 use super::view;
+use crate::sys::runtime::{RESTORE_EVERY, holder};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::unistd::{Uid, User};
@@ -152,6 +153,17 @@ pub(super) fn unreachable(socket: &Path, error: &io::Error) -> String {
         return format!(
             "{place} may not be opened by this user, so whether a supervisor runs is not known: {error}; {}",
             who_may(socket)
+        );
+    }
+    let holder = socket
+        .parent()
+        .and_then(holder)
+        .filter(|_| error.kind() == ErrorKind::NotFound);
+    if let Some(pid) = holder {
+        return format!(
+            "the supervisor (pid {pid}) runs, but its control socket {place} was removed; it makes it anew within {} s: \
+             repeat the command then",
+            RESTORE_EVERY.as_secs()
         );
     }
     let remedy = if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) {

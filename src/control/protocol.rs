@@ -105,6 +105,23 @@ pub(crate) struct SupervisorStatus {
     /// Lines of the log, of supervisor and workers, that could not be written.
     #[serde(default)]
     pub(crate) log_lines_dropped: u64,
+    /// The managed Redis; absent without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) redis: Option<RedisStatus>,
+}
+
+/// `redis`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RedisStatus {
+    /// `backoff`, `evicting` (a former supervisor's is being stopped), `starting`, `running`, `silent` (it has not answered
+    /// for some seconds), `stopping` or `stopped`.
+    pub(crate) state: String,
+    /// Process id; null without a process.
+    pub(crate) pid: Option<i32>,
+    /// How often it ended without being asked to.
+    pub(crate) restarts: u64,
+    /// How it ended last, with its own last words; null if it never did.
+    pub(crate) last_exit: Option<String>,
 }
 
 /// `reload`
@@ -209,6 +226,7 @@ impl Status {
         usages: &BTreeMap<i32, Usage>,
         uptime: Duration,
         last_reload: Option<String>,
+        redis: Option<RedisStatus>,
     ) -> Self {
         let supervisor = SupervisorStatus {
             pid: std::process::id(),
@@ -220,6 +238,7 @@ impl Status {
             last_handover: snapshot.handover.map(HandoverStatus::from),
             reload: snapshot.reload.map(ReloadStatus::from),
             log_lines_dropped: 0,
+            redis,
         };
         Self {
             supervisor,
@@ -317,7 +336,13 @@ mod tests {
             cpu_permille: Some(125),
             rss_bytes: Some(4_096),
         };
-        let status = Status::new(snapshot, &BTreeMap::from([(7, usage)]), Duration::from_secs(5), None);
+        let status = Status::new(
+            snapshot,
+            &BTreeMap::from([(7, usage)]),
+            Duration::from_secs(5),
+            None,
+            None,
+        );
         assert!(!status.is_healthy());
         let expected = format!(
             r#"{{"supervisor":{{"pid":{},"version":"{}","generation":2,"state":"serving","uptime_s":5,"last_reload":null,"last_handover":null,"reload":null,"log_lines_dropped":0}},"workers":[{{"slot":0,"pid":7,"generation":2,"version":null,"state":"backoff","failing":[],"connections":0,"sessions":0,"restarts":3,"last_exit":"signal 9 (SIGKILL)","cpu_percent":12.5,"rss_bytes":4096,"lag_us":80,"log_position":"1764000000000-5","handing_over":false}}]}}"#,

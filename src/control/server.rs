@@ -2,6 +2,7 @@
 
 use super::protocol::{Answer, REQUEST_BYTES_MAX, Request};
 use crate::fleet::Moment;
+use crate::sys::trust::Inode;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::geteuid;
@@ -24,6 +25,8 @@ const CLIENT_PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) struct Server {
     listener: UnixListener,
     path: PathBuf,
+    /// The socket file, as it was made.
+    inode: Option<Inode>,
     clients: BTreeMap<u64, Client>,
     /// Connections ever accepted.
     accepted: u64,
@@ -56,6 +59,8 @@ pub(crate) struct Legacy {
     path: PathBuf,
     clients: Vec<LegacyClient>,
     accepted: u64,
+    #[serde(default)]
+    inode: Option<Inode>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -86,22 +91,26 @@ impl Server {
     /// Binds the socket, for this user only. The caller holds the lock of the runtime directory,
     /// so whatever is at the path is a leftover.
     pub(crate) fn bind(path: &Path) -> io::Result<Self> {
-        match std::fs::remove_file(path) {
-            Ok(()) => info!(path = %path.display(), "stale control socket replaced"),
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-        let former = umask(Mode::from_bits_truncate(0o177));
-        let bound = UnixListener::bind(path);
-        umask(former);
-        let listener = bound?;
-        listener.set_nonblocking(true)?;
         Ok(Self {
-            listener,
+            listener: bind(path)?,
+            inode: Inode::at(path),
             path: path.to_owned(),
             clients: BTreeMap::new(),
             accepted: 0,
         })
+    }
+
+    /// Binds the socket anew if its file was removed or exchanged; whether it was. Connected clients stay.
+    ///
+    /// # Errors
+    /// When it cannot be bound; the next call tries again.
+    pub(crate) fn restore(&mut self) -> io::Result<bool> {
+        if self.inode.is_some() && Inode::at(&self.path) == self.inode {
+            return Ok(false);
+        }
+        self.listener = bind(&self.path)?;
+        self.inode = Inode::at(&self.path);
+        Ok(true)
     }
 
     /// For the next supervisor process.
@@ -118,6 +127,7 @@ impl Server {
             path: self.path.clone(),
             clients: clients.collect(),
             accepted: self.accepted,
+            inode: self.inode,
         }
     }
 
@@ -146,6 +156,8 @@ impl Server {
         }
         Ok(Self {
             listener: take(legacy.listener)?.into(),
+            // The build before did not say.
+            inode: legacy.inode.or_else(|| Inode::at(&legacy.path)),
             path: legacy.path,
             clients,
             accepted: legacy.accepted,
@@ -315,6 +327,20 @@ impl State {
     }
 }
 
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    match std::fs::remove_file(path) {
+        Ok(()) => info!(path = %path.display(), "stale control socket replaced"),
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let former = umask(Mode::from_bits_truncate(0o177));
+    let bound = UnixListener::bind(path);
+    umask(former);
+    let listener = bound?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
 /// Root and the supervisor's own user may ask; everybody is on record.
 fn admit(stream: &UnixStream) -> io::Result<bool> {
     stream.set_nonblocking(true)?;
@@ -331,6 +357,10 @@ fn admit(stream: &UnixStream) -> io::Result<bool> {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        if self.inode.is_none() || Inode::at(&self.path) != self.inode {
+            // Removed, or another supervisor's.
+            return;
+        }
         // The lock says whether we live; a leftover would only be replaced.
         if let Err(error) = std::fs::remove_file(&self.path) {
             warn!(%error, "control socket not removed");

@@ -1,6 +1,6 @@
 //! How `status` looks.
 
-use super::protocol::{HandoverStatus, ReloadStatus, Status, WorkerStatus};
+use super::protocol::{HandoverStatus, RedisStatus, ReloadStatus, Status, WorkerStatus};
 use ops::screen::{Line, Picture, Style};
 use ops::text::age;
 use std::time::Duration;
@@ -42,6 +42,7 @@ pub(super) fn picture(status: &Status) -> Picture {
         "restarts",
     ]);
     let mut foot = vec![Line::default()];
+    foot.extend(supervisor.redis.as_ref().and_then(redis));
     foot.extend(supervisor.reload.as_ref().map(reload));
     foot.extend(supervisor.last_handover.as_ref().map(handover));
     let last = supervisor.last_reload.as_ref();
@@ -70,6 +71,23 @@ pub(super) fn picture(status: &Status) -> Picture {
             .collect(),
         foot,
     }
+}
+
+/// Nothing, while all is well.
+fn redis(redis: &RedisStatus) -> Option<Line> {
+    let style = match redis.state.as_str() {
+        "running" if redis.last_exit.is_none() => return None,
+        "running" => Style::Plain,
+        _ => Style::Bad,
+    };
+    let mut text = format!("managed Redis: {}", redis.state);
+    if let Some(pid) = redis.pid {
+        text += &format!(" (pid {pid})");
+    }
+    if let Some(last) = &redis.last_exit {
+        text += &format!(", restarts {}, last exit: {last}", redis.restarts);
+    }
+    Some(Line::new(style, text))
 }
 
 fn worker(worker: &WorkerStatus) -> Line {

@@ -5,7 +5,7 @@ use super::{Reactor, banner};
 use crate::control::protocol::Answer;
 use crate::fleet::{Action, End, Event, Generation, Moment, SlotId, Ticket, WorkerId};
 use crate::sys::admin::AdminListener;
-use crate::sys::forensics;
+use crate::sys::forensics::{self, Hung};
 use crate::sys::spawn::{Order, spawn};
 use boot::{Exit, Handover, Incarnation, ReloadResult, Setup, ToWorker};
 use nix::sys::signal::Signal;
@@ -18,7 +18,8 @@ impl Reactor {
         match action {
             Action::Abort { worker } => {
                 if let Some(process) = self.processes.get(worker) {
-                    forensics::log(process.slot.number(), process.pid);
+                    let slot = process.slot.number();
+                    forensics::log(Hung::Worker { slot }, process.pid);
                 }
                 self.kill(worker, Signal::SIGABRT);
             }

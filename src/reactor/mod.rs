@@ -10,6 +10,7 @@ mod process;
 mod requests;
 mod rollout;
 mod state;
+mod upkeep;
 
 use crate::config::Sources;
 use crate::control::protocol::Status;
@@ -20,7 +21,7 @@ use crate::sys::listener::Listeners;
 use crate::sys::notify::Notifier;
 use crate::sys::reap::reap;
 use crate::sys::redis::{ManagedRedis, STOP_GRACE, Turn};
-use crate::sys::runtime::Runtime;
+use crate::sys::runtime::{RESTORE_EVERY, Runtime};
 use crate::sys::signals::{Caught, Signals};
 use boot::{Exit, ToSupervisor};
 use metrics::Ledger;
@@ -96,6 +97,9 @@ pub(crate) struct Reactor {
     rollout: Rollout,
     /// Held for the lock.
     runtime: Runtime,
+    /// When its files are looked after next, and what was wrong at the last look.
+    restore_at: Moment,
+    unrestored: Option<String>,
 }
 
 /// What became ready.
@@ -159,6 +163,8 @@ impl Reactor {
             verdict: None,
             rollout: Rollout::default(),
             runtime,
+            restore_at: RESTORE_EVERY,
+            unrestored: None,
         };
         let slots: Vec<_> = reactor.listeners.slots().collect();
         slots.into_iter().for_each(|slot| reactor.store(slot));
@@ -193,6 +199,7 @@ impl Reactor {
         self.supervise_trial(now);
         self.try_later();
         self.processes.measure(now);
+        self.restore(now);
         let accepts = match &mut self.redis {
             Some(redis) => redis.turn(now) == Turn::Accepts,
             None => !self.begun,
@@ -463,6 +470,7 @@ impl Reactor {
             &self.processes.usages(),
             self.now(),
             self.rollout.last.clone(),
+            self.redis.as_ref().map(ManagedRedis::status),
         );
         let (supervisor, workers) = self.ledger.log_lines_dropped();
         status.supervisor.log_lines_dropped = supervisor + workers;

@@ -14,6 +14,7 @@ use crate::sys::admin::{self, AdminListener};
 use crate::sys::listener::{self, Listeners};
 use crate::sys::log;
 use crate::sys::notify::Notifier;
+use crate::sys::program;
 use crate::sys::redis::ManagedRedis;
 use crate::sys::runtime::Runtime;
 use crate::sys::signals::Signals;
@@ -171,7 +172,8 @@ impl Reactor {
             started: now.checked_sub(uptime).unwrap_or(now),
             instance: state.instance,
             sources,
-            binary: state.binary,
+            // The build before wrote down where a link led when it was started.
+            binary: program::started_by().unwrap_or(state.binary),
             fleet: serde_json::from_value(state.fleet)?,
             specs,
             candidate: None,
@@ -194,6 +196,9 @@ impl Reactor {
             verdict: None,
             rollout: Rollout::resumed(state.last_reload, state.later),
             runtime: Runtime::inherit(state.runtime.0, take(state.runtime.1)?),
+            // At once: the directory is not locked across exec.
+            restore_at: Moment::ZERO,
+            unrestored: None,
         };
         let by = uptime.saturating_sub(state.left);
         let gap_ms = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);

@@ -1,7 +1,7 @@
 //! `anyworker check` of a binary that is to be used next, run aside: nobody waits for it, and what
 //! it says is read when it has ended.
 
-use super::spawn::{Binary, unblock_signals};
+use super::spawn::{Binary, detach};
 use crate::config::Sources;
 use crate::fleet::{End, Moment};
 use nix::errno::Errno;
@@ -20,6 +20,16 @@ const COMPLAINT_BYTES_MAX: usize = 16 * 1024;
 
 /// Reads before others have their turn; a pipe holds as much at first.
 const READS_PER_TURN: usize = 16;
+/// What systemd tells this process alone. All else of the environment goes along: the check is to read the configuration
+/// that a reload would.
+const OURS: [&str; 6] = [
+    "LISTEN_FDNAMES",
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "NOTIFY_SOCKET",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
+];
 
 /// A check that runs.
 #[derive(Debug)]
@@ -44,12 +54,15 @@ impl Check {
         // By descriptor: another file may be at its path by now.
         let mut command = Command::new(binary.path());
         command.arg("check").args(sources.arguments());
+        for name in OURS {
+            command.env_remove(name);
+        }
         match state {
             Some(state) => command.arg("--state").stdin(state),
             None => command.stdin(Stdio::null()),
         };
         command.stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = unblock_signals(&mut command).spawn()?;
+        let mut child = detach(&mut command).spawn()?;
         let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(0));
         let complaint = child.stderr.take().map(OwnedFd::from);
         let complaint = complaint.ok_or_else(|| io::Error::other("no pipe to the check"))?;

@@ -6,16 +6,40 @@ use tracing::warn;
 /// No file of `/proc` is logged beyond this (bytes).
 const TEXT_BYTES_MAX: usize = 2_048;
 
+/// What hangs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Hung {
+    /// The worker of a slot.
+    Worker {
+        /// Number of the slot.
+        slot: u16,
+    },
+    /// The managed Redis.
+    Redis,
+}
+
 /// Logs what the kernel tells about this process; what cannot be read is left out.
-pub(crate) fn log(slot: u16, pid: i32) {
-    let state = read(pid, "status").and_then(|text| {
-        text.lines()
-            .find_map(|line| line.strip_prefix("State:").map(|state| state.trim().to_owned()))
-    });
+pub(crate) fn log(who: Hung, pid: i32) {
+    let state = state(pid);
     let wchan = read(pid, "wchan");
     let syscall = read(pid, "syscall");
     let stack = read(pid, "stack");
-    warn!(slot, pid, state, wchan, syscall, stack, "forensics of a hung worker");
+    match who {
+        Hung::Worker { slot } => warn!(slot, pid, state, wchan, syscall, stack, "forensics of a hung worker"),
+        Hung::Redis => warn!(pid, state, wchan, syscall, stack, "forensics of the hung managed Redis"),
+    }
+}
+
+/// Whether the kernel makes this process wait for a disk: nothing but the disk ends that, no signal either.
+pub(crate) fn waits_for_disk(pid: i32) -> bool {
+    state(pid).is_some_and(|state| state.starts_with('D'))
+}
+
+/// `S (sleeping)`
+fn state(pid: i32) -> Option<String> {
+    let text = read(pid, "status")?;
+    text.lines()
+        .find_map(|line| line.strip_prefix("State:").map(|state| state.trim().to_owned()))
 }
 
 fn read(pid: i32, file: &str) -> Option<String> {

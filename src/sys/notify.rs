@@ -2,7 +2,8 @@
 //!
 //! Never waits: what the other end has no room for is kept, in its order, and sent when there is room.
 
-use super::spawn::{Estate, unblock_signals};
+use super::environment;
+use super::spawn::{Estate, detach};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{
@@ -31,6 +32,9 @@ const STOP_TIMEOUT: [&str; 6] = [
     "org.freedesktop.systemd1.Service",
     "TimeoutStopUSec",
 ];
+
+/// What `busctl` needs to find itself and the bus.
+const ENVIRONMENT: [&str; 3] = ["DBUS_SYSTEM_BUS_ADDRESS", "PATH", "XDG_RUNTIME_DIR"];
 
 /// The supervisor's line to systemd.
 #[derive(Debug)]
@@ -237,14 +241,13 @@ fn extend(by: Duration) -> NotifyState<'static> {
 /// By a program of systemd's own: the value counts with all drop-ins and defaults, which no file tells.
 fn ask_stop_timeout() -> io::Result<ChildStdout> {
     let mut command = Command::new("busctl");
-    // It would tell systemd how it fared, as if it were the service.
-    command.env_remove("NOTIFY_SOCKET");
-    command
+    // With `NOTIFY_SOCKET` it would tell systemd how it fared, as if it were the service.
+    environment::build(&mut command, &ENVIRONMENT)
         .args(STOP_TIMEOUT)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null());
-    let pipe = unblock_signals(&mut command).spawn()?.stdout.take();
+    let pipe = detach(&mut command).spawn()?.stdout.take();
     let pipe = pipe.ok_or_else(|| io::Error::other("no pipe to busctl"))?;
     fcntl(&pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     Ok(pipe)

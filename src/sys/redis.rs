@@ -1,21 +1,35 @@
 //! The managed Redis: a private `redis-server` or `valkey-server` on a unix socket in the runtime
-//! directory, supervised like a worker, started first and stopped last.
+//! directory, supervised like a worker, started first and stopped last. It is asked for a sign of life
+//! (`PING`) over its socket; one that stays silent, or whose socket was removed, is replaced.
 
-use super::spawn::unblock_signals;
+mod directory;
+mod probe;
+mod state;
+#[cfg(test)]
+mod tests;
+mod words;
+
+use super::environment;
+use super::forensics::{self, Hung};
+use super::spawn::detach;
 use super::user::Identity;
+use crate::control::protocol::RedisStatus;
 use crate::fleet::{End, Moment};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, chown};
+use nix::unistd::Pid;
+use probe::Sight;
 use serde::{Deserialize, Serialize};
-use std::fs::DirBuilder;
-use std::io::{self, Read, Write};
-use std::os::unix::fs::DirBuilderExt;
-use std::os::unix::net::UnixStream;
+use state::{State, Watch};
+use std::fs::File;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 use tracing::{error, info, warn};
+
+use directory::{pid_file, survivor};
+
+pub(crate) use directory::claim as claim_directory;
 
 /// Programs that will do, best first.
 const PROGRAMS: [&str; 2] = ["redis-server", "valkey-server"];
@@ -29,6 +43,29 @@ const RESTART_FIRST: Duration = Duration::from_millis(100);
 const RESTART_MAX: Duration = Duration::from_secs(5);
 /// It lived so long: the next death counts as the first.
 const STABLE_AFTER: Duration = Duration::from_secs(60);
+/// Between two looks at a Redis that runs. The supervisor's loop comes round as often anyway.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Looks in a row without any answer, `LOADING` and `BUSY` included, after which a Redis that runs is killed: 30 s. A long
+/// script answers `BUSY` after 5 s, and a fork of a large memory takes seconds. Looks are counted, not time, so that a host
+/// that stood still is not taken for a hung Redis.
+const SILENT_LOOKS_MAX: u32 = 30;
+/// The same of one that starts: 120 s, since it does not answer while it opens its files.
+const SILENT_STARTS_MAX: u32 = 6_000;
+/// From this many silent looks on, `status` says so.
+const SILENT_LOOKS_SHOWN: u32 = 5;
+/// Looks in a row that find no socket until the Redis is restarted to make one.
+const ABSENT_LOOKS_MAX: u32 = 2;
+/// All that it gets of our environment: where programs, libraries and temporary files are, the time zone of its log, and how
+/// its allocator is tuned.
+const ENVIRONMENT: [&str; 7] = [
+    "GLIBC_TUNABLES",
+    "HOME",
+    "LD_LIBRARY_PATH",
+    "MALLOC_CONF",
+    "PATH",
+    "TMPDIR",
+    "TZ",
+];
 /// From `SIGTERM` to `SIGKILL`.
 pub(crate) const STOP_GRACE: Duration = Duration::from_secs(10);
 
@@ -59,59 +96,24 @@ pub(crate) struct ManagedRedis {
     identity: Option<Identity>,
     state: State,
     deaths: u32,
-}
-
-/// Handed to the next supervisor process, too.
-#[derive(Debug, Serialize, Deserialize)]
-enum State {
-    /// Not running; started at this time.
-    Backoff { until: Moment },
-    /// The Redis of a supervisor that was killed still runs on our files.
-    Evicting {
-        #[serde(with = "number")]
-        pid: Pid,
-        look_at: Moment,
-        kill_at: Moment,
-    },
-    /// Started; does not answer yet.
-    Starting {
-        #[serde(with = "number")]
-        pid: Pid,
-        since: Moment,
-        look_at: Moment,
-        #[serde(skip)]
-        probe: Option<UnixStream>,
-        warned: bool,
-    },
-    /// Answers.
-    Running {
-        #[serde(with = "number")]
-        pid: Pid,
-        since: Moment,
-    },
-    /// Told to stop.
-    Stopping {
-        #[serde(with = "number")]
-        pid: Pid,
-        kill_at: Option<Moment>,
-    },
-    /// Gone for good.
-    Stopped,
-}
-
-/// A process id as a number.
-mod number {
-    use nix::unistd::Pid;
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
-    pub(super) fn serialize<S: Serializer>(pid: &Pid, to: S) -> Result<S::Ok, S::Error> {
-        pid.as_raw().serialize(to)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Pid, D::Error> {
-        i32::deserialize(from).map(Pid::from_raw)
-    }
+    /// How often it ended without being asked to.
+    #[serde(default)]
+    restarts: u64,
+    /// How it ended last, with its last words.
+    #[serde(default)]
+    last_exit: Option<String>,
+    /// Why we end it, if we do.
+    #[serde(default)]
+    cause: Option<String>,
+    /// Where its log ended when it was started (bytes).
+    #[serde(default)]
+    log_from: u64,
+    /// Its standard output and error, in memory. After an upgrade its log has to do.
+    #[serde(skip)]
+    output: Option<File>,
+    /// Its directory, locked against other supervisors. After an upgrade it is locked again at the first look.
+    #[serde(skip)]
+    home: Option<File>,
 }
 
 /// The first server program in PATH.
@@ -130,22 +132,16 @@ pub(crate) fn locate() -> Result<PathBuf, NotInstalled> {
         .ok_or(NotInstalled)
 }
 
-/// Makes the directory of its files if it is missing, private to whom it becomes.
-///
-/// # Errors
-/// When it cannot be created or given away.
-pub(crate) fn prepare_directory(directory: &Path, identity: Option<&Identity>) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    if let Some(identity) = identity {
-        chown(directory, Some(identity.uid), Some(identity.gid))?;
-    }
-    Ok(())
-}
-
 impl ManagedRedis {
     /// A Redis that listens on `socket` and keeps its files in `directory`; not started yet.
     #[must_use]
-    pub(crate) fn new(program: PathBuf, socket: PathBuf, directory: PathBuf, identity: Option<Identity>) -> Self {
+    pub(crate) fn new(
+        program: PathBuf,
+        socket: PathBuf,
+        directory: PathBuf,
+        identity: Option<Identity>,
+        home: Option<File>,
+    ) -> Self {
         let state = match survivor(&directory) {
             Some(pid) => State::Evicting {
                 pid,
@@ -161,6 +157,12 @@ impl ManagedRedis {
             identity,
             state,
             deaths: 0,
+            restarts: 0,
+            last_exit: None,
+            cause: None,
+            log_from: 0,
+            output: None,
+            home,
         }
     }
 
@@ -170,8 +172,9 @@ impl ManagedRedis {
         match &self.state {
             State::Backoff { until } => Some(*until),
             State::Evicting { look_at, .. } | State::Starting { look_at, .. } => Some(*look_at),
+            State::Running { watch, .. } => Some(watch.look_at),
             State::Stopping { kill_at, .. } => *kill_at,
-            State::Running { .. } | State::Stopped => None,
+            State::Stopped => None,
         }
     }
 
@@ -188,6 +191,26 @@ impl ManagedRedis {
     #[must_use]
     pub(crate) const fn is_starting(&self) -> bool {
         matches!(self.state, State::Starting { .. })
+    }
+
+    /// For `status`.
+    #[must_use]
+    pub(crate) fn status(&self) -> RedisStatus {
+        let state = match &self.state {
+            State::Backoff { .. } => "backoff",
+            State::Evicting { .. } => "evicting",
+            State::Starting { .. } => "starting",
+            State::Running { watch, .. } if watch.silent >= SILENT_LOOKS_SHOWN => "silent",
+            State::Running { .. } => "running",
+            State::Stopping { .. } => "stopping",
+            State::Stopped => "stopped",
+        };
+        RedisStatus {
+            state: state.to_owned(),
+            pid: self.pid().map(Pid::as_raw),
+            restarts: self.restarts,
+            last_exit: self.last_exit.clone(),
+        }
     }
 
     /// Whether it is gone for good.
@@ -216,26 +239,8 @@ impl ManagedRedis {
                     self.state = State::Backoff { until: now };
                 }
             }
-            State::Starting {
-                pid,
-                since,
-                look_at,
-                probe,
-                warned,
-            } if now >= *look_at => {
-                *look_at = now + PROBE_EVERY;
-                if answers(&self.socket, probe) {
-                    let start_ms = u64::try_from(now.saturating_sub(*since).as_millis()).unwrap_or(u64::MAX);
-                    info!(pid = pid.as_raw(), start_ms, socket = %self.socket.display(), "managed Redis accepts");
-                    self.state = State::Running { pid: *pid, since: now };
-                    return Turn::Accepts;
-                }
-                if !*warned && now >= *since + START_WARNING {
-                    *warned = true;
-                    let log = self.directory.join("redis.log");
-                    warn!(pid = pid.as_raw(), log = %log.display(), "managed Redis does not answer yet");
-                }
-            }
+            State::Starting { look_at, .. } if now >= *look_at => return self.look_at_start(now),
+            State::Running { watch, .. } if now >= watch.look_at => self.look(now),
             State::Stopping {
                 pid,
                 kill_at: kill_at @ Some(_),
@@ -254,6 +259,86 @@ impl ManagedRedis {
         Turn::Same
     }
 
+    /// Whether one that was started answers by now.
+    fn look_at_start(&mut self, now: Moment) -> Turn {
+        let State::Starting {
+            pid,
+            since,
+            look_at,
+            probe,
+            warned,
+            silent,
+        } = &mut self.state
+        else {
+            return Turn::Same;
+        };
+        *look_at = now + PROBE_EVERY;
+        match probe::look(&self.socket, probe) {
+            Sight::Pong => {
+                let (pid, start_ms) = (*pid, millis(now.saturating_sub(*since)));
+                info!(pid = pid.as_raw(), start_ms, socket = %self.socket.display(), "managed Redis accepts");
+                let watch = Watch {
+                    look_at: now + LOOK_EVERY,
+                    ..Watch::default()
+                };
+                self.state = State::Running { pid, since: now, watch };
+                return Turn::Accepts;
+            }
+            Sight::Answer => *silent = 0,
+            Sight::Absent | Sight::Silent => *silent += 1,
+        }
+        if !*warned && now >= *since + START_WARNING {
+            *warned = true;
+            let log = self.directory.join("redis.log");
+            warn!(pid = pid.as_raw(), log = %log.display(), "managed Redis does not answer yet");
+        }
+        if *silent >= SILENT_STARTS_MAX {
+            *silent = 0;
+            let patience = PROBE_EVERY.saturating_mul(SILENT_STARTS_MAX);
+            self.cause = replace_hung(*pid, patience).or(self.cause.take());
+        }
+        Turn::Same
+    }
+
+    /// Whether one that runs still answers.
+    fn look(&mut self, now: Moment) {
+        if self.home.is_none() {
+            // After an upgrade; if it fails, the lock of the runtime directory has to do.
+            self.home = claim_directory(&self.directory, self.identity.as_ref()).ok().flatten();
+        }
+        let State::Running { pid, watch, .. } = &mut self.state else {
+            return;
+        };
+        watch.look_at = now + LOOK_EVERY;
+        if let Some(kill_at) = watch.kill_at {
+            if now >= kill_at {
+                warn!(pid = pid.as_raw(), "managed Redis killed at its deadline");
+                signal(*pid, Signal::SIGKILL);
+                watch.kill_at = Some(Moment::MAX);
+            }
+            return;
+        }
+        match probe::look(&self.socket, &mut watch.probe) {
+            Sight::Answer | Sight::Pong => (watch.silent, watch.absent) = (0, 0),
+            Sight::Silent => (watch.silent, watch.absent) = (watch.silent + 1, 0),
+            Sight::Absent => watch.absent += 1,
+        }
+        if watch.absent >= ABSENT_LOOKS_MAX {
+            // It cannot be told to make another one.
+            let socket = self.socket.display();
+            warn!(pid = pid.as_raw(), %socket, "socket of the managed Redis was removed: it is restarted");
+            self.cause = Some("its socket was removed from outside".to_owned());
+            signal(*pid, Signal::SIGTERM);
+            watch.kill_at = Some(now + STOP_GRACE);
+        } else if watch.silent >= SILENT_LOOKS_MAX {
+            watch.silent = 0;
+            if let Some(cause) = replace_hung(*pid, LOOK_EVERY.saturating_mul(SILENT_LOOKS_MAX)) {
+                self.cause = Some(cause);
+                watch.kill_at = Some(Moment::MAX);
+            }
+        }
+    }
+
     /// A child ended; whether it was this one.
     pub(crate) fn reaped(&mut self, now: Moment, pid: i32, end: End) -> bool {
         if self.pid() != Some(Pid::from_raw(pid)) {
@@ -269,8 +354,13 @@ impl ManagedRedis {
         }
         let wait = self.pause();
         let log = self.directory.join("redis.log");
-        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-        error!(pid, reason = %end, wait_ms, log = %log.display(), "managed Redis died");
+        let cause = self.cause.take();
+        let said = words::last(self.output.take(), &log, self.log_from);
+        error!(pid, reason = %end, cause, said, wait_ms = millis(wait), log = %log.display(), "managed Redis died");
+        let cause = cause.map(|cause| format!(", {cause}")).unwrap_or_default();
+        let said = said.map(|said| format!("; it said: {said}")).unwrap_or_default();
+        self.last_exit = Some(format!("{end}{cause}{said}"));
+        self.restarts += 1;
         self.state = State::Backoff { until: now + wait };
         true
     }
@@ -301,28 +391,45 @@ impl ManagedRedis {
     }
 
     fn start(&mut self, now: Moment) {
-        match unblock_signals(&mut self.command()).spawn() {
-            Ok(child) => {
-                let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(0));
+        match self.spawn() {
+            Ok(pid) => {
                 self.state = State::Starting {
                     pid,
                     since: now,
                     look_at: now,
                     probe: None,
                     warned: false,
+                    silent: 0,
                 };
             }
             Err(error) => {
                 let wait = self.pause();
                 let program = self.program.display();
-                error!(%program, %error, "managed Redis cannot be started");
+                error!(%program, error, "managed Redis cannot be started");
+                self.last_exit = Some(format!("not started: {error}"));
                 self.state = State::Backoff { until: now + wait };
             }
         }
     }
 
+    fn spawn(&mut self) -> Result<Pid, String> {
+        // Let go first: our own lock would be in the way. The directory may have been removed meanwhile.
+        self.home = None;
+        self.home = claim_directory(&self.directory, self.identity.as_ref()).map_err(|error| error.to_string())?;
+        self.log_from = std::fs::symlink_metadata(self.directory.join("redis.log")).map_or(0, |found| found.len());
+        let mut command = self.command();
+        self.output = words::output().ok();
+        if let Some(output) = &self.output {
+            let copy = || output.try_clone().map(Stdio::from).map_err(|error| error.to_string());
+            command.stdout(copy()?).stderr(copy()?);
+        }
+        let child = detach(&mut command).spawn().map_err(|error| error.to_string())?;
+        Ok(Pid::from_raw(i32::try_from(child.id()).unwrap_or(0)))
+    }
+
     fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
+        environment::build(&mut command, &ENVIRONMENT);
         command.args([
             "--port",
             "0",
@@ -358,49 +465,28 @@ impl ManagedRedis {
     }
 }
 
-fn pid_file(directory: &Path) -> PathBuf {
-    directory.join("redis.pid")
-}
-
-/// A server of ours that outlived its supervisor: named by our pid file, and working in our
-/// directory.
-fn survivor(directory: &Path) -> Option<Pid> {
-    let pid: i32 = std::fs::read_to_string(pid_file(directory)).ok()?.trim().parse().ok()?;
-    let work = std::fs::read_link(format!("/proc/{pid}/cwd")).ok()?;
-    let program = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-    let ours = work == std::fs::canonicalize(directory).ok()? && PROGRAMS.contains(&program.trim());
-    ours.then(|| Pid::from_raw(pid))
-}
-
-/// Whether it answers `PING`; the question stays open in `probe` until the next look.
-fn answers(socket: &Path, probe: &mut Option<UnixStream>) -> bool {
-    if probe.is_none() {
-        *probe = ask(socket).ok();
+/// Kills a Redis that does not answer, after a look at what it does; why. None if it waits for a disk: its data come back
+/// with the disk, and a new one would wait for the same.
+fn replace_hung(pid: Pid, patience: Duration) -> Option<String> {
+    forensics::log(Hung::Redis, pid.as_raw());
+    let silent_s = patience.as_secs();
+    if forensics::waits_for_disk(pid.as_raw()) {
+        warn!(
+            pid = pid.as_raw(),
+            silent_s, "managed Redis does not answer: it waits for a disk, and is left alone"
+        );
+        return None;
     }
-    let Some(stream) = probe else { return false };
-    let mut answer = [0_u8; 64];
-    match stream.read(&mut answer) {
-        Ok(_) if answer.starts_with(b"+PONG") => {
-            *probe = None;
-            true
-        }
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
-        // Loading its files, or gone: ask anew.
-        Ok(_) | Err(_) => {
-            *probe = None;
-            false
-        }
-    }
+    error!(
+        pid = pid.as_raw(),
+        silent_s, "managed Redis does not answer: it is killed and started again"
+    );
+    signal(pid, Signal::SIGKILL);
+    Some(format!("killed because it had not answered for {silent_s} s"))
 }
 
-fn ask(path: &Path) -> io::Result<UnixStream> {
-    // Never blocks: a unix socket connects at once or not at all.
-    let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
-    socket.set_nonblocking(true)?;
-    socket.connect(&socket2::SockAddr::unix(path)?)?;
-    let mut stream = UnixStream::from(socket);
-    stream.write_all(b"PING\r\n")?;
-    Ok(stream)
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn signal(pid: Pid, signal: Signal) {

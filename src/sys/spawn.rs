@@ -9,6 +9,7 @@ mod farewell;
 
 pub(crate) use estate::Estate;
 
+use super::environment;
 use super::memory;
 use super::user::Identity;
 use boot::{Exit, Setup};
@@ -18,9 +19,9 @@ use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl, open};
 use nix::libc;
 use nix::sys::signal::SigSet;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, getsockopt, send, socketpair, sockopt};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, umask};
 use nix::unistd::{ForkResult, fork, setgroups, setresgid, setresuid};
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
@@ -30,26 +31,6 @@ use std::process::Command;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The environment variables that a worker gets; all others stay with the supervisor, passwords
-/// in URLs among them.
-const ENVIRONMENT: &[&str] = &[
-    #[cfg(feature = "faults")]
-    "FAULT_POINTS",
-    "GLIBC_TUNABLES",
-    "HOME",
-    "LANG",
-    "LC_ALL",
-    "PATH",
-    "RUST_BACKTRACE",
-    "RUST_LIB_BACKTRACE",
-    "SSL_CERT_DIR",
-    "SSL_CERT_FILE",
-    "TMPDIR",
-    "TZ",
-];
-/// What a worker's `GLIBC_TUNABLES` are unless the operator set some: freed blocks of up to 16 KiB
-/// (tasks, HTTP buffers) are kept at hand for the next connection. Other C libraries ignore it.
-const MALLOC_TUNING: &CStr = c"GLIBC_TUNABLES=glibc.malloc.tcache_max=16384";
 /// Signals that reach the whole terminal group, or were meant for the supervisor; a worker obeys
 /// its control socket instead.
 const IGNORED: [libc::c_int; 9] = [
@@ -66,6 +47,8 @@ const IGNORED: [libc::c_int; 9] = [
 /// Signals that stand for an error of write(2), which is answered where it is written: `EPIPE`, and `EFBIG` when a log
 /// file has reached the limit of `RLIMIT_FSIZE`.
 const WRITE_ERRORS: [libc::c_int; 2] = [libc::SIGPIPE, libc::SIGXFSZ];
+/// The first descriptor that is none of the standard streams.
+const ABOVE_STANDARD: libc::c_uint = 3;
 /// Highest signal number.
 const SIGNAL_MAX: libc::c_int = 64;
 
@@ -225,7 +208,7 @@ pub(crate) fn spawn(order: &Order<'_>) -> Result<Spawned, SpawnError> {
     }
     let binary = lift(order.binary.fd.as_fd())?;
     let arguments = arguments(order.setup);
-    let environment = environment();
+    let environment = environment::of_a_worker();
     let plan = Plan {
         moves: lifted.iter().map(|(fd, target)| (fd.as_raw_fd(), *target)).collect(),
         close_from: libc::c_uint::try_from(above).unwrap_or(libc::c_uint::MAX),
@@ -255,21 +238,6 @@ fn arguments(setup: &Setup) -> Vec<CString> {
     words.lines().filter_map(|word| CString::new(word).ok()).collect()
 }
 
-fn environment() -> Vec<CString> {
-    // Tests of a debug build tell workers where to die.
-    let names = ENVIRONMENT
-        .iter()
-        .chain(cfg!(debug_assertions).then_some(&"TEST_HANDOVER_FAULT"));
-    let inherited = names.filter_map(|name| {
-        let mut entry = name.as_bytes().to_vec();
-        entry.push(b'=');
-        entry.extend(std::os::unix::ffi::OsStringExt::into_vec(std::env::var_os(name)?));
-        CString::new(entry).ok()
-    });
-    let tuned = std::env::var_os("GLIBC_TUNABLES").is_none();
-    inherited.chain(tuned.then(|| MALLOC_TUNING.to_owned())).collect()
-}
-
 fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
     strings
         .iter()
@@ -286,17 +254,7 @@ fn become_worker(plan: &Plan) -> ! {
             give_up(plan, &plan.farewells.descriptors);
         }
     }
-    // Ours are marked already; this is for what we inherited unmarked. An old kernel without the
-    // call, or the flag, only leaves those open.
-    // SAFETY: marks descriptors, closes none.
-    let _unmarked = unsafe {
-        libc::syscall(
-            libc::SYS_close_range,
-            plan.close_from,
-            libc::c_uint::MAX,
-            libc::CLOSE_RANGE_CLOEXEC,
-        )
-    };
+    close_at_exec(plan.close_from);
     if let Some(identity) = &plan.identity {
         let changed = setgroups(&identity.groups)
             .and_then(|()| setresgid(identity.gid, identity.gid, identity.gid))
@@ -387,17 +345,35 @@ pub(crate) fn ignore_write_errors() {
     }
 }
 
-/// Gives a child other than a worker the signals back that the supervisor blocks or ignores.
-pub(crate) fn unblock_signals(command: &mut Command) -> &mut Command {
-    let unblock = || {
-        for signal in WRITE_ERRORS {
-            // SAFETY: no handler is installed.
+/// What every child other than a worker starts with, whatever this process was started with: no signal is blocked or
+/// ignored (a Redis with `SIGCHLD` ignored could not wait for its own children), no descriptor but the standard ones is
+/// open, and what it creates is for its user alone.
+pub(crate) fn detach(command: &mut Command) -> &mut Command {
+    let arrange = || {
+        for signal in 1..=SIGNAL_MAX {
+            // SAFETY: no handler of ours is installed; numbers that cannot be changed are refused.
             unsafe { libc::signal(signal, libc::SIG_DFL) };
         }
+        umask(Mode::S_IRWXG | Mode::S_IRWXO);
+        close_at_exec(ABOVE_STANDARD);
         SigSet::empty().thread_set_mask().map_err(io::Error::from)
     };
-    // SAFETY: between fork and exec it makes system calls only and touches nothing else.
-    unsafe { command.pre_exec(unblock) }
+    // SAFETY: between fork and exec it makes system calls only; it neither allocates nor takes a lock.
+    unsafe { command.pre_exec(arrange) }
+}
+
+/// Marks all descriptors from a number on as closed at exec. Ours are marked already; this is for what this process
+/// inherited unmarked. An old kernel without the call, or the flag, leaves those open.
+fn close_at_exec(from: libc::c_uint) {
+    // SAFETY: marks descriptors, closes none.
+    let _unmarked = unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            from,
+            libc::c_uint::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    };
 }
 
 static TAKEN: AtomicBool = AtomicBool::new(false);
@@ -459,17 +435,4 @@ fn adopt(number: RawFd) -> Result<OwnedFd, InheritError> {
     // SAFETY: open (just asked), and `inherited` runs once per process, before anything else
     // could have opened a descriptor at this number.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn secrets_of_the_environment_stay_here() {
-        for entry in environment() {
-            let entry = entry.into_string().unwrap();
-            assert!(ENVIRONMENT.contains(&entry.split('=').next().unwrap()), "{entry}");
-        }
-    }
 }

@@ -44,7 +44,7 @@ pub(crate) enum UserError {
     #[error("workers.user: looking up `{0}`: {1}")]
     Lookup(String, nix::Error),
     /// Only root may become someone else.
-    #[error("workers.user: only root can start workers as `{0}`; remove the key or start the supervisor as root")]
+    #[error("workers.user: only root can start workers as `{0}`; remove the key, or run this as root or as `{0}`")]
     NotRoot(String),
     /// Nobody of this name.
     #[error("workers.user: there is no user `{0}`; create it with: useradd --system --no-create-home {0}")]

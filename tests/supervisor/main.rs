@@ -17,6 +17,7 @@ mod operation;
 mod privilege;
 mod redis;
 mod reload;
+mod runtime;
 mod start;
 mod stub;
 mod upgrade;
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
         redis::TESTS,
         reload::TESTS,
         start::TESTS,
+        runtime::TESTS,
         upgrade::TESTS,
     ]
     .concat();

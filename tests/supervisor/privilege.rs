@@ -7,6 +7,7 @@ use std::process::Command;
 
 pub(crate) const TESTS: &[(&str, fn())] = &[
     ("workers_become_someone_else", workers_become_someone_else),
+    ("only_root_takes_another_user", only_root_takes_another_user),
     ("pid_1_reaps_strangers", pid_1_reaps_strangers),
 ];
 
@@ -45,6 +46,53 @@ fn workers_become_someone_else() {
     check();
     supervisor.signal(Signal::SIGTERM);
     assert_eq!(supervisor.end(PATIENCE), Some(0));
+}
+
+/// Without root no other user can be taken: `check` and `run` say the same. The own user is no other.
+fn only_root_takes_another_user() {
+    const NOBODY: &str = "65534";
+    if !root() {
+        return;
+    }
+    let launcher = ["setpriv", "--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"];
+    let scratch = tempfile::tempdir().unwrap();
+    std::os::unix::fs::chown(scratch.path(), Some(65_534), Some(65_534)).unwrap();
+    let program = scratch.path().join("anyworker");
+    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    let file = scratch.path().join("supervisor.toml");
+    let said = |command: &str, user: &str| {
+        let text = config(scratch.path(), 1, "badconfig", &format!("user = '{user}'"));
+        std::fs::write(&file, text).unwrap();
+        let output = Command::new(launcher[0])
+            .args(&launcher[1..])
+            .arg(&program)
+            .args([command, "--config"])
+            .arg(&file)
+            .current_dir(scratch.path())
+            .output()
+            .unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    for (user, fault) in [
+        ("daemon", "workers.user: only root can start workers as `daemon`"),
+        ("root", "workers.user: only root can start workers as `root`"),
+        (
+            "no-such-user-here",
+            "workers.user: there is no user `no-such-user-here`",
+        ),
+    ] {
+        for command in ["check", "run"] {
+            let (code, said) = said(command, user);
+            assert_eq!(code, Some(78), "{command} {user}: {said}");
+            assert!(said.contains(fault), "{command} {user}: {said}");
+        }
+    }
+    let (code, text) = said("check", "nobody");
+    assert_eq!(code, Some(0), "{text}");
+    assert!(!text.contains("workers.user"), "{text}");
+    // It gets as far as its workers, which say so.
+    let (_, text) = said("run", "nobody");
+    assert!(text.contains("the stub says badconfig"), "{text}");
 }
 
 fn pid_1_reaps_strangers() {

@@ -4,10 +4,10 @@ use crate::harness::{PATIENCE, Supervisor, lives, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 pub(crate) const TESTS: &[(&str, fn())] = &[
@@ -17,6 +17,19 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
         a_managed_redis_left_behind_is_replaced,
     ),
     ("a_managed_redis_serves_other_users", a_managed_redis_serves_other_users),
+    (
+        "a_managed_redis_starts_under_any_locale",
+        a_managed_redis_starts_under_any_locale,
+    ),
+    (
+        "a_managed_redis_that_refuses_to_start_says_why",
+        a_managed_redis_that_refuses_to_start_says_why,
+    ),
+    (
+        "a_managed_redis_whose_socket_is_removed_is_restarted",
+        a_managed_redis_whose_socket_is_removed_is_restarted,
+    ),
+    ("the_append_only_file_is_private", the_append_only_file_is_private),
     ("a_missing_server_is_named", a_missing_server_is_named),
 ];
 
@@ -125,6 +138,122 @@ fn a_managed_redis_serves_other_users() {
     );
     supervisor.signal(Signal::SIGTERM);
     assert_eq!(supervisor.end(PATIENCE), Some(0));
+}
+
+/// Redis 7.2 and newer refuse to start under a locale that the host lacks, as `ssh` forwards one (`locale-collate`).
+fn a_managed_redis_starts_under_any_locale() {
+    if !installed() {
+        return;
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    let text = config(&scratch, "");
+    let script = "case ${LC_ALL-} in C) PATH=$OTHERS exec redis-server \"$@\";; esac\n\
+                  echo '7:M # Failed to configure LOCALE for invalid locale name.'; exit 1";
+    let others = std::env::var("PATH").unwrap();
+    let bin = plant(&scratch, &script.replace("$OTHERS", &others));
+    let path = format!("{}:{others}", bin.display());
+    let locale = || PathBuf::from("de_DE.UTF-8");
+    let env = BTreeMap::from([
+        ("LANG", locale()),
+        ("LC_ALL", locale()),
+        ("LC_COLLATE", locale()),
+        ("PATH", path.into()),
+    ]);
+    let supervisor = Supervisor::start_in(scratch, &text, &[], &env);
+    supervisor.await_log("serving");
+    ping(&supervisor.run_directory().join("redis.sock")).unwrap();
+}
+
+/// A program `redis-server` in a directory of its own.
+fn plant(scratch: &TempDir, script: &str) -> PathBuf {
+    let bin = scratch.path().join("bin");
+    std::fs::create_dir(&bin).unwrap();
+    std::fs::write(bin.join("redis-server"), format!("#!/bin/sh\n{script}\n")).unwrap();
+    std::fs::set_permissions(bin.join("redis-server"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    bin
+}
+
+fn a_managed_redis_that_refuses_to_start_says_why() {
+    let scratch = tempfile::tempdir().unwrap();
+    let text = config(&scratch, "");
+    let bin = plant(
+        &scratch,
+        "echo 'FATAL CONFIG FILE ERROR (Redis 7.2.4)' >&2; echo 'Bad directive'; exit 1",
+    );
+    let supervisor = Supervisor::start_in(scratch, &text, &[], &BTreeMap::from([("PATH", bin)]));
+    let line = supervisor.await_log("managed Redis died");
+    let said = "FATAL CONFIG FILE ERROR (Redis 7.2.4) | Bad directive";
+    assert_eq!(line["said"], said, "{line}");
+    let redis = &supervisor.status()["supervisor"]["redis"];
+    assert_eq!(redis["last_exit"], format!("exit 1; it said: {said}"));
+    let shown = supervisor.command(&["status"]).stdout;
+    let shown = String::from_utf8(shown).unwrap();
+    assert!(shown.contains("managed Redis: ") && shown.contains(said), "{shown}");
+}
+
+/// A command and the first line of its answer.
+fn ask(socket: &Path, command: &str) -> Option<String> {
+    let mut stream = UnixStream::connect(socket).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    stream.write_all(format!("{command}\r\n").as_bytes()).ok()?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).ok()?;
+    Some(line.trim().to_owned())
+}
+
+fn a_managed_redis_whose_socket_is_removed_is_restarted() {
+    if !installed() {
+        return;
+    }
+    let supervisor = start("");
+    supervisor.await_log("serving");
+    let socket = supervisor.run_directory().join("redis.sock");
+    assert_eq!(ask(&socket, "SET kept yes").as_deref(), Some("+OK"));
+    let first = pid(&supervisor).unwrap();
+    std::fs::remove_file(&socket).unwrap();
+    // Another supervisor's Redis would write to the same files.
+    std::fs::remove_file(supervisor.run_directory().join("supervisor.lock")).unwrap();
+    assert_eq!(supervisor.command(&["run"]).status.code(), Some(78));
+    let kept = until("another Redis", PATIENCE, || {
+        (pid(&supervisor)? != first).then(|| ask(&socket, "EXISTS kept"))?
+    });
+    assert_eq!(kept, ":1");
+    assert!(!lives(first));
+    let redis = supervisor.status()["supervisor"]["redis"].clone();
+    assert!(
+        redis["last_exit"].as_str().unwrap().contains("socket was removed"),
+        "{redis}"
+    );
+    assert!(supervisor.command(&["reload", "--wait"]).status.success());
+}
+
+/// `redis.directory` of an operator, who made it as `mkdir` does.
+fn the_append_only_file_is_private() {
+    if !installed() {
+        return;
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    let data = scratch.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let text = config(&scratch, "");
+    let text = text.replace(
+        "managed = true",
+        &format!("managed = true\ndirectory = '{}'", data.display()),
+    );
+    let supervisor = Supervisor::start_in(scratch, &text, &[], &BTreeMap::new());
+    supervisor.await_log("serving");
+    let private = |path: &Path| {
+        let mode = path.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{}: {mode:o}", path.display());
+    };
+    private(&data);
+    private(&data.join("redis.log"));
+    let files = data.join("appendonlydir");
+    private(&files);
+    for file in std::fs::read_dir(files).unwrap() {
+        private(&file.unwrap().path());
+    }
 }
 
 fn a_missing_server_is_named() {

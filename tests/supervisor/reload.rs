@@ -1,11 +1,13 @@
 //! SIGHUP and `reload`: good, bad, and half-way.
 
 use crate::harness::{PATIENCE, Supervisor, config, lives, of_a_copy, until};
+use crate::upgrade::{install, versions};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -41,6 +43,10 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
         an_old_worker_holds_up_the_next_reload_for_a_while_only,
     ),
     ("a_reload_takes_the_binary_on_disk", a_reload_takes_the_binary_on_disk),
+    (
+        "a_flipped_link_leads_to_the_other_binary",
+        a_flipped_link_leads_to_the_other_binary,
+    ),
     (
         "a_binary_that_fails_its_check_changes_nothing",
         a_binary_that_fails_its_check_changes_nothing,
@@ -358,6 +364,55 @@ fn a_reload_takes_the_binary_on_disk() {
     assert_eq!(supervisor.await_ready(2), before);
     fs::copy(&good, &program).unwrap();
     assert!(supervisor.command(&["reload", "--wait"]).status.success());
+}
+
+/// Deployments flip a link: a reload and an upgrade run what it leads to now, even if the former target is gone.
+fn a_flipped_link_leads_to_the_other_binary() {
+    let scratch = tempfile::tempdir().unwrap();
+    let at = |name: &str| scratch.path().join(name);
+    for name in ["v1", "v2", "v3"] {
+        fs::create_dir(at(name)).unwrap();
+        fs::copy(std::env::current_exe().unwrap(), at(name).join("anyworker")).unwrap();
+    }
+    install(&at("v2/anyworker"), "9.9.2");
+    install(&at("v3/anyworker"), "9.9.3");
+    let (first, second, third) = (at("v1"), at("v2"), at("v3"));
+    let current = at("current");
+    let flip = |to: &Path| {
+        let fresh = current.with_extension("new");
+        std::os::unix::fs::symlink(to, &fresh).unwrap();
+        fs::rename(fresh, &current).unwrap();
+    };
+    flip(&first);
+    let text = config(scratch.path(), 1, "message", "");
+    let program = current.join("anyworker");
+    let supervisor = Supervisor::start_program(&program, scratch, &text, &[], &BTreeMap::new());
+    supervisor.await_log("serving");
+    let old = supervisor.await_ready(1);
+    flip(&second);
+    // Before anybody asks for a reload, a crash is answered with the binary of the generation.
+    kill(Pid::from_raw(old[&0]), Signal::SIGKILL).unwrap();
+    until("respawn", PATIENCE, || {
+        (supervisor.pids("ready").get(&0)? != &old[&0]).then_some(())
+    });
+    assert_eq!(versions(&supervisor.status()), [boot::VERSION; 2]);
+    fs::remove_dir_all(&first).unwrap();
+    let output = supervisor.command(&["reload", "--wait"]);
+    assert!(output.status.success(), "{output:?}");
+    supervisor.await_ready(1);
+    assert_eq!(versions(&supervisor.status()), [boot::VERSION, "9.9.2"]);
+    flip(&third);
+    fs::remove_dir_all(&second).unwrap();
+    assert!(supervisor.command(&["upgrade", "--wait"]).status.success());
+    supervisor.await_ready(1);
+    assert_eq!(versions(&supervisor.status()), ["9.9.3"; 2]);
+    // And once more, from the supervisor that an upgrade has made.
+    fs::create_dir(&first).unwrap();
+    fs::copy(std::env::current_exe().unwrap(), first.join("anyworker")).unwrap();
+    flip(&first);
+    assert!(supervisor.command(&["upgrade", "--wait"]).status.success());
+    supervisor.await_ready(1);
+    assert_eq!(versions(&supervisor.status()), [boot::VERSION; 2]);
 }
 
 fn a_binary_that_fails_its_check_changes_nothing() {

@@ -30,7 +30,7 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
 ];
 
 /// Installs another build: the same program under another version.
-fn install(program: &Path, version: &str) {
+pub(crate) fn install(program: &Path, version: &str) {
     let mut bytes = fs::read(std::env::current_exe().unwrap()).unwrap();
     let (from, to) = (boot::VERSION.as_bytes(), version.as_bytes());
     assert_eq!(from.len(), to.len());
@@ -46,7 +46,7 @@ fn install(program: &Path, version: &str) {
     fs::rename(fresh, program).unwrap();
 }
 
-fn versions(status: &Value) -> Vec<&str> {
+pub(crate) fn versions(status: &Value) -> Vec<&str> {
     let workers = status["workers"].as_array().unwrap();
     let rows = workers.iter().map(|row| row["version"].as_str().unwrap_or("none"));
     [status["supervisor"]["version"].as_str().unwrap()]

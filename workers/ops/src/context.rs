@@ -47,6 +47,8 @@ pub struct Redis {
     pub options: RedisOptions,
     /// Whether the supervisor runs it.
     pub managed: bool,
+    /// Where it keeps its files, if the supervisor runs it.
+    pub directory: Option<PathBuf>,
     /// First part of every key.
     pub prefix: String,
     /// What is read there of others.

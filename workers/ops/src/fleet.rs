@@ -21,6 +21,18 @@ pub(crate) struct Supervisor {
     pub(crate) state: String,
     /// Whole seconds since the start.
     pub(crate) uptime_s: u64,
+    /// The managed Redis; none without one, or of a supervisor that does not tell.
+    #[serde(default)]
+    pub(crate) redis: Option<ManagedRedis>,
+}
+
+/// `redis` of it.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct ManagedRedis {
+    /// `running`, or why it does not answer.
+    pub(crate) state: String,
+    /// How it ended last, with its own last words.
+    pub(crate) last_exit: Option<String>,
 }
 
 /// An entry of `workers` of it.

@@ -4,12 +4,17 @@ use super::evidence::{Evidence, both, is_local};
 use super::findings::Findings;
 use super::root::Root;
 use crate::Redis;
+use crate::fleet::Fleet;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::unix::fs::PermissionsExt;
 use store::{Endpoint, Rights, StoreError, redis_major};
 
 /// State of a listening socket in `/proc/net/tcp`.
 const LISTEN: &str = "0A";
+
+/// Permission bits of group and others.
+const FOR_OTHERS: u32 = 0o077;
 
 /// Whether others than this machine's processes can reach it.
 enum Reach {
@@ -47,13 +52,14 @@ fn way_in(redis: &Redis, error: &StoreError) -> String {
     }
 }
 
-pub(super) fn examine(redis: &Redis, evidence: &Evidence, root: &Root, findings: &mut Findings) {
+pub(super) fn examine(redis: &Redis, fleet: Option<&Fleet>, evidence: &Evidence, root: &Root, findings: &mut Findings) {
     if let Some(error) = &evidence.down {
-        findings.fail(
-            "redis.reachable",
-            format!("{}: {error}", redis.url),
-            way_in(redis, error),
-        );
+        let mut seen = format!("{}: {error}", redis.url);
+        if let Some(managed) = fleet.and_then(|fleet| fleet.supervisor.redis.as_ref()) {
+            let last = managed.last_exit.as_deref().unwrap_or("never");
+            seen += &format!("; the supervisor says: {}, last exit: {last}", managed.state);
+        }
+        findings.fail("redis.reachable", seen, way_in(redis, error));
     } else {
         findings.pass("redis.reachable", format!("{} answers", redis.url));
     }
@@ -103,6 +109,27 @@ fn reach(redis: &Redis, evidence: &Evidence, root: &Root) -> Reach {
             }
         }
         Err(error) => Reach::Unknown(error),
+    }
+}
+
+/// Whether other users may look into the directory of the managed Redis: the append-only file has what clients say.
+pub(super) fn directory(redis: &Redis, findings: &mut Findings) {
+    const CHECK: &str = "redis.directory_private";
+    let Some(directory) = &redis.directory else { return };
+    let shown = directory.display();
+    match std::fs::metadata(directory) {
+        Ok(found) if found.permissions().mode() & FOR_OTHERS == 0 => {
+            findings.pass(CHECK, format!("{shown} is its owner's alone"));
+        }
+        Ok(found) => {
+            let mode = found.permissions().mode() & 0o7777;
+            findings.fail(
+                CHECK,
+                format!("{shown} has mode {mode:04o}: other users may read what clients say"),
+                format!("chmod 700 {shown}"),
+            );
+        }
+        Err(error) => findings.unseen(CHECK, format!("{shown}: {error}")),
     }
 }
 

@@ -35,9 +35,11 @@ pub(crate) struct Options {
 pub(crate) async fn run(context: &Context, options: Options) -> io::Result<u8> {
     let mut findings = Findings::default();
     let root = Root::new(options.root);
+    let fleet = context.fleet();
     if let Some(redis) = &context.redis {
         let evidence = Evidence::gather(redis, &root).await;
-        exposure::examine(redis, &evidence, &root, &mut findings);
+        exposure::examine(redis, fleet.as_ref().ok(), &evidence, &root, &mut findings);
+        exposure::directory(redis, &mut findings);
         promise::examine(context, redis, &evidence, &mut findings);
     } else {
         findings.unseen(
@@ -45,7 +47,6 @@ pub(crate) async fn run(context: &Context, options: Options) -> io::Result<u8> {
             "redis.enabled = false: sessions are in the memory of the one worker, and end with it",
         );
     }
-    let fleet = context.fleet();
     kernel::examine(context, fleet.as_ref(), &root, &mut findings);
     systemd::examine(context, fleet.as_ref(), &root, &mut findings);
     secrets::examine(context, fleet.as_ref(), &root, &mut findings);
