@@ -162,8 +162,7 @@ async fn wait(parked: &Parked, request: RequestId, mut waiting: Waiting, mut end
                 Something::Gone => return dropped(worker, sid, request).await,
                 Something::Unsettled => {
                     if !is_joining(worker, &waiting.record).await {
-                        end(worker, sid, &Ending::ConnectTimeout).await;
-                        return Reply::Packets(CLOSE.to_owned());
+                        return closed(worker, sid, &Ending::ConnectTimeout).await;
                     }
                     waiting.settle_by = Instant::now() + JOIN_RETRY;
                     continue;
@@ -250,7 +249,12 @@ async fn dropped(worker: &Worker, sid: &Sid, request: RequestId) -> Reply {
     if !worker.is_serving() {
         return release(worker, sid, request).await;
     }
-    end(worker, sid, &Ending::TransportClosed).await;
+    closed(worker, sid, &Ending::TransportClosed).await
+}
+
+/// Ends the session, and says so.
+async fn closed(worker: &Worker, sid: &Sid, ending: &Ending) -> Reply {
+    end(worker, sid, ending).await;
     Reply::Packets(CLOSE.to_owned())
 }
 
