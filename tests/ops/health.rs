@@ -233,3 +233,17 @@ async fn the_live_view_follows_the_fleet_and_gives_the_terminal_back() {
     assert_eq!(terminal.ends().await.code(), Some(2));
     terminal.assert_restored();
 }
+
+/// A check of the configuration that fails keeps every worker from being ready; the report says which.
+#[tokio::test]
+async fn a_check_that_fails_is_named() {
+    let plan = Plan::new().with("workers.count = 1");
+    let server = plan.with("checks.database.tcp = \"127.0.0.1:1\"").launch().await;
+    until("the check's name", async || {
+        let (code, report) = health(&server).await;
+        let reasons = report["reasons"].to_string();
+        // The only worker.
+        (code == 2 && reasons.contains("check database fails in slot 0")).then_some(())
+    })
+    .await;
+}

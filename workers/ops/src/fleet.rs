@@ -44,6 +44,9 @@ pub(crate) struct Worker {
     pub(crate) pid: Option<u32>,
     /// `ready`, or why it does not serve.
     pub(crate) state: String,
+    /// Names of the checks that keep it from being ready, `redis` and `log` among them.
+    #[serde(default)]
+    pub(crate) failing: Vec<String>,
     /// Open connections.
     pub(crate) connections: u64,
     /// Sessions held.

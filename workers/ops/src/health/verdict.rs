@@ -5,6 +5,7 @@ use crate::context::DISK_FIELDS;
 use crate::fleet::Fleet;
 use crate::output::{count, millis, span};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::time::Duration;
 use store::{Info, Latency, LogState, StoreError, Unwritable};
 
@@ -99,6 +100,17 @@ fn fleet(seen: &Seen<'_>) -> Vec<(Verdict, String)> {
     } else if !idle.is_empty() {
         let slots = idle.join(", ");
         findings.push((Verdict::Degraded, format!("no worker serves in slot {slots}")));
+    }
+    let mut failing: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for worker in &fleet.workers {
+        for check in &worker.failing {
+            failing.entry(check).or_default().push(worker.slot.to_string());
+        }
+    }
+    for (check, slots) in failing {
+        let slots = slots.join(", ");
+        let reason = format!("check {check} fails in slot {slots}: /api/ready answers 503 there");
+        findings.push((Verdict::Degraded, reason));
     }
     let state = fleet.supervisor.state.as_str();
     if !matches!(state, "serving" | "reloading") {
