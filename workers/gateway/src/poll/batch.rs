@@ -360,7 +360,7 @@ impl<'a> Batch<'a> {
         let mut refused = None;
         for action in act.actions {
             match Deed::of(&act.nsp, action) {
-                Deed::Emit(emit) => appends.push(Box::pin(emit.append(&self.worker))),
+                Deed::Emit(emit) => appends.push(Box::pin(emit.append(self.worker))),
                 Deed::Join(room) => {
                     let max = self.worker.settings.socket.rooms_max;
                     let Some(joined) = self.record.namespaces.get_mut(&act.nsp) else {
