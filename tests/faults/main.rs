@@ -13,6 +13,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod clock;
 mod crowd;
 mod deaf;
 mod doors;

@@ -130,6 +130,17 @@ impl Poller {
         all
     }
 
+    /// Polls until the heartbeat's ping has come, and answers it; nothing else may come.
+    pub(crate) async fn poll_until_ping(&self) {
+        loop {
+            let packets = self.poll().await;
+            if packets == ["2"] {
+                return self.say("3").await;
+            }
+            assert_eq!(packets, ["6"], "neither a ping nor nothing");
+        }
+    }
+
     /// Joins `/` and returns the answer without its `40`.
     pub(crate) async fn connect(&self) -> Value {
         self.say("40").await;

@@ -2,6 +2,7 @@
 
 use super::{soon, until};
 use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -17,6 +18,8 @@ pub(crate) struct Redis {
     durable: bool,
     /// It wants this password.
     password: Option<&'static str>,
+    /// Its clock can be set ([`Redis::set_clock`]).
+    clocked: bool,
 }
 
 /// An answer of Redis.
@@ -48,6 +51,33 @@ impl Redis {
         redis
     }
 
+    /// Starts one whose clock can be set.
+    pub(crate) async fn clocked(directory: &Path) -> Self {
+        let mut redis = Self::at(&directory.join("redis.sock"));
+        redis.directory = directory.to_owned();
+        redis.clocked = true;
+        let built = Command::new("cc")
+            .args(["-shared", "-fPIC", "-O1", "-o"])
+            .arg(directory.join("clock.so"))
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/harness/clock.c"))
+            .status();
+        assert!(built.expect("cc, which links this as well").success(), "clock.c");
+        redis.set_clock(0);
+        redis.again().await;
+        redis
+    }
+
+    /// From now on its clock is off by so many seconds.
+    pub(crate) fn set_clock(&self, seconds: i64) {
+        let file = std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(self.directory.join("clock"));
+        let written = file.expect("a file").write_all_at(&seconds.to_ne_bytes(), 0);
+        written.expect("the clock is set");
+    }
+
     /// One that somebody else runs, to talk to.
     pub(crate) fn at(socket: &Path) -> Self {
         Self {
@@ -56,6 +86,7 @@ impl Redis {
             child: None,
             durable: false,
             password: None,
+            clocked: false,
         }
     }
 
@@ -71,7 +102,12 @@ impl Redis {
     pub(crate) async fn again(&mut self) {
         assert!(self.child.is_none(), "it runs");
         let log = std::fs::File::create(self.directory.join("redis.log")).expect("a log file");
-        let child = Command::new("redis-server")
+        let mut command = Command::new("redis-server");
+        if self.clocked {
+            command.env("LD_PRELOAD", self.directory.join("clock.so"));
+            command.env("CLOCK_FILE", self.directory.join("clock"));
+        }
+        let child = command
             .args(["--port", "0", "--save", "", "--daemonize", "no"])
             .args(["--appendonly", if self.durable { "yes" } else { "no" }])
             // With `everysec` a Redis that is killed loses what it answered while the disk was busy.
@@ -169,16 +205,44 @@ impl Redis {
 
     /// The same with words that need not be text.
     pub(crate) async fn try_bytes(&self, words: &[&[u8]]) -> io::Result<Resp> {
-        let mut stream = BufReader::new(UnixStream::connect(&self.socket).await?);
-        let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
-        for word in words {
-            bytes.extend(format!("${}\r\n", word.len()).into_bytes());
-            bytes.extend(*word);
-            bytes.extend(b"\r\n");
-        }
-        stream.write_all(&bytes).await?;
-        answer(&mut stream).await
+        exchange(&mut BufReader::new(UnixStream::connect(&self.socket).await?), words).await
     }
+
+    /// A connection that stays, logged in.
+    pub(crate) async fn hold(&self) -> Held {
+        let stream = UnixStream::connect(&self.socket).await.expect("connect");
+        let mut held = Held(BufReader::new(stream));
+        if let Some(password) = self.password {
+            held.command(&["AUTH", password]).await;
+        }
+        held
+    }
+}
+
+/// See [`Redis::hold`].
+#[derive(Debug)]
+pub(crate) struct Held(BufReader<UnixStream>);
+
+impl Held {
+    /// The answer to a command, which is not an error.
+    pub(crate) async fn command(&mut self, words: &[&str]) -> Resp {
+        let bytes: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
+        match soon("redis", exchange(&mut self.0, &bytes)).await.expect("redis") {
+            Resp::Fault(fault) => panic!("{words:?}: {fault}"),
+            answer @ (Resp::Int(_) | Resp::List(_) | Resp::Nil | Resp::Text(_)) => answer,
+        }
+    }
+}
+
+async fn exchange(stream: &mut BufReader<UnixStream>, words: &[&[u8]]) -> io::Result<Resp> {
+    let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
+    for word in words {
+        bytes.extend(format!("${}\r\n", word.len()).into_bytes());
+        bytes.extend(*word);
+        bytes.extend(b"\r\n");
+    }
+    stream.write_all(&bytes).await?;
+    answer(stream).await
 }
 
 impl Drop for Redis {

@@ -34,6 +34,7 @@ pub(crate) struct Plan {
     args: Vec<String>,
     redis: bool,
     durable: bool,
+    clocked: bool,
     own_group: bool,
 }
 
@@ -51,6 +52,7 @@ impl Plan {
             args: Vec::new(),
             redis: true,
             durable: false,
+            clocked: false,
             own_group: false,
         }
     }
@@ -97,6 +99,13 @@ impl Plan {
         self
     }
 
+    /// Over a Redis whose clock can be set.
+    #[must_use]
+    pub(crate) fn clocked_redis(mut self) -> Self {
+        self.clocked = true;
+        self
+    }
+
     /// Starts it and waits until it is ready.
     pub(crate) async fn start(self) -> Server {
         let mut server = self.launch().await;
@@ -118,7 +127,9 @@ impl Plan {
             .tempdir()
             .expect("a temporary directory");
         let addr = free_address();
-        let redis = if self.redis {
+        let redis = if self.clocked {
+            Some(Redis::clocked(dir.path()).await)
+        } else if self.redis {
             Some(Redis::start(dir.path(), self.durable).await)
         } else {
             None

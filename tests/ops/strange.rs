@@ -41,9 +41,10 @@ async fn says(server: &Server, command: &str) -> (i32, String) {
 async fn what_is_no_redis_is_told_from_one_that_is_away() {
     let addr = somebody("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").await;
     // The letter is in most messages of parsers: none is shown.
-    let server = fleet(&format!("redis://:e@{addr}/1")).await;
+    let mut server = fleet(&format!("redis://:e@{addr}/1")).await;
     let fault = format!("what answers at {addr} is not Redis");
-    server.logged(&fault).await;
+    assert_eq!(server.exit_within(PATIENCE).await.code(), Some(78));
+    assert!(server.log().contains(&fault), "{}", server.log());
     for command in ["doctor", "health", "selftest"] {
         let (code, text) = says(&server, command).await;
         assert!(code != 0 && text.contains(&fault), "{command}: {text}");
@@ -56,8 +57,87 @@ async fn what_is_no_redis_is_told_from_one_that_is_away() {
     );
     assert!(!server.log().contains("Incompatible"), "{}", server.log());
     // Without a login the first words are others.
-    let server = fleet(&format!("redis://{addr}")).await;
-    server.logged(&fault).await;
+    let mut server = fleet(&format!("redis://{addr}")).await;
+    assert_eq!(server.exit_within(PATIENCE).await.code(), Some(78));
+    assert!(server.log().contains(&fault), "{}", server.log());
+}
+
+/// The answers of a Redis that serves nobody now: whatever the login is, they are waited for. The client library takes an
+/// error in answer to AUTH for a wrong password, whatever it says.
+#[tokio::test]
+async fn what_passes_is_waited_for_at_the_start_with_any_login() {
+    let directory = tempfile::tempdir().unwrap();
+    let redis = Redis::locked(directory.path(), "right-word").await;
+    let other = tempfile::tempdir().unwrap();
+    let open = Redis::start(other.path(), false).await;
+    let cases = [
+        (&redis, format!("unix://:right-word@{}", redis.socket().display())),
+        (&redis, format!("unix://:right-word@{}?db=3", redis.socket().display())),
+        (&open, open.url()),
+        (&open, format!("{}?db=3", open.url())),
+    ];
+    for (redis, url) in cases {
+        // All places are taken, by somebody who is let in before.
+        let mut holder = redis.hold().await;
+        holder.command(&["CONFIG", "SET", "maxclients", "1"]).await;
+        let mut server = fleet(&url).await;
+        // On a unix socket Redis is gone before it is asked: then nobody reads why.
+        server.logged("redis cannot be used yet, trying again").await;
+        assert!(server.exited().is_none(), "{url}: {}", server.log());
+        holder.command(&["CONFIG", "SET", "maxclients", "100"]).await;
+        server.ready().await;
+    }
+}
+
+/// The same in Redis' words.
+#[tokio::test]
+async fn why_it_is_waited_for_is_said() {
+    for (answer, words) in [
+        (
+            "-ERR max number of clients reached\r\n",
+            "max number of clients reached",
+        ),
+        (
+            "-LOADING Redis is loading the dataset in memory\r\n",
+            "loading the dataset",
+        ),
+        ("-BUSY Redis is busy running a script.\r\n", "busy running a script"),
+        ("-MASTERDOWN Link with MASTER is down\r\n", "Link with MASTER is down"),
+    ] {
+        let addr = somebody(answer).await;
+        for url in [
+            format!("redis://{addr}"),
+            format!("redis://:e@{addr}"),
+            format!("redis://{addr}/3"),
+        ] {
+            let mut server = fleet(&url).await;
+            server.logged("redis cannot be used yet, trying again").await;
+            let log = server.log();
+            let line = log.lines().find(|line| line.contains("trying again")).unwrap();
+            // The password is struck out of all words.
+            let words = if url.contains(":e@") {
+                words.replace('e', "***")
+            } else {
+                words.to_owned()
+            };
+            assert!(line.contains(&words), "{url}: {line}");
+            assert!(server.exited().is_none(), "{url}: {log}");
+        }
+    }
+}
+
+/// Nothing but another configuration helps: the start ends with 78 and says so.
+#[tokio::test]
+async fn what_only_a_person_changes_ends_the_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let redis = Redis::start(directory.path(), false).await;
+    let mut server = fleet(&format!("{}?db=99", redis.url())).await;
+    assert_eq!(server.exit_within(PATIENCE).await.code(), Some(78));
+    assert!(server.log().contains("DB index is out of range"), "{}", server.log());
+    let addr = somebody("$40\r\nredis_version:7.0.15\r\nredis_mode:cluster\r\n").await;
+    let mut server = fleet(&format!("redis://{addr}")).await;
+    assert_eq!(server.exit_within(PATIENCE).await.code(), Some(78));
+    assert!(server.log().contains("redis runs as a cluster"), "{}", server.log());
 }
 
 #[tokio::test]

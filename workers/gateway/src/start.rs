@@ -15,7 +15,7 @@ use std::net::TcpListener as StdListener;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-use store::{Backend, Endpoint, Options, RedisOptions, Store, StoreError, Tail};
+use store::{Backend, Cure, Endpoint, Options, RedisOptions, Store, StoreError, Tail};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
@@ -179,7 +179,7 @@ async fn open_store(setup: &Setup, reason: &watch::Sender<String>) -> Result<(St
     loop {
         match Store::open(options.clone()).await {
             Ok(opened) => return Ok(opened),
-            Err(error) if error.passing() => {
+            Err(error) if error.cure() == Cure::Time => {
                 reason.send_replace(format!("{redis}: {error}"));
                 if !told {
                     warn!(redis, %error, "redis cannot be used yet, trying again; nobody is served until it can");
@@ -209,9 +209,12 @@ fn refused(error: &StoreError, redis: Option<&boot::Redis>) -> String {
             "the user or the password of the URL is wrong, or the user is off (`ACL LIST`): correct redis.url, or REDIS_URL"
         }
         (StoreError::TooOld { .. }, ..) => "upgrade it, or name another one",
+        (StoreError::Clustered, ..) => "name one that runs alone, with replicas or without",
+        (StoreError::NotRedis { .. }, ..) => {
+            "set redis.url (or REDIS_URL) to where Redis listens; a port for TLS wants rediss://"
+        }
         (
             StoreError::Corrupt { .. }
-            | StoreError::NotRedis { .. }
             | StoreError::OutOfMemory { .. }
             | StoreError::Refused { .. }
             | StoreError::Timeout { .. }

@@ -10,9 +10,12 @@ local function incarnation(lease)
   return string.match(lease, '^%S+')
 end
 
--- Whether somebody holds it: set, in time, and its worker not declared dead.
-local function held(lease, deadline, now, dead)
-  if not lease or lease == '' or (tonumber(deadline) or 0) <= now then return false end
+-- Whether somebody holds it: set, in time, and its worker not declared dead. `given` is the longest that such a lease is
+-- given (ms): one with more left is of a clock that was set back, and would outlive its holder by as much.
+local function held(lease, deadline, now, dead, given)
+  if not lease or lease == '' then return false end
+  local left = (tonumber(deadline) or 0) - now
+  if left <= 0 or left > (tonumber(given) or math.huge) then return false end
   return redis.call('EXISTS', dead .. incarnation(lease)) == 0
 end
 

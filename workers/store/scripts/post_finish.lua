@@ -3,7 +3,7 @@
 -- ARGV: 1 me and request, 2 epoch of the record, 3 json or '', 4 pong (0|1), 5 ping interval ms, 6 liveness ms,
 --       7 most items of mail, 8 most bytes of mail, 9 wake channel, 10 sid, 11 ttl of the record ms,
 --       12 position that the cursor goes back to or '', 13 revision of the record that a whole POST knows or '',
---       14 dead key prefix, 15… mail
+--       14 dead key prefix, 15 lease of a POST ms, 16… mail
 local now, whole = now_ms(), ARGV[13] ~= ''
 if redis.call('EXISTS', KEYS[1]) == 0 then return whole and 'behind' or 'gone' end
 local p = redis.call('HMGET', KEYS[2], 'cur', 'post', 'done', 'get', 'bytes', 'sent', 'rev', 'postd', 'first', 'ar')
@@ -13,7 +13,7 @@ if p[3] == ARGV[1] then return 'done ' .. revision end
 local told = telling(ARGV[1], p[9], p[4], (answered_of(p[10])))
 if same(p[3], ARGV[1], told) then return 'repeated' end
 if whole then
-  if revision ~= ARGV[13] or held(p[2], p[8], now, ARGV[14]) or same(p[2], ARGV[1], told) then return 'behind' end
+  if revision ~= ARGV[13] or held(p[2], p[8], now, ARGV[14], ARGV[15]) or same(p[2], ARGV[1], told) then return 'behind' end
 elseif p[2] ~= ARGV[1] then
   return 'gone'
 end
@@ -26,15 +26,15 @@ if ARGV[3] ~= '' then
     return 'fenced ' .. epoch
   end
 end
-if #ARGV > 14 then
+if #ARGV > 15 then
   local bytes = tonumber(p[5]) or 0
-  for i = 15, #ARGV do bytes = bytes + #ARGV[i] end
-  if bytes > tonumber(ARGV[8]) or redis.call('LLEN', KEYS[3]) + #ARGV - 14 > tonumber(ARGV[7]) then
+  for i = 16, #ARGV do bytes = bytes + #ARGV[i] end
+  if bytes > tonumber(ARGV[8]) or redis.call('LLEN', KEYS[3]) + #ARGV - 15 > tonumber(ARGV[7]) then
     redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])
     wake(ARGV[9], p[4], ARGV[10])
     return 'full'
   end
-  redis.call('RPUSH', KEYS[3], unpack(ARGV, 15))
+  redis.call('RPUSH', KEYS[3], unpack(ARGV, 16))
   set[#set + 1] = 'bytes'
   set[#set + 1] = int(bytes)
   anything = true

@@ -1,11 +1,11 @@
 -- A step of an upgrade to WebSocket.
 -- KEYS: session, poll, mail, moved poll, moved mail
 -- ARGV: 1 me and request, 2 step (begin|probed|finish|cancel), 3 timeout or repeat window ms,
---       4 dead key prefix, 5 wake channel, 6 sid
+--       4 dead key prefix, 5 wake channel, 6 sid, 7 lease of a POST ms
 local json = redis.call('GET', KEYS[1])
 if not json then return {'gone'} end
 local step = ARGV[2]
-local p = redis.call('HMGET', KEYS[2], 'sent', 'n', 'post', 'postd', 'get', 'up', 'upd')
+local p = redis.call('HMGET', KEYS[2], 'sent', 'n', 'post', 'postd', 'get', 'up', 'upd', 'upt')
 local now = now_ms()
 
 if not p[1] then
@@ -18,8 +18,8 @@ if not p[1] then
 end
 
 if step == 'begin' then
-  if p[6] ~= ARGV[1] and held(p[6], p[7], now, ARGV[4]) then return {'busy'} end
-  redis.call('HSET', KEYS[2], 'up', ARGV[1], 'upd', int(now + ARGV[3]), 'probed', '0')
+  if p[6] ~= ARGV[1] and held(p[6], p[7], now, ARGV[4], p[8]) then return {'busy'} end
+  redis.call('HSET', KEYS[2], 'up', ARGV[1], 'upd', int(now + ARGV[3]), 'upt', ARGV[3], 'probed', '0')
   return {'go', json}
 end
 
@@ -35,7 +35,7 @@ if step == 'probed' then
   return {'done'}
 end
 
-if held(p[3], p[4], now, ARGV[4]) then return {'busy'} end
+if held(p[3], p[4], now, ARGV[4], ARGV[7]) then return {'busy'} end
 if tonumber(p[2]) > 0 then redis.call('LTRIM', KEYS[3], p[2], -1) end
 local mail = redis.call('LRANGE', KEYS[3], 0, -1)
 redis.call('RENAME', KEYS[2], KEYS[4])

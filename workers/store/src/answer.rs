@@ -90,10 +90,12 @@ pub enum Restored {
 /// Why the poll is asked about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PollMode {
-    /// The worker has something to send, or the ping is due: the poll ends now.
+    /// The worker has something to send: the poll ends now.
     Answer,
     /// The request has just arrived: it proves receipt of the previous answer.
     Begin,
+    /// By the worker's clock the ping is due, whatever Redis' clock says meanwhile: the poll ends now.
+    Ping,
     /// The parked poll was woken ([`crate::TailEvent::Wake`]): is there anything?
     Wake,
 }
@@ -135,7 +137,7 @@ pub enum Poll {
         revision: u64,
         /// The client has all up to here.
         after: Offset,
-        /// When to ask again with [`PollMode::Answer`] because a ping is due; `None` while a pong
+        /// When to ask again with [`PollMode::Ping`] because a ping is due; `None` while a pong
         /// is outstanding.
         ping_in: Option<Duration>,
         /// When the session is over unless a pong comes.

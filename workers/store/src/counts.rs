@@ -69,7 +69,10 @@ impl Failed {
         match error {
             StoreError::Corrupt { .. } | StoreError::NotRedis { .. } => Self::Corrupt,
             StoreError::OutOfMemory { .. } => Self::Memory,
-            StoreError::Refused { .. } | StoreError::TooOld { .. } | StoreError::Unauthorized { .. } => Self::Refused,
+            StoreError::Clustered
+            | StoreError::Refused { .. }
+            | StoreError::TooOld { .. }
+            | StoreError::Unauthorized { .. } => Self::Refused,
             StoreError::Timeout { .. } => Self::Timeout,
             StoreError::Unavailable { .. } | StoreError::Unwritable { .. } => Self::Unavailable,
         }

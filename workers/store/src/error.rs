@@ -6,6 +6,9 @@ use std::time::Duration;
 /// An operation of the store failed. Texts never contain the password.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
+    /// It is a node of a cluster: its scripts may not touch all the keys that ours need.
+    #[error("redis runs as a cluster (cluster-enabled yes), which has no database for all keys")]
+    Clustered,
     /// What is stored, or was answered, cannot be understood.
     #[error("{what} not understood: {reason}")]
     Corrupt {
@@ -88,18 +91,37 @@ pub enum Unwritable {
     Replica,
 }
 
+/// What it takes until the same call can succeed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cure {
+    /// Somebody changes the configuration, of Redis or of ours: a worker that has not served yet ends with 78.
+    Person,
+    /// Nothing but time: a worker that has not served yet waits.
+    Time,
+}
+
 impl StoreError {
-    /// Whether the same call may succeed later without anybody repairing anything.
+    /// What it takes until the same call can succeed.
     #[must_use]
-    pub fn passing(&self) -> bool {
+    pub const fn cure(&self) -> Cure {
         match self {
-            Self::NotRedis { .. }
-            | Self::OutOfMemory { .. }
-            | Self::Timeout { .. }
-            | Self::Unavailable { .. }
-            | Self::Unwritable { .. } => true,
-            Self::Corrupt { .. } | Self::Refused { .. } | Self::TooOld { .. } | Self::Unauthorized { .. } => false,
+            Self::OutOfMemory { .. } | Self::Timeout { .. } | Self::Unavailable { .. } | Self::Unwritable { .. } => {
+                Cure::Time
+            }
+            Self::Clustered
+            | Self::Corrupt { .. }
+            | Self::NotRedis { .. }
+            | Self::Refused { .. }
+            | Self::TooOld { .. }
+            | Self::Unauthorized { .. } => Cure::Person,
         }
+    }
+
+    /// Whether a call that fails like this after others have succeeded may succeed again without anybody's help: what
+    /// answers like no Redis then is something in between, such as a proxy that has lost its Redis.
+    #[must_use]
+    pub const fn passing(&self) -> bool {
+        matches!(self.cure(), Cure::Time) || matches!(self, Self::NotRedis { .. })
     }
 }
 

@@ -121,6 +121,14 @@ impl Store {
         ask!(self.ping())
     }
 
+    /// Whether a key that was given `ttl` may be gone because Redis' clock was set forward since.
+    pub async fn has_leapt(&self, ttl: Duration) -> bool {
+        match &self.backend {
+            Inner::Memory(_) => false,
+            Inner::Remote(remote) => remote.has_leapt(ttl).await,
+        }
+    }
+
     /// Whether the last command, or the tailer's connection, worked, and the latest canary could be written. Costs nothing.
     #[must_use]
     pub fn available(&self) -> bool {

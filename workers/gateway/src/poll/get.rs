@@ -300,7 +300,12 @@ async fn sleep_till_something(
         }
         () = sleep_until(waiting.look_at()) => {
             let unsettled = !waiting.record.settled && waiting.settle_by <= Instant::now();
-            if unsettled { Something::Unsettled } else { Something::Ask(PollMode::Answer) }
+            let is_pinged = waiting.ping_at.is_some_and(|at| at <= Instant::now());
+            match (unsettled, is_pinged) {
+                (true, _) => Something::Unsettled,
+                (false, true) => Something::Ask(PollMode::Ping),
+                (false, false) => Something::Ask(PollMode::Answer),
+            }
         }
         _ = phase.wait_for(|phase| *phase != Phase::Serving) => Something::Leave,
         () = ended => Something::Gone,

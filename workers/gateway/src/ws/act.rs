@@ -293,7 +293,7 @@ impl Connection {
                 reason: "the session is not claimed yet".to_owned(),
             });
         }
-        self.written_in.set(self.worker.head().epoch());
+        let written_in = self.written_in.replace(self.worker.head().epoch());
         if !self.stored.get() {
             return match self.create().await {
                 Ok(()) => Kept::Yes,
@@ -308,10 +308,18 @@ impl Connection {
             .await
         {
             Ok(Saved::Done) => Kept::Yes,
-            Ok(Saved::Gone) => {
+            Ok(Saved::Gone) if self.is_kicked(written_in).await => {
                 self.end(Ending::Kicked);
                 Kept::Lost
             }
+            Ok(Saved::Gone) => match self.worker.store.restore(&record, self.worker.session_ttl()).await {
+                Ok(Restored::Done) => Kept::Yes,
+                Ok(Restored::Present) => Kept::NotNow(StoreError::Unavailable {
+                    op: "save",
+                    reason: "the session is being restored".to_owned(),
+                }),
+                Err(error) => Kept::NotNow(error),
+            },
             Ok(Saved::Fenced { .. }) => {
                 self.end(Ending::TakenOver);
                 Kept::Lost
@@ -346,14 +354,23 @@ impl Connection {
         })
     }
 
-    /// The record is gone: an operator's kick, unless Redis lost everything, or evicts.
+    /// The record is gone: an operator's kick, unless Redis has lost everything since it was written in that epoch, or its
+    /// clock was set forward over the record's time.
+    async fn is_kicked(&self, written_in: u64) -> bool {
+        written_in == self.worker.head().epoch() && !self.worker.store.has_leapt(self.worker.session_ttl()).await
+    }
+
+    /// The record is gone; it is written again, unless somebody took it away.
     async fn heal(&self) {
-        if self.written_in.get() == self.worker.head().epoch() {
+        if self.is_kicked(self.written_in.get()).await {
             return self.end(Ending::Kicked);
         }
         let record = self.record.borrow().clone();
         match self.worker.store.restore(&record, self.worker.session_ttl()).await {
-            Ok(Restored::Done | Restored::Present) => self.written_in.set(self.worker.head().epoch()),
+            Ok(Restored::Done | Restored::Present) => {
+                self.written_in.set(self.worker.head().epoch());
+                resume::refresh_pids(&self.worker, &record).await;
+            }
             Err(error) => debug!(%error, "session not restored"),
         }
     }

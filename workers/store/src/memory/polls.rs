@@ -52,7 +52,14 @@ impl Memory {
             }
         }
         space
-            .answer_or_park(sid, mine, mode == PollMode::Answer || again, head, known, now)
+            .answer_or_park(
+                sid,
+                mine,
+                matches!(mode, PollMode::Answer | PollMode::Ping) || again,
+                head,
+                known,
+                now,
+            )
             .unwrap_or(gone)
     }
 

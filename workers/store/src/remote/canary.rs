@@ -4,6 +4,7 @@
 use super::Shared;
 use super::link::Lane;
 use super::push::{self, Push};
+use super::reply;
 use crate::error::StoreError;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -121,8 +122,11 @@ async fn send(shared: &Shared, number: u64) -> Result<(), StoreError> {
         .arg(format!("{} {number}", shared.options.me))
         .arg(super::millis(shared.options.log_age_max))
         .arg(u8::from(number == 0));
-    shared.canaries.sent.set(Some((number, Instant::now())));
-    shared.link.script(Lane::Bulk, script, &cmd).await.map(drop)
+    let asked = Instant::now();
+    shared.canaries.sent.set(Some((number, asked)));
+    let time = shared.link.script(Lane::Bulk, script, &cmd).await?;
+    shared.clock.saw(asked, Instant::now(), reply::number(script.op, time)?);
+    Ok(())
 }
 
 /// Between 90 % and 110 %, so that workers do not act in step.

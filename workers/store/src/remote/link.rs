@@ -2,14 +2,15 @@
 //! checks a connection with a round trip each time it is taken. Commands of many requests share a
 //! lane at a time.
 
+use super::login::{Login, connection_info};
+use super::refusal::Refusal;
 use super::script::Script;
 use crate::counts::{Counts, Failed, Over};
-use crate::error::{StoreError, Unwritable};
+use crate::error::StoreError;
 use crate::options::{Endpoint, RedisOptions};
 use deadpool_redis::{Connection, Manager, Pool, Runtime};
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo,
-    RedisConnectionInfo, RedisError, Value, aio::MultiplexedConnection, aio::PubSubStream,
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, RedisError, Value, aio::MultiplexedConnection, aio::PubSubStream,
 };
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -67,6 +68,7 @@ impl Slot {
 /// The way to Redis.
 pub(super) struct Link {
     client: Client,
+    login: Login,
     pool: Pool,
     slots: Vec<Slot>,
     next: Cell<u64>,
@@ -102,6 +104,7 @@ impl Link {
             .set_response_timeout(Some(options.response_timeout))
             .set_pipeline_buffer_size(PIPELINE_COMMANDS_MAX);
         let client = Client::open(info.clone()).map_err(|e| refused(e.to_string()))?;
+        let login = Login::new(&options, &info).map_err(|e| refused(e.to_string()))?;
         let manager = Manager::new_with_config(info, config).map_err(|e| refused(e.to_string()))?;
         let size = options.pool_size.max(1);
         let pool = Pool::builder(manager)
@@ -111,6 +114,7 @@ impl Link {
             .map_err(|e| refused(e.to_string()))?;
         Ok(Self {
             client,
+            login,
             pool,
             slots: (0..size.min(Lane::Bulk as usize + 1))
                 .map(|_| Slot::default())
@@ -270,7 +274,7 @@ impl Link {
         let patience = self.connect_timeout + self.response_timeout;
         match timeout(patience, self.pool.get()).await {
             Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(deadpool_redis::PoolError::Backend(error))) => Err(self.classify(op, &error).error),
+            Ok(Err(deadpool_redis::PoolError::Backend(error))) => Err(self.setup_error(op, &error).await),
             Ok(Err(error)) => Err(StoreError::Unavailable {
                 op,
                 reason: error.to_string(),
@@ -289,13 +293,30 @@ impl Link {
         let connecting = self.client.get_multiplexed_async_connection_with_config(&config);
         match timeout(patience, connecting).await {
             Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(error)) => Err(self.error(op, &error)),
+            Ok(Err(error)) => Err(self.setup_error(op, &error).await),
             Err(_) => Err(StoreError::Timeout { op, after: patience }),
         }
     }
 
     pub(super) fn response_timeout(&self) -> Duration {
         self.response_timeout
+    }
+
+    /// What an error means that ended the making of a connection: if it is of the login, Redis is asked why.
+    async fn setup_error(&self, op: &'static str, error: &RedisError) -> StoreError {
+        if !Login::failed(error) {
+            return self.error(op, error);
+        }
+        let patience = self.connect_timeout + self.response_timeout;
+        match timeout(patience, self.login.retry(self.connect_timeout, self.response_timeout)).await {
+            Ok(Err(words)) => self.error(op, &words),
+            // It has passed meanwhile.
+            Ok(Ok(())) => StoreError::Unavailable {
+                op,
+                reason: error.to_string(),
+            },
+            Err(_) => StoreError::Timeout { op, after: patience },
+        }
     }
 
     /// What an error of the client means to us.
@@ -328,13 +349,15 @@ impl Link {
         };
         match timeout(patience, subscribed).await {
             Ok(Ok(stream)) => Ok(stream),
-            Ok(Err(error)) => Err(self.classify(op, &error).error),
+            Ok(Err(error)) => Err(self.setup_error(op, &error).await),
             Err(_) => Err(StoreError::Timeout { op, after: patience }),
         }
     }
 
     fn classify(&self, op: &'static str, error: &RedisError) -> Failure {
         let mut reason = error.to_string();
+        // By Redis' own words: a short password may be a part of any of them.
+        let refusal = Refusal::of(error.code(), &reason);
         if let Some(password) = self.password.as_deref().filter(|p| !p.is_empty()) {
             reason = reason.replace(password, "***");
         }
@@ -350,7 +373,7 @@ impl Link {
                 ..Failure::default()
             };
         }
-        if error.kind() == ErrorKind::AuthenticationFailed || error.code() == Some("NOAUTH") {
+        if error.kind() == ErrorKind::AuthenticationFailed {
             return Failure::unsent(StoreError::Unauthorized { op, reason });
         }
         if error.kind() == ErrorKind::Parse {
@@ -372,42 +395,16 @@ impl Link {
                 ..Failure::default()
             };
         }
-        // After a failover the name may lead elsewhere.
-        let elsewhere = |error| Failure {
-            error,
-            discard: true,
+        // A name without an address: the name server does not know it yet, or not now.
+        if error.kind() == ErrorKind::InvalidClientConfig {
+            return Failure::unsent(StoreError::Unavailable { op, reason });
+        }
+        Failure {
+            error: refusal.error(op, reason),
+            discard: refusal.ends_connection(),
+            unknown_script: refusal == Refusal::UnknownScript,
             ..Failure::default()
-        };
-        if let Some(by) = unwritable(error.code(), &reason) {
-            return elsewhere(StoreError::Unwritable { op, by, reason });
         }
-        match error.code() {
-            Some("NOSCRIPT") => Failure {
-                unknown_script: true,
-                ..Failure::refused(op, reason)
-            },
-            // Redis 6 wraps the error of a command in a script.
-            code if code == Some("OOM") || reason.contains("OOM command not allowed") => Failure {
-                error: StoreError::OutOfMemory { op },
-                ..Failure::default()
-            },
-            Some("BUSY" | "CLUSTERDOWN" | "LOADING" | "MASTERDOWN" | "NOREPLICAS" | "TRYAGAIN") => {
-                elsewhere(StoreError::Unavailable { op, reason })
-            }
-            _ => Failure::refused(op, reason),
-        }
-    }
-}
-
-/// What keeps Redis from taking writes, if that is what an error says. Redis 6 wraps the error of a command in a script.
-fn unwritable(code: Option<&str>, reason: &str) -> Option<Unwritable> {
-    let says = |word: &str| code == Some(word) || reason.contains(&format!("-{word} "));
-    if says("MISCONF") {
-        Some(Unwritable::Disk)
-    } else if says("READONLY") {
-        Some(Unwritable::Replica)
-    } else {
-        None
     }
 }
 
@@ -462,27 +459,4 @@ impl Failure {
             unknown_script: false,
         }
     }
-}
-
-fn connection_info(options: &RedisOptions) -> Result<ConnectionInfo, RedisError> {
-    let addr = match options.endpoint.clone() {
-        Endpoint::Tcp { host, port } => ConnectionAddr::Tcp(host, port),
-        Endpoint::Tls { host, port } => ConnectionAddr::TcpTls {
-            host,
-            port,
-            insecure: false,
-            tls_params: None,
-        },
-        Endpoint::Unix { path } => ConnectionAddr::Unix(path),
-    };
-    let mut login = RedisConnectionInfo::default()
-        .set_db(options.db)
-        .set_skip_set_lib_name();
-    if let Some(username) = &options.username {
-        login = login.set_username(username);
-    }
-    if let Some(password) = &options.password {
-        login = login.set_password(password);
-    }
-    Ok(addr.into_connection_info()?.set_redis_settings(login))
 }

@@ -1,6 +1,7 @@
 //! The store in Redis or Valkey.
 
 mod canary;
+mod clock;
 mod doors;
 mod ends;
 mod evictions;
@@ -9,11 +10,13 @@ mod inbox;
 mod inspect;
 mod keys;
 mod link;
+mod login;
 mod notes;
 mod operate;
 mod pace;
 mod polls;
 mod push;
+mod refusal;
 mod reply;
 mod script;
 mod sessions;
@@ -60,6 +63,7 @@ struct Shared {
     /// The latest position of the log that this worker has heard of: it shows whether Redis lost data.
     known: Cell<Offset>,
     canaries: canary::Canaries,
+    clock: clock::Clock,
     /// The doors may have no leader.
     lead_free: Notify,
     /// Sessions that are to end, until somebody ends them all.
@@ -104,6 +108,7 @@ impl Remote {
             scripts: Scripts::new(),
             known: Cell::new(Offset::ZERO),
             canaries: canary::Canaries::default(),
+            clock: clock::Clock::default(),
             lead_free: Notify::new(),
             ends: RefCell::default(),
             options,
@@ -129,6 +134,10 @@ impl Remote {
 
     pub(crate) fn available(&self) -> bool {
         self.shared.link.healthy() && self.shared.canaries.are_written()
+    }
+
+    pub(crate) async fn has_leapt(&self, ttl: Duration) -> bool {
+        self.shared.has_leapt(ttl).await
     }
 
     pub(crate) async fn ping(&self) -> Result<Duration, StoreError> {

@@ -37,6 +37,7 @@ impl Remote {
         let name = match mode {
             PollMode::Answer => "answer",
             PollMode::Begin => "begin",
+            PollMode::Ping => "ping",
             PollMode::Wake => "wake",
         };
         let call = || {
@@ -45,7 +46,9 @@ impl Remote {
                 .arg(name)
                 .arg(head.to_string())
                 .arg(known.map(|n| n.to_string()).unwrap_or_default())
-                .arg(keys.dead_prefix());
+                .arg(keys.dead_prefix())
+                .arg(millis(self.shared.options.ping_interval))
+                .arg(millis(self.shared.options.liveness()));
             cmd
         };
         let mut answer = self.unless_held(script, call).await?;
@@ -183,7 +186,8 @@ impl Remote {
             .arg(millis(self.shared.options.record_ttl()))
             .arg(effects.rewind.map(|offset| offset.to_string()).unwrap_or_default())
             .arg(known.map(|n| n.to_string()).unwrap_or_default())
-            .arg(keys.dead_prefix());
+            .arg(keys.dead_prefix())
+            .arg(millis(POST_LEASE));
         for (tag, packet) in effects.mail {
             let mut item = format!("{tag} ").into_bytes();
             item.extend_from_slice(packet);
@@ -219,7 +223,8 @@ impl Remote {
             .arg(millis(time))
             .arg(keys.dead_prefix())
             .arg(keys.wake_prefix())
-            .arg(sid.as_str());
+            .arg(sid.as_str())
+            .arg(millis(POST_LEASE));
         Reply::new(script.op, self.shared.link.script(Lane::Requests, script, &cmd).await?)
     }
 

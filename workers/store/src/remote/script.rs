@@ -66,7 +66,7 @@ scripts! {
     create = ["common", "create"],
     end = ["lease", "end"],
     head = ["common", "log", "head"],
-    lead = ["lead"],
+    lead = ["common", "lead"],
     look = ["common", "look"],
     poll = ["common", "lease", "poll"],
     poll_release = ["poll_release"],

@@ -6,6 +6,7 @@ use super::reply::{self, Reply};
 use super::{Remote, millis};
 use crate::answer::{Amended, RequestId, Restored, Saved, Touched};
 use crate::error::StoreError;
+use crate::limits::POST_LEASE;
 use redis::Value;
 use rustc_hash::FxHashSet;
 use session::{Offset, Pid, Record, Sid, Transport};
@@ -74,7 +75,10 @@ impl Remote {
     pub(crate) async fn amend(&self, before: &Record, after: &Record) -> Result<Amended, StoreError> {
         let (keys, script) = (&self.shared.keys, &self.shared.scripts.amend);
         let mut cmd = script.call(&[keys.session(&before.sid), keys.poll(&before.sid)]);
-        cmd.arg(before.to_json()).arg(after.to_json()).arg(keys.dead_prefix());
+        cmd.arg(before.to_json())
+            .arg(after.to_json())
+            .arg(keys.dead_prefix())
+            .arg(millis(POST_LEASE));
         let value = self.shared.link.script(Lane::Requests, script, &cmd).await?;
         Ok(match reply::text(script.op, value)?.as_str() {
             "done" => Amended::Done,

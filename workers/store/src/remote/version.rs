@@ -15,7 +15,7 @@ pub fn redis_major(version: &str) -> Option<u32> {
     version.split('.').next()?.parse().ok()
 }
 
-/// The first question of a worker: is there a Redis, and is it new enough? A Redis that does not tell its version, because
+/// The first question of a worker: is there a Redis, is it new enough, and is it no cluster? A Redis that does not tell its version, because
 /// `INFO` is renamed or forbidden, is taken as it is.
 pub(super) async fn check(shared: &Shared) -> Result<(), StoreError> {
     let op = "info";
@@ -29,6 +29,9 @@ pub(super) async fn check(shared: &Shared) -> Result<(), StoreError> {
         Err(_) => return Ok(()),
     };
     let info = Info::parse(&text);
+    if info.text("redis_mode") == Some("cluster") {
+        return Err(StoreError::Clustered);
+    }
     let version = info.text("redis_version").unwrap_or_default();
     match redis_major(version) {
         Some(major) if major < REDIS_MAJOR_MIN => Err(StoreError::TooOld {
