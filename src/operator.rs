@@ -32,6 +32,7 @@ fn context(config: Config) -> Context {
         engine: talk(settings),
         limits: Limits {
             connections_max: settings.limits.connections_max,
+            descriptors_reserved: boot::descriptors::reserve(settings),
             log_entries_max: log.entries_max,
             entry_bytes_max: log.entry_bytes_max,
             canary_overdue: log.canary_overdue,

@@ -3,7 +3,7 @@
 use crate::config::{Config, Sources};
 use crate::control::server::Server;
 use crate::reactor::{Parts, Reactor, Spec, State, admin_listener};
-use crate::sys::listener::Listeners;
+use crate::sys::listener::{self, Listeners};
 use crate::sys::log;
 use crate::sys::notify::{self, Notifier};
 use crate::sys::program;
@@ -13,12 +13,21 @@ use crate::sys::reexec;
 use crate::sys::runtime::{Runtime, control_socket};
 use crate::sys::signals::Signals;
 use crate::sys::spawn::Binary;
-use boot::{Exit, RedisEndpoint};
+use boot::{Exit, RedisEndpoint, Settings, descriptors};
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::Signal;
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
-use tracing::warn;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+use tracing::{info, warn};
+
+/// Between two looks whether the host has an address.
+const ADDRESS_LOOK: u16 = 200; // ms
+/// How often a start that waits for one says so; systemd is asked for twice that time.
+const WAIT_TOLD_EVERY: Duration = Duration::from_secs(10);
 
 /// Why the supervisor cannot start: what to exit with, and one line per fault.
 #[derive(Debug)]
@@ -86,19 +95,22 @@ fn prepare(sources: Sources) -> Result<Reactor, Refusal> {
     spec.binary = Binary::running().map_err(|error| Refusal::system("opening /proc/self/exe", error))?;
     log::start(&spec.config.settings.logging);
     reap::become_subreaper().map_err(|error| Refusal::system("becoming a subreaper", error))?;
-    raise_descriptor_limit(spec.config.settings.limits.connections_max);
+    raise_descriptor_limit(&spec.config.settings);
     let runtime = Runtime::claim(&spec.config.runtime_directory).map_err(Refusal::config)?;
     if let Some(identity) = &spec.identity {
         runtime.admit(identity).map_err(Refusal::config)?;
     }
+    let mut notifier = Notifier::from_environment();
     let Config { listen, workers, .. } = &spec.config;
+    if found.is_empty() {
+        await_addresses(&spec.config, &signals, &mut notifier)?;
+    }
     let listeners = Listeners::bind(listen, workers.count, found).map_err(Refusal::config)?;
     let admin = admin_listener(&spec.config, true).map_err(Refusal::config)?;
     let redis = managed_redis(&spec)?;
     let socket = control_socket(runtime.directory());
     let server = Server::bind(&socket)
         .map_err(|error| Refusal::config(format!("runtime.directory: binding {}: {error}", socket.display())))?;
-    let notifier = Notifier::from_environment();
     Ok(Reactor::new(Parts {
         sources,
         binary,
@@ -111,6 +123,37 @@ fn prepare(sources: Sources) -> Result<Reactor, Refusal> {
         redis,
         notifier,
     }))
+}
+
+/// Waits for addresses that the host does not have yet, as long as `listen.wait_ms` says. A signal to stop ends it.
+fn await_addresses(config: &Config, signals: &Signals, notifier: &mut Notifier) -> Result<(), Refusal> {
+    let admin = config.admin.address.filter(|_| config.admin.chosen);
+    let addresses: Vec<SocketAddr> = config.listen.iter().copied().chain(admin).collect();
+    let give_up = Instant::now() + config.listen_wait;
+    let mut told: Option<(SocketAddr, Instant)> = None;
+    listener::await_addresses(&addresses, |address| {
+        if Instant::now() >= give_up {
+            return Ok(false);
+        }
+        if told.is_none_or(|(of, at)| of != address || at.elapsed() >= WAIT_TOLD_EVERY) {
+            warn!(%address, wait = ?config.listen_wait, "this host does not have the address yet, waiting for it (listen.wait_ms)");
+            notifier.state(&format!("waiting for the address {address}"));
+            notifier.prolong(2 * WAIT_TOLD_EVERY);
+            told = Some((address, Instant::now()));
+        }
+        // Interrupted or not, the next try tells.
+        poll(&mut [PollFd::new(signals.as_fd(), PollFlags::POLLIN)], ADDRESS_LOOK).ok();
+        while let Ok(Some(caught)) = signals.next() {
+            if matches!(caught.signal, Signal::SIGINT | Signal::SIGQUIT | Signal::SIGTERM) {
+                info!(signal = %caught.signal, "stopped before it began");
+                return Err(Refusal {
+                    exit: Exit::Done,
+                    lines: Vec::new(),
+                });
+            }
+        }
+        Ok(true)
+    })
 }
 
 fn managed_redis(spec: &Spec) -> Result<Option<ManagedRedis>, Refusal> {
@@ -144,17 +187,17 @@ fn managed_redis(spec: &Spec) -> Result<Option<ManagedRedis>, Refusal> {
     )))
 }
 
-/// Descriptors of a worker besides those of its clients.
-const OWN_DESCRIPTORS: u64 = 256;
-
 /// As many descriptors as we may have: workers inherit the limit.
-fn raise_descriptor_limit(connections_max: usize) {
+fn raise_descriptor_limit(settings: &Settings) {
+    let connections_max = settings.limits.connections_max;
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map(|()| hard));
     match raised {
-        Ok(limit) if limit < OWN_DESCRIPTORS.saturating_add(connections_max as u64) => warn!(
+        Ok(limit) if descriptors::connections(settings, limit) < connections_max as u64 => warn!(
             limit,
             connections_max,
+            accepted = descriptors::connections(settings, limit),
+            reserved = descriptors::reserve(settings),
             "too few descriptors for limits.connections_max: raise LimitNOFILE of the unit, or `ulimit -Hn`"
         ),
         Ok(_) => {}

@@ -42,6 +42,7 @@ const GIB: u64 = 1024 * MIB;
 /// Every key but those of `[checks.NAME]`, grouped by section.
 pub(super) static KEYS: &[Key] = &[
     list("listen.address", &["127.0.0.1:8000"]),
+    int("listen.wait_ms", 0, 0, HOUR_MS),
     int("workers.count", 4, 1, 1024),
     text("workers.user", ""),
     int("workers.grace_ms", 30_000, 0, HOUR_MS),

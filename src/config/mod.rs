@@ -88,6 +88,9 @@ pub(crate) struct Overrides {
 pub(crate) struct Config {
     /// Addresses to listen on, each once; not empty.
     pub(crate) listen: Vec<SocketAddr>,
+    /// `[listen] wait_ms`: how long a start waits for addresses that the host does not have yet.
+    #[serde(default)]
+    pub(crate) listen_wait: Duration,
     /// `[workers]`.
     pub(crate) workers: Workers,
     /// `[reload] soak_ms`: how long the first new worker of a reload must stay ready beside the old one.

@@ -106,6 +106,7 @@ pub(super) fn resolve(inputs: Inputs<'_>, facts: &Facts<'_>, faults: Faults) -> 
     let masked_toml = print::masked_toml(&mut values, &settings, managed_redis);
     Ok(Config {
         listen,
+        listen_wait: values.millis("listen.wait_ms"),
         workers,
         soak: values.millis("reload.soak_ms"),
         runtime_directory,

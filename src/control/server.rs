@@ -19,6 +19,8 @@ use tracing::{info, warn};
 const CLIENTS_MAX: usize = 32;
 /// A request must be complete by then, and an answer taken.
 const CLIENT_PATIENCE: Duration = Duration::from_secs(5);
+/// When accept(2) fails, for want of descriptors, say, this long until the next try.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// The control socket and who is connected to it.
 #[derive(Debug)]
@@ -30,6 +32,8 @@ pub(crate) struct Server {
     clients: BTreeMap<u64, Client>,
     /// Connections ever accepted.
     accepted: u64,
+    /// None is accepted until then: the latest attempt failed.
+    shut_until: Option<Moment>,
 }
 
 #[derive(Debug)]
@@ -97,6 +101,7 @@ impl Server {
             path: path.to_owned(),
             clients: BTreeMap::new(),
             accepted: 0,
+            shut_until: None,
         })
     }
 
@@ -161,6 +166,7 @@ impl Server {
             path: legacy.path,
             clients,
             accepted: legacy.accepted,
+            shut_until: None,
         })
     }
 
@@ -171,7 +177,7 @@ impl Server {
 
     /// The listener, unless there is no room.
     pub(crate) fn listener(&self) -> Option<BorrowedFd<'_>> {
-        (self.clients.len() < CLIENTS_MAX).then(|| self.listener.as_fd())
+        (self.clients.len() < CLIENTS_MAX && self.shut_until.is_none()).then(|| self.listener.as_fd())
     }
 
     /// Who is connected, and what for.
@@ -184,11 +190,13 @@ impl Server {
 
     /// When [`Server::expire`] is due.
     pub(crate) fn deadline(&self) -> Option<Moment> {
-        self.clients.values().filter_map(|client| client.state.deadline()).min()
+        let clients = self.clients.values().filter_map(|client| client.state.deadline());
+        clients.chain(self.shut_until).min()
     }
 
     /// Drops whoever takes too long.
     pub(crate) fn expire(&mut self, now: Moment) {
+        self.shut_until.take_if(|until| *until <= now);
         self.clients
             .retain(|_, client| client.state.deadline().is_none_or(|deadline| now < deadline));
     }
@@ -199,7 +207,11 @@ impl Server {
             let stream = match self.listener.accept() {
                 Ok((stream, _)) => stream,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(error) => return warn!(%error, "control connection not accepted"),
+                Err(error) => {
+                    // It stays readable: without a pause the loop would do nothing else.
+                    self.shut_until = Some(now + ACCEPT_PAUSE);
+                    return warn!(%error, "control connection not accepted");
+                }
             };
             match admit(&stream) {
                 Ok(true) => {}

@@ -96,7 +96,7 @@ fn remedy(address: &SocketAddr, source: &io::Error) -> String {
             "; port {port} needs root, CAP_NET_BIND_SERVICE or a socket unit (anyworker.socket), or choose a port \
              from 1024 on"
         ),
-        Some(Errno::EADDRNOTAVAIL) => "; this host has no such address".to_owned(),
+        Some(Errno::EADDRNOTAVAIL) => "; this host has no such address (if it comes later: listen.wait_ms)".to_owned(),
         _ => String::new(),
     }
 }
@@ -356,6 +356,25 @@ fn is_listener(socket: &Socket) -> bool {
 
 fn local_address(socket: &Socket) -> Option<SocketAddr> {
     socket.local_addr().ok()?.as_socket()
+}
+
+/// Waits until the host has these addresses, or `pause` says that it has been long enough. What else is wrong with them is
+/// found when they are bound.
+pub(crate) fn await_addresses<E>(
+    addresses: &[SocketAddr],
+    mut pause: impl FnMut(SocketAddr) -> Result<bool, E>,
+) -> Result<(), E> {
+    for address in addresses {
+        while !is_there(*address) && pause(*address)? {}
+    }
+    Ok(())
+}
+
+/// Whether the host has the address; by a port that nobody has.
+fn is_there(mut address: SocketAddr) -> bool {
+    address.set_port(0);
+    let bound = prepare(address, None).and_then(|socket| socket.bind(&address.into()));
+    !matches!(bound, Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable)
 }
 
 /// Waits until nobody listens there. With SO_REUSEPORT a second supervisor of the same user would

@@ -35,6 +35,8 @@ pub(crate) struct Plan {
     redis: bool,
     durable: bool,
     clocked: bool,
+    /// Files that it may open.
+    files: Option<u32>,
     own_group: bool,
 }
 
@@ -53,6 +55,7 @@ impl Plan {
             redis: true,
             durable: false,
             clocked: false,
+            files: None,
             own_group: false,
         }
     }
@@ -96,6 +99,13 @@ impl Plan {
     #[must_use]
     pub(crate) fn durable_redis(mut self) -> Self {
         self.durable = true;
+        self
+    }
+
+    /// It may open so many files, each of its processes.
+    #[must_use]
+    pub(crate) fn files(mut self, most: u32) -> Self {
+        self.files = Some(most);
         self
     }
 
@@ -358,7 +368,17 @@ impl Server {
     /// The program with this server's configuration.
     pub(crate) fn command(&self, name: &str) -> Command {
         let built = std::env::var_os("ANYWORKER_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_anyworker").into());
-        let mut command = Command::new(built);
+        let mut command = match self.plan.files {
+            None => Command::new(built),
+            Some(most) => {
+                let mut shell = Command::new("sh");
+                shell
+                    .arg("-c")
+                    .arg(format!("ulimit -n {most}; exec \"$0\" \"$@\""))
+                    .arg(built);
+                shell
+            }
+        };
         command.arg(name).arg("--config").arg(self.config_file());
         command.env_clear().current_dir(self.dir.path()).stdin(Stdio::null());
         let kept = ["PATH", "HOME", "LLVM_PROFILE_FILE"];

@@ -5,6 +5,7 @@
 //! processes exchange [`ToWorker`] and [`ToSupervisor`], one JSON value per `SOCK_SEQPACKET`
 //! message. End of file on that socket means that the other side is gone.
 
+pub mod descriptors;
 mod exit;
 mod handover;
 mod message;

@@ -43,9 +43,7 @@ fn look(worker: &Worker) {
         .connections
         .set_count(Spoken::Http, worker.counters.connections.get());
     metrics.connections.set_count(Spoken::Websocket, sockets);
-    metrics
-        .connections_max
-        .set_count(worker.settings.limits.connections_max as u64);
+    metrics.connections_max.set_count(worker.connections_max);
     metrics.sessions.set_count(Held::Websocket, sockets);
     metrics.sessions.set_count(Held::Parked, parks);
     metrics.ready.set_count(u64::from(ready::is_ready(worker)));

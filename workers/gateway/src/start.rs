@@ -291,8 +291,7 @@ pub(crate) async fn accept(worker: Rc<Worker>, listener: TcpListener) {
     let mut was_full = false;
     let mut shed_at = None;
     loop {
-        let is_full = worker.counters.connections.get() + worker.sockets.borrow().len() as u64
-            >= worker.settings.limits.connections_max as u64;
+        let is_full = !worker.has_room(1);
         if is_full && !was_full {
             worker.metrics.limits.one(Limit::Connections);
         }

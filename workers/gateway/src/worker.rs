@@ -93,6 +93,8 @@ pub(crate) struct Worker {
     pub(crate) store: Store,
     pub(crate) app: Box<dyn App>,
     pub(crate) limits: Limits,
+    /// Connections that it takes: `limits.connections_max`, or what its descriptors allow.
+    pub(crate) connections_max: u64,
     /// How long a connection without a request stays open, for clients.
     pub(crate) keepalive: Option<HeaderValue>,
     pub(crate) hub: RefCell<Hub>,
@@ -177,6 +179,7 @@ impl Worker {
             store,
             app,
             limits,
+            connections_max: connections_max(&settings),
             keepalive: http::promise(&settings.http),
             hub: RefCell::default(),
             catch_up: CatchUp::default(),
@@ -224,6 +227,12 @@ impl Worker {
     /// Whether no session begins here any more: the fleet stops.
     pub(crate) fn is_last(&self) -> bool {
         matches!(*self.phase.borrow(), Phase::Draining { last: true, .. })
+    }
+
+    /// Whether so many connections more can be had, without those that are kept for others' purposes.
+    pub(crate) fn has_room(&self, more: u64) -> bool {
+        let open = self.counters.connections.get() + self.sockets.borrow().len() as u64;
+        open.saturating_add(more) <= self.connections_max
     }
 
     /// Notes whether Redis stored a session.
@@ -286,6 +295,12 @@ impl Worker {
             *slot = dirty;
         }
     }
+}
+
+/// Connections that a worker takes; without a limit of descriptors, as configured.
+fn connections_max(settings: &Settings) -> u64 {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    boot::descriptors::connections(settings, limit.unwrap_or(u64::MAX))
 }
 
 /// Lifetime of a session record without a sign of life: with recovery on, a client that lost its

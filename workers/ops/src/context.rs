@@ -83,6 +83,8 @@ pub struct Engine {
 pub struct Limits {
     /// `limits.connections_max`: TCP connections per worker.
     pub connections_max: usize,
+    /// Descriptors that a worker keeps from its clients.
+    pub descriptors_reserved: u64,
     /// `log.entries_max`.
     pub log_entries_max: u64,
     /// `log.entry_bytes_max`.

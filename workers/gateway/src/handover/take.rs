@@ -3,17 +3,24 @@
 use super::unit::{take_token, unpack};
 use super::{FromGiver, FromTaker, Hello, fault};
 use crate::channel::Channel;
-use crate::http::{self, Held};
+use crate::http::{self, Fate, Held};
 use crate::worker::Worker;
 use crate::ws::{Arrival, Claim, Luggage};
 use serde::de::DeserializeOwned;
 use std::net::TcpStream as StdTcpStream;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::yield_now;
+use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
+
+/// How long connections between two requests may take to make way; the other side waits ten times as long for an answer.
+const ROOM_PATIENCE: Duration = Duration::from_millis(50);
+/// Between two looks.
+const ROOM_LOOK: Duration = Duration::from_millis(2);
 
 /// Takes what the other side gives, until it hangs up.
 pub(crate) async fn take(worker: Rc<Worker>, channel: Rc<Channel>) {
@@ -87,6 +94,37 @@ impl<P: DeserializeOwned> Parcel<P> {
     }
 }
 
+/// Room for a unit. Its descriptors have come and are of the reserve, which holds one unit: a worker that is full takes one
+/// beyond its limit, and those of its connections that are between two requests make way for the next one.
+async fn make_room(worker: &Worker, sockets: usize) -> Result<(), String> {
+    let deadline = Instant::now() + ROOM_PATIENCE;
+    let sockets = sockets as u64;
+    if worker.has_room(sockets) {
+        return Ok(());
+    }
+    let shed = |from: fn(&Fate) -> bool, to: Fate| {
+        worker.fate.send_if_modified(|fate| {
+            let is_so = from(fate);
+            if is_so {
+                *fate = to;
+            }
+            is_so
+        })
+    };
+    let sheds = shed(|fate| matches!(fate, Fate::Stay), Fate::Shed);
+    while !worker.has_room(sockets) && Instant::now() < deadline {
+        sleep(ROOM_LOOK).await;
+    }
+    if sheds {
+        shed(|fate| matches!(fate, Fate::Shed), Fate::Stay);
+    }
+    if worker.has_room(sockets.saturating_sub(boot::descriptors::HANDOVER_UNIT)) {
+        Ok(())
+    } else {
+        Err("no room for them".to_owned())
+    }
+}
+
 /// They are ours, or somebody was quicker.
 fn own(token: &OwnedFd) -> Result<(), String> {
     match take_token(token) {
@@ -105,6 +143,7 @@ async fn websockets(
 ) -> Result<(), String> {
     fault::pass("take.received");
     let Parcel { token, connections } = Parcel::open(sockets, descriptors)?;
+    make_room(worker, sockets).await?;
     let mut arrivals = Vec::with_capacity(sockets);
     for (tcp, portrait, luggage) in connections {
         arrivals.push(Arrival::new(worker, tcp, portrait, luggage).await);
@@ -138,6 +177,7 @@ async fn websockets(
 async fn idle(worker: &Rc<Worker>, sockets: usize, descriptors: Vec<OwnedFd>) -> Result<(), String> {
     fault::pass("take.received");
     let Parcel { token, connections } = Parcel::<bool>::open(sockets, descriptors)?;
+    make_room(worker, sockets).await?;
     fault::pass("take.rebuilt");
     own(&token)?;
     fault::pass("take.owned");

@@ -177,7 +177,7 @@ instruments! {
         pub(crate) log_dropped: Counters<Process> = "gw_log_lines_dropped_total";
         /// Open TCP connections of clients.
         pub(crate) connections: Gauges<Spoken> = "gw_connections", Rule::EachSum;
-        /// The most that a worker may have: limits.connections_max.
+        /// The most that a worker takes: limits.connections_max, or what its descriptors allow.
         pub(crate) connections_max: Gauge = "gw_connections_max", Rule::Each;
         /// WebSockets that have not taken all that was written to them last: their clients are slow.
         pub(crate) slow: Gauge = "gw_slow_connections", Rule::EachSum;

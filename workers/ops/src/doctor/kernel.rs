@@ -8,8 +8,6 @@ use crate::{Context, StatusError};
 
 /// What a listener of the fleet asks for; the kernel gives no more than `somaxconn`.
 const BACKLOG: u64 = 4_096;
-/// Descriptors of a worker besides those of its clients.
-const OWN_DESCRIPTORS: u64 = 256;
 /// Connections from here to one address at a time, with those that are closing (60 s).
 const PORTS_MIN: u64 = 10_000;
 
@@ -101,7 +99,7 @@ fn descriptors(context: &Context, fleet: Result<&Fleet, &StatusError>, root: &Ro
         Err(why) => return findings.unseen(CHECK, why),
     };
     let clients = u64::try_from(context.limits.connections_max).unwrap_or(u64::MAX);
-    let need = clients.saturating_add(OWN_DESCRIPTORS);
+    let need = clients.saturating_add(context.limits.descriptors_reserved);
     if limit >= need {
         findings.pass(
             CHECK,
@@ -109,7 +107,8 @@ fn descriptors(context: &Context, fleet: Result<&Fleet, &StatusError>, root: &Ro
         );
     } else {
         let evidence = format!(
-            "{whose} may open {limit} files ({path}), a worker with limits.connections_max = {clients} needs {need}"
+            "{whose} may open {limit} files ({path}), a worker with limits.connections_max = {clients} needs {need}: it takes \
+             fewer connections"
         );
         let remedy =
             format!("LimitNOFILE={need} in the unit, `ulimit -Hn {need}` in a shell, or lower limits.connections_max");

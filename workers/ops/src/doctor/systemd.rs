@@ -17,8 +17,6 @@ const KILL_MARGIN: Duration = Duration::from_secs(2);
 const REDIS_STOP: Duration = Duration::from_secs(10);
 /// Descriptors that a unit gives if it says nothing (systemd 240 and newer).
 const NOFILE_DEFAULT: u64 = 524_288;
-/// Descriptors of a worker besides those of its clients.
-const OWN_DESCRIPTORS: u64 = 256;
 /// A supervisor on a busy machine may be late by this.
 const WATCHDOG_MIN: Duration = Duration::from_secs(3);
 
@@ -159,7 +157,7 @@ fn descriptors(context: &Context, unit: &Unit, findings: &mut Findings) {
         );
     };
     let clients = u64::try_from(context.limits.connections_max).unwrap_or(u64::MAX);
-    let need = clients.saturating_add(OWN_DESCRIPTORS);
+    let need = clients.saturating_add(context.limits.descriptors_reserved);
     let evidence = format!(
         "LimitNOFILE={} ({}), a worker needs {need} at most",
         said.unwrap_or("524288, the default"),
