@@ -1,15 +1,21 @@
 //! `[redis]`: external by URL, managed by the supervisor, or disabled.
 
+use super::resolve::Facts;
 use super::values::{Value, Values};
 use super::{parse, redis_url};
 use boot::{Redis, RedisEndpoint};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Name of the managed Redis' socket in the runtime directory.
 const REDIS_SOCKET: &str = "redis.sock";
 
 /// How workers reach Redis (`None`: disabled), and whether the supervisor starts it.
-pub(super) fn redis(values: &mut Values, directory: &Path, notices: &mut Vec<String>) -> (Option<Redis>, bool) {
+pub(super) fn redis(
+    values: &mut Values,
+    directory: &Path,
+    facts: &Facts<'_>,
+    notices: &mut Vec<String>,
+) -> (Option<Redis>, bool) {
     let url = values.text_if_any("redis.url").map(|url| redis_url::parse(&url));
     let given = url.is_some();
     let url = url.and_then(|parsed| values.accept("redis.url", parsed));
@@ -38,12 +44,24 @@ pub(super) fn redis(values: &mut Values, directory: &Path, notices: &mut Vec<Str
         },
         username: url.username,
         password: url.password,
+        ca_file: ca_file(values, facts),
         pool_size: values.size("redis.pool_size"),
         connect_timeout: values.millis("redis.connect_timeout_ms"),
         response_timeout: values.millis("redis.response_timeout_ms"),
         prefix: prefix.unwrap_or_default(),
     };
     (Some(redis), managed)
+}
+
+/// The file has to be there; what is in it is seen when it is used.
+fn ca_file(values: &mut Values, facts: &Facts<'_>) -> Option<PathBuf> {
+    const KEY: &str = "redis.ca_file";
+    let path = facts.directory.join(values.text_if_any(KEY)?);
+    if !(facts.is_taken)(&path) {
+        let what = format!("{} is no file", path.display());
+        values.fault(KEY, what, "name a file with the certificate of the authority (PEM)");
+    }
+    Some(path)
 }
 
 /// `managed` and a URL exclude each other: of two layers the later one wins, in one it is a fault.

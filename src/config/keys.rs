@@ -52,6 +52,7 @@ pub(super) static KEYS: &[Key] = &[
     int("workers.max_rss_bytes", 0, 0, 1024 * GIB),
     int("reload.soak_ms", 1_000, 0, HOUR_MS),
     text("redis.url", ""),
+    text("redis.ca_file", ""),
     bool("redis.managed", true),
     text("redis.directory", ""),
     bool("redis.enabled", true),

@@ -75,7 +75,7 @@ pub(super) fn resolve(inputs: Inputs<'_>, facts: &Facts<'_>, faults: Faults) -> 
     let listen = listen(&mut values);
     let runtime_directory = runtime_directory(&mut values, inputs.env, facts);
     let redis_directory = redis_directory(&mut values, inputs.env, facts, &runtime_directory);
-    let (redis, managed_redis) = endpoint::redis(&mut values, &runtime_directory, &mut notices);
+    let (redis, managed_redis) = endpoint::redis(&mut values, &runtime_directory, facts, &mut notices);
     let workers = workers(&mut values, redis.is_some(), facts, &mut notices);
     let mut settings = settings(&mut values, facts, redis);
     let admin = admin(&mut values, &listen);

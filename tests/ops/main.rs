@@ -18,3 +18,4 @@ mod patient;
 mod proxies;
 mod selftest;
 mod strange;
+mod tls;

@@ -133,6 +133,25 @@ fn references() {
     );
 }
 
+#[test]
+fn a_private_authority_has_a_file() {
+    let place = Place::new(&[
+        ("ca.pem", ""),
+        ("supervisor.toml", "[redis]\nurl = 'rediss://h'\nca_file = 'ca.pem'"),
+    ]);
+    let config = place.load(&[], Overrides::default()).unwrap();
+    assert_eq!(
+        config.settings.redis.unwrap().ca_file,
+        Some(place.0.path().join("ca.pem"))
+    );
+    let env = [("ANYWORKER_REDIS__CA_FILE", "/nowhere/ca.pem")];
+    let fault =
+        "redis.ca_file: /nowhere/ca.pem is no file; name a file with the certificate of the authority (PEM) (from";
+    check_faults(place.load(&env, Overrides::default()), &[fault]);
+    let unset = place.load(&[("ANYWORKER_REDIS__CA_FILE", "")], Overrides::default());
+    assert_eq!(unset.unwrap().settings.redis.unwrap().ca_file, None);
+}
+
 /// An empty value means "off" where that is a value, and otherwise sets nothing: compose files pass on unset variables so.
 #[test]
 fn empty_values() {

@@ -204,6 +204,10 @@ pub struct Redis {
     pub username: Option<String>,
     /// Of the URL, decoded.
     pub password: Option<Secret>,
+    /// `ca_file`: certificates that are trusted instead of the public ones. Written only if it is set: an older build knows
+    /// no such field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
     /// `pool_size`: connections per worker, besides the tailer's. Default 4.
     pub pool_size: usize,
     /// `connect_timeout_ms`. Default 2 000.

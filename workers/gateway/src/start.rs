@@ -245,6 +245,7 @@ fn options(settings: &Settings, me: &str) -> Options {
             db: redis.db,
             username: redis.username.clone(),
             password: redis.password.as_ref().map(|secret| secret.expose().to_owned()),
+            ca_file: redis.ca_file.clone(),
             pool_size: redis.pool_size,
             connect_timeout: redis.connect_timeout,
             response_timeout: redis.response_timeout,

@@ -49,6 +49,7 @@ fn options(server: &Server, n: usize) -> Options {
             db: 0,
             username: None,
             password: None,
+            ca_file: None,
             pool_size: 4,
             connect_timeout: Duration::from_secs(2),
             response_timeout: Duration::from_secs(2),

@@ -70,6 +70,8 @@ pub struct RedisOptions {
     pub username: Option<String>,
     /// For AUTH; never shown.
     pub password: Option<String>,
+    /// Certificates (PEM) that are trusted for TLS instead of those of `SSL_CERT_FILE`, `SSL_CERT_DIR` or the public ones.
+    pub ca_file: Option<PathBuf>,
     /// Connections besides the tailer's. Every one is shared by many commands at a time.
     pub pool_size: usize,
     /// How long a connection may take to be made.
@@ -88,7 +90,7 @@ pub enum Endpoint {
         /// Port.
         port: u16,
     },
-    /// TLS; the certificate is checked against the public roots.
+    /// TLS; the certificate is checked against `ca_file`, or else the public roots.
     Tls {
         /// Name, as in the certificate.
         host: String,
@@ -122,6 +124,7 @@ impl fmt::Debug for RedisOptions {
             .field("db", &self.db)
             .field("username", &self.username)
             .field("password", &self.password.as_ref().map(|_| "***"))
+            .field("ca_file", &self.ca_file)
             .field("pool_size", &self.pool_size)
             .field("connect_timeout", &self.connect_timeout)
             .field("response_timeout", &self.response_timeout)
@@ -140,6 +143,7 @@ mod tests {
             db: 0,
             username: None,
             password: Some("hunter2".into()),
+            ca_file: None,
             pool_size: 1,
             connect_timeout: Duration::ZERO,
             response_timeout: Duration::ZERO,

@@ -5,6 +5,7 @@
 use super::login::{Login, connection_info};
 use super::refusal::Refusal;
 use super::script::Script;
+use super::trust;
 use crate::counts::{Counts, Failed, Over};
 use crate::error::StoreError;
 use crate::options::{Endpoint, RedisOptions};
@@ -99,6 +100,10 @@ impl Link {
         }
         let place = options.endpoint.to_string();
         let info = connection_info(&options).map_err(|e| refused(e.to_string()))?;
+        let info = trust::trusting(info, &options).map_err(|reason| StoreError::Corrupt {
+            what: "certificates for redis",
+            reason,
+        })?;
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(options.connect_timeout))
             .set_response_timeout(Some(options.response_timeout))

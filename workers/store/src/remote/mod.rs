@@ -22,6 +22,7 @@ mod script;
 mod sessions;
 mod stream;
 mod tailer;
+mod trust;
 mod version;
 mod writer;
 

@@ -115,6 +115,7 @@ impl Redis {
             db: 0,
             username: None,
             password: None,
+            ca_file: None,
             pool_size: 4,
             connect_timeout: Duration::from_secs(1),
             response_timeout: Duration::from_secs(1),
