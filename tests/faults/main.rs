@@ -26,6 +26,7 @@ mod logging;
 mod operator;
 mod recovery;
 mod redis;
+mod refused;
 mod reload;
 mod slow;
 mod start;

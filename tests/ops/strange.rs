@@ -266,3 +266,18 @@ async fn a_report_names_its_redis_without_the_password() {
     assert!(text.contains(&format!("Redis: unix://:***@{path}?db=3\n")), "{text}");
     assert!(!text.contains("right-word"), "{text}");
 }
+
+#[tokio::test]
+async fn too_few_replicas_are_told() {
+    let server = Plan::new().start().await;
+    let redis = server.redis();
+    redis.command(&["CONFIG", "SET", "min-replicas-to-write", "1"]).await;
+    unhealthy(&server, "Redis refuses writes: NOREPLICAS").await;
+    let role = finding(&server, "redis.role").await;
+    assert_eq!(role["outcome"], "fail", "{role}");
+    assert!(
+        role["evidence"].to_string().contains("NOREPLICAS")
+            && role["remedy"].to_string().contains("min-replicas-to-write"),
+        "{role}"
+    );
+}

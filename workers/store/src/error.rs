@@ -89,6 +89,8 @@ pub enum Unwritable {
     Disk,
     /// It is a replica, and read-only (`READONLY`).
     Replica,
+    /// Fewer replicas follow it than it wants for a write (`NOREPLICAS`, `min-replicas-to-write`).
+    Replicas,
 }
 
 /// What it takes until the same call can succeed.
@@ -115,6 +117,34 @@ impl StoreError {
             | Self::TooOld { .. }
             | Self::Unauthorized { .. } => Cure::Person,
         }
+    }
+
+    /// Says in a few words what a call of this kind waits for; `None` if waiting does not help. The words are ours, so that a
+    /// client may read them: Redis' own tell of keys, users and addresses.
+    #[must_use]
+    pub(crate) const fn obstacle(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::OutOfMemory { .. } => "redis refuses writes: OOM, it has reached its maxmemory",
+            Self::Unwritable {
+                by: Unwritable::Disk, ..
+            } => "redis refuses writes: MISCONF, it cannot write to its disk",
+            Self::Unwritable {
+                by: Unwritable::Replica,
+                ..
+            } => "redis refuses writes: READONLY, it is a replica",
+            Self::Unwritable {
+                by: Unwritable::Replicas,
+                ..
+            } => "redis refuses writes: NOREPLICAS, too few replicas follow it",
+            Self::Timeout { .. } => "redis does not answer",
+            Self::Unavailable { .. } => "redis is not available",
+            Self::NotRedis { .. } => "what answers is not redis",
+            Self::Clustered
+            | Self::Corrupt { .. }
+            | Self::Refused { .. }
+            | Self::TooOld { .. }
+            | Self::Unauthorized { .. } => return None,
+        })
     }
 
     /// Whether a call that fails like this after others have succeeded may succeed again without anybody's help: what
@@ -147,10 +177,12 @@ pub enum AppendError {
     },
     /// Not confirmed within `publish_timeout`. It may be in the log all the same: give a dedupe id
     /// to whatever is sent again.
-    #[error("not confirmed by redis within {after:?}")]
+    #[error("not confirmed by redis within {after:?}{}", because(*.obstacle))]
     Timeout {
         /// How long was waited.
         after: Duration,
+        /// What stood in the way at the end, as far as Redis said so.
+        obstacle: Option<&'static str>,
     },
     /// Larger than `entry_bytes_max`; nothing was queued.
     #[error("an entry of {bytes} bytes, at most {max} are allowed")]
@@ -160,4 +192,8 @@ pub enum AppendError {
         /// The limit.
         max: usize,
     },
+}
+
+fn because(obstacle: Option<&str>) -> String {
+    obstacle.map(|obstacle| format!(": {obstacle}")).unwrap_or_default()
 }

@@ -55,21 +55,32 @@ fn role(evidence: &Evidence, findings: &mut Findings) {
         (Err(why), _, Err(error)) => return findings.unseen(CHECK, both(&why, error)),
         (Ok(_), Err(why), Err(_)) => return findings.unseen(CHECK, why),
     };
-    let evidence = format!("{role}, {mode} ({from})");
+    let seen = format!("{role}, {mode} ({from})");
     if role != "master" {
         findings.fail(
             CHECK,
-            evidence,
+            seen,
             "nothing can be written to a replica: set redis.url to its master",
         );
     } else if mode != "standalone" {
         findings.fail(
             CHECK,
-            evidence,
+            seen,
             "set redis.url to a standalone Redis: a cluster or sentinel will not do",
         );
+    } else if let Some(StoreError::Unwritable {
+        by: Unwritable::Replicas,
+        reason,
+        ..
+    }) = &evidence.unwritable
+    {
+        findings.fail(
+            CHECK,
+            format!("{seen}; {reason}"),
+            "are its replicas there (`redis-cli INFO replication`)? Or lower min-replicas-to-write",
+        );
     } else {
-        findings.pass(CHECK, evidence);
+        findings.pass(CHECK, seen);
     }
 }
 

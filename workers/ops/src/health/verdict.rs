@@ -155,6 +155,10 @@ fn writes(seen: &Seen<'_>) -> Vec<(Verdict, String)> {
     } else if is("role", "slave") {
         reasons.push("this Redis is a replica: set redis.url to its primary".to_owned());
     }
+    if by(Unwritable::Replicas) {
+        let reason = "Redis refuses writes: NOREPLICAS, fewer replicas follow it than its min-replicas-to-write";
+        reasons.push(reason.to_owned());
+    }
     let mut signs = vec![("refuses writes: MISCONF", by(Unwritable::Disk))];
     signs.extend(DISK_FIELDS.map(|name| (name, is(name, "err"))));
     let signs: Vec<&str> = signs

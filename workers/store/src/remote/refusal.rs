@@ -20,13 +20,12 @@ pub(super) enum Refusal {
 }
 
 /// Codes (the first word of a reply) of what passes: `src/server.c` and `src/cluster.c` of Redis, `shared.*err`.
-const AWAY: [&str; 8] = [
+const AWAY: [&str; 7] = [
     "BUSY",
     "CLUSTERDOWN",
     "IOERR",
     "LOADING",
     "MASTERDOWN",
-    "NOREPLICAS",
     "TRYAGAIN",
     "UNBLOCKED",
 ];
@@ -52,6 +51,8 @@ impl Refusal {
             Self::Unwritable(Unwritable::Disk)
         } else if says("READONLY") {
             Self::Unwritable(Unwritable::Replica)
+        } else if says("NOREPLICAS") {
+            Self::Unwritable(Unwritable::Replicas)
         } else if says("OOM") || text.contains("OOM command not allowed") {
             Self::Memory
         } else if says("NOAUTH") || says("WRONGPASS") || tells(&LOGIN) {
@@ -108,7 +109,10 @@ mod tests {
             ),
             ("CLUSTERDOWN The cluster is down", Refusal::Away),
             ("TRYAGAIN Multiple keys request during rehashing of slot", Refusal::Away),
-            ("NOREPLICAS Not enough good replicas to write.", Refusal::Away),
+            (
+                "NOREPLICAS Not enough good replicas to write.",
+                Refusal::Unwritable(Unwritable::Replicas),
+            ),
             (
                 "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)",
                 Refusal::Away,

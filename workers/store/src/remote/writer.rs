@@ -53,6 +53,8 @@ struct Queue {
     bytes: Cell<usize>,
     some: Notify,
     closed: Cell<bool>,
+    /// Why the latest batch has to wait; `None` once one was written.
+    obstacle: Cell<Option<&'static str>>,
     counts: Rc<Counts>,
 }
 
@@ -110,6 +112,7 @@ impl Writer {
         let after = self.patience;
         let now = Instant::now();
         let deadline = now + after;
+        let queue = Rc::clone(&self.queue);
         let queued = self.enqueue(entry, dedupe, now);
         if let Err(error) = &queued {
             self.queue.counts.published.one(Published::failed(error));
@@ -118,7 +121,7 @@ impl Writer {
             match timeout_at(deadline, queued?).await {
                 Ok(Ok(outcome)) => outcome,
                 Ok(Err(_)) => Err(AppendError::Closed),
-                Err(_) => Err(AppendError::Timeout { after }),
+                Err(_) => Err(queue.timeout(after)),
             }
         }
     }
@@ -164,6 +167,11 @@ impl Writer {
 }
 
 impl Queue {
+    fn timeout(&self, after: Duration) -> AppendError {
+        let obstacle = self.obstacle.get();
+        AppendError::Timeout { after, obstacle }
+    }
+
     fn finish(&self, pending: Pending, outcome: Result<Appended, AppendError>) {
         self.counts.published.one(Published::of(&outcome));
         self.counts.publish.observe(pending.since.elapsed().as_secs_f64());
@@ -232,16 +240,12 @@ impl Committer {
             let now = Instant::now();
             self.fail_late(&mut batch, now, maybe_done);
             if batch.iter().all(|p| p.deadline <= now) {
-                self.fail(
-                    batch,
-                    &AppendError::Timeout {
-                        after: self.shared.options.publish_timeout,
-                    },
-                );
+                self.fail(batch, &self.queue.timeout(self.shared.options.publish_timeout));
                 return None;
             }
             let failure = match self.send(&batch).await {
                 Ok(answer) => {
+                    self.queue.obstacle.set(None);
                     self.succeed(batch, &answer);
                     return answer.readers;
                 }
@@ -258,6 +262,7 @@ impl Committer {
                 return None;
             }
             debug!(error = %failure.error, entries = batch.len(), "a batch of the log has to wait");
+            self.queue.obstacle.set(failure.error.obstacle());
             maybe_done |= failure.sent;
             sleep(jittered(pause)).await;
             pause = (pause * 2).min(RETRY_MAX);
@@ -327,9 +332,7 @@ impl Committer {
         } else {
             batch.extract_if(.., |p| p.deadline <= now).collect()
         };
-        let error = AppendError::Timeout {
-            after: self.shared.options.publish_timeout,
-        };
+        let error = self.queue.timeout(self.shared.options.publish_timeout);
         self.fail(of_batch, &error);
         self.fail(late, &error);
     }
