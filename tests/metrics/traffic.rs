@@ -12,7 +12,7 @@ async fn publish(wire: &mut Wire, id: u64, payload: &str) {
 const EXPECTED: [(&str, &[&str], f64); 20] = [
     ("gw_sessions", &["state=\"websocket\""], 3.0),
     ("gw_connections", &["transport=\"websocket\""], 3.0),
-    ("gw_connections_max", &[], 80_000.0),
+    ("gw_connections_max", &[], 2_000.0),
     ("gw_handshakes_total", &["websocket", "ok"], 4.0),
     ("gw_handshakes_total", &["polling", "ok"], 2.0),
     ("gw_upgrades_total", &["result=\"ok\""], 1.0),
@@ -61,7 +61,8 @@ async fn come_back(server: &Server, pid: &str, offset: &Value) -> (Wire, usize) 
 
 #[tokio::test]
 async fn each_transport_is_counted() {
-    let server = Plan::new().with("recovery = { offsets = 'always' }").start().await;
+    let plan = Plan::new().with("recovery = { offsets = 'always' }\nlimits = { connections_max = 500 }");
+    let server = plan.start().await;
     let mut publisher = Wire::open(&server).await;
     publisher.connect().await;
     let mut member = Wire::open(&server).await;

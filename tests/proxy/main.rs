@@ -144,7 +144,10 @@ async fn nothing_is_lost(kind: Kind) {
     let fleet = Plan::new().start().await;
     let front = Front::start(kind, [fleet.addr, fleet.addr]).await;
     let found = members(&front, fleet.redis(), "polling,websocket", async |round| {
-        let pids = fleet.status().await.ready_pids();
+        let pids = until("a worker that serves", async || {
+            Some(fleet.status().await.ready_pids()).filter(|pids| !pids.is_empty())
+        })
+        .await;
         signal(pids[round % pids.len()], Signal::SIGKILL);
     })
     .await;
