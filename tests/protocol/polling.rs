@@ -63,19 +63,14 @@ async fn the_content_type_of_text_does_not_matter() {
         "text/plain",
         "application/x-www-form-urlencoded",
         "application/json",
+        // Node's server refuses it; python-engineio 4.0 to 4.2 sends its text so.
+        "application/octet-stream",
     ] {
         let request = Request::post(&poller.target(), "4x").header("Content-Type", kind);
         let reply = soon("post", ask(server.addr, request)).await.expect("post");
         assert_eq!(reply.pair(), (200, "ok"), "{kind}");
         assert_eq!(poller.poll().await, ["4x"]);
     }
-    let request = Request::post(&poller.target(), "4x").header("Content-Type", "application/octet-stream");
-    let reply = soon("post", ask(server.addr, request)).await.expect("post");
-    assert_eq!(reply.status, 400);
-    until("it has gone", async || {
-        (poller.post("4x").await.status == 400).then_some(())
-    })
-    .await;
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use super::socket::Progress;
 use crate::poll::BodyError;
 use crate::worker::Worker;
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::CONTENT_LENGTH;
 use http::{Extensions, HeaderMap, Request};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body as _, Frame, Incoming, SizeHint};
@@ -91,13 +91,11 @@ impl hyper::body::Body for Body {
     }
 }
 
-/// Reads the body of a POST.
+/// Reads the body of a POST: text, whatever its `Content-Type` says. python-engineio 4.0 to 4.2 sends its text as
+/// `application/octet-stream`; Node's server refuses that, python-engineio's takes it.
 pub(crate) async fn read(worker: &Worker, request: Request<&mut Body>) -> Result<String, BodyError> {
     let max = worker.settings.engine.max_payload_bytes;
     let (head, body) = request.into_parts();
-    if is_binary(&head.headers) {
-        return Err(BodyError::WrongType);
-    }
     let bytes = bounded(worker, &head.headers, body, max).await?;
     String::from_utf8(bytes.into()).map_err(|_| BodyError::NotText)
 }
@@ -142,10 +140,4 @@ pub(super) async fn ended(progress: Option<Arc<Progress>>) {
 
 fn declared(headers: &HeaderMap) -> Option<usize> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-fn is_binary(headers: &HeaderMap) -> bool {
-    headers
-        .get(CONTENT_TYPE)
-        .is_some_and(|v| v.as_bytes().starts_with(b"application/octet-stream"))
 }

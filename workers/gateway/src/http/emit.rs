@@ -43,7 +43,7 @@ pub(super) async fn serve(worker: &Worker, request: Request<&mut Body>) -> Answe
             return refuse(StatusCode::PAYLOAD_TOO_LARGE, &why);
         }
         Err(BodyError::TooSlow) => return refuse(StatusCode::REQUEST_TIMEOUT, "the body took too long"),
-        Err(BodyError::Gone | BodyError::NotText | BodyError::WrongType) => {
+        Err(BodyError::Gone | BodyError::NotText) => {
             return refuse(StatusCode::BAD_REQUEST, "the body broke off");
         }
     };

@@ -26,8 +26,6 @@ pub(crate) enum BodyError {
     TooLarge,
     /// Not whole within `http.body_timeout_ms`.
     TooSlow,
-    /// `application/octet-stream`: protocol v3, not served.
-    WrongType,
 }
 
 /// The body, once it has arrived.
