@@ -371,7 +371,11 @@ async fn headers_around_a_body() {
         (("Content-Type", ""), EVENT.to_owned(), Says("431[1]")),
         (("Content-Encoding", "gzip"), EVENT.to_owned(), Says("431[1]")),
         // Node's server refuses it; python-engineio 4.0 to 4.2 sends its text so.
-        (("Content-Type", "application/octet-stream"), EVENT.to_owned(), Says("431[1]")),
+        (
+            ("Content-Type", "application/octet-stream"),
+            EVENT.to_owned(),
+            Says("431[1]"),
+        ),
         (
             ("Content-Type", "application/octet-stream; x=y"),
             EVENT.to_owned(),
