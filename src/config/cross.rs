@@ -115,7 +115,8 @@ fn log(values: &mut Values, log: &Log, recovery: &Recovery) {
         ("log.ring_bytes_max", log.ring_bytes_max),
         ("log.queue_bytes_max", log.queue_bytes_max),
     ];
-    for (key, bytes) in rooms {
+    let kept = usize::try_from(log.bytes_max).unwrap_or(usize::MAX);
+    for (key, bytes) in rooms.into_iter().chain([("log.bytes_max", kept)]) {
         if bytes < log.entry_bytes_max {
             let entry = log.entry_bytes_max;
             let what = format!("{bytes} cannot hold one entry of log.entry_bytes_max {entry}");

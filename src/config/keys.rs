@@ -92,6 +92,7 @@ pub(super) static KEYS: &[Key] = &[
     bool("http.credentials", false),
     list("http.trusted_proxies", &[]),
     int("log.entries_max", 100_000, 1, 1_000_000_000),
+    int("log.bytes_max", 256 * MIB, 1, 1_024 * GIB),
     int("log.age_max_ms", 300_000, 1, 7 * DAY_MS),
     // What anyworker itself writes to the log must fit.
     int("log.entry_bytes_max", 1_000_000, 512, 256 * MIB),

@@ -109,6 +109,7 @@ pub(super) fn http(values: &mut Values) -> Http {
 pub(super) fn log(values: &Values) -> Log {
     Log {
         entries_max: values.int("log.entries_max"),
+        bytes_max: values.int("log.bytes_max"),
         age_max: values.millis("log.age_max_ms"),
         entry_bytes_max: values.size("log.entry_bytes_max"),
         ring_bytes_max: values.size("log.ring_bytes_max"),

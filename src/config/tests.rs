@@ -302,6 +302,7 @@ fn faults_of_pairs() {
             "[log]\nentry_bytes_max = 9_000_000",
             "log.queue_bytes_max: 8388608 cannot hold",
         ),
+        ("[log]\nbytes_max = 999_999", "log.bytes_max: 999999 cannot hold"),
         ("[workers]\nmax_rss_bytes = 1", "workers.max_rss_bytes: 1 is less than"),
         (
             "[log]\nentry_bytes_max = 10",

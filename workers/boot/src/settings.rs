@@ -272,6 +272,9 @@ impl fmt::Display for Redis {
 pub struct Log {
     /// `entries_max`: entries kept in Redis (approximately). Default 100 000.
     pub entries_max: u64,
+    /// `bytes_max`: bytes of entries kept in Redis. Default 256 MiB.
+    #[serde(default = "log_bytes_max")]
+    pub bytes_max: u64,
     /// `age_max_ms`: older entries are trimmed (approximately). Default 300 000.
     pub age_max: Duration,
     /// `entry_bytes_max`: a larger publish is refused. Default 1 000 000.
@@ -286,6 +289,11 @@ pub struct Log {
     pub canary_interval: Duration,
     /// `canary_overdue_ms`: a worker that saw none for so long is not ready. Default 15 000.
     pub canary_overdue: Duration,
+}
+
+/// Of a supervisor that knows no `log.bytes_max`.
+const fn log_bytes_max() -> u64 {
+    256 << 20
 }
 
 /// `[recovery]`: connection state recovery.

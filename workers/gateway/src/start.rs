@@ -263,6 +263,7 @@ fn options(settings: &Settings, me: &str) -> Options {
         ping_timeout: settings.engine.ping_timeout,
         session_ttl: crate::worker::session_ttl(settings),
         log_entries_max: log.entries_max,
+        log_bytes_max: log.bytes_max,
         log_age_max: log.age_max,
         entry_bytes_max: log.entry_bytes_max,
         queue_bytes_max: log.queue_bytes_max,

@@ -60,6 +60,7 @@ fn options(server: &Server, n: usize) -> Options {
         ping_timeout: Duration::from_secs(20),
         session_ttl: Duration::from_secs(45),
         log_entries_max: 100_000,
+        log_bytes_max: 256 << 20,
         log_age_max: Duration::from_secs(300),
         entry_bytes_max: 1_000_000,
         queue_bytes_max: 8 << 20,

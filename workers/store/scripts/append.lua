@@ -1,12 +1,12 @@
 -- Appends a batch: all of it or nothing, and only once.
--- KEYS: meta, stream
--- ARGV: 1 batch number, 2 3 known position, 4 most entries of the log, 5 channel, 6 the worker's field in meta,
---       7 number of entries, 8 their lengths `n,n,…`, 9 the entries, one after the other,
---       10 dedupe key prefix, 11 dedupe window ms, then index, id and former id (or nothing) of each entry that has one
+-- KEYS: meta, stream, sizes
+-- ARGV: 1 batch number, 2 3 known position, 4 most entries of the log, 5 most bytes, 6 channel, 7 the worker's field in meta,
+--       8 number of entries, 9 their lengths `n,n,…`, 10 the entries, one after the other,
+--       11 dedupe key prefix, 12 dedupe window ms, then index, id and former id (or nothing) of each entry that has one
 -- Answer: `<batch> <epoch> <first seq> <index>=<offset>;…` (the duplicates), and of a batch that was pushed ` <readers>`
-local number, field, count, lengths, entries = ARGV[1], ARGV[6], tonumber(ARGV[7]), ARGV[8], ARGV[9]
+local number, field, count, lengths, entries = ARGV[1], ARGV[7], tonumber(ARGV[8]), ARGV[9], ARGV[10]
 local call = redis.call
-local meta = call('HMGET', KEYS[1], 'epoch', 'seq', field)
+local meta = call('HMGET', KEYS[1], 'epoch', 'seq', field, 'bytes')
 local epoch, seq, latest = meta[1], tonumber(meta[2]), meta[3]
 -- Usually the log goes on where the worker knows it to be.
 if epoch ~= ARGV[2] or not seq or seq < tonumber(ARGV[3]) then
@@ -22,9 +22,9 @@ end
 local first = seq + 1
 local first_s, duplicates = string.format('%.0f', first), ''
 
-if #ARGV > 11 then
+if #ARGV > 12 then
   local id_of, former_of, kept, sizes, from = {}, {}, {}, {}, 1
-  for i = 12, #ARGV, 3 do
+  for i = 13, #ARGV, 3 do
     local index = tonumber(ARGV[i])
     id_of[index], former_of[index] = ARGV[i + 1], ARGV[i + 2]
   end
@@ -35,21 +35,21 @@ if #ARGV > 11 then
     -- `0`, look for the former id; several ids share one, which may even be the id of another event. What is for those
     -- builds alone begins with `00`.
     if id then
-      local key, former = ARGV[10] .. id, former_of[index]
-      if not call('SET', key, '0' .. offset, 'NX', 'PX', ARGV[11]) then
+      local key, former = ARGV[11] .. id, former_of[index]
+      if not call('SET', key, '0' .. offset, 'NX', 'PX', ARGV[12]) then
         before = call('GET', key)
         if string.sub(before, 1, 2) == '00' then
           before = false
-          call('SET', key, '0' .. offset, 'PX', ARGV[11])
+          call('SET', key, '0' .. offset, 'PX', ARGV[12])
         end
       elseif former ~= '' then
-        former = ARGV[10] .. former
+        former = ARGV[11] .. former
         before = call('GET', former)
         if before and string.sub(before, 1, 1) ~= '0' then
-          call('SET', key, before, 'PX', ARGV[11])
+          call('SET', key, before, 'PX', ARGV[12])
         else
           if not before or string.sub(before, 1, 2) == '00' then
-            call('SET', former, '00' .. offset, 'PX', ARGV[11])
+            call('SET', former, '00' .. offset, 'PX', ARGV[12])
           end
           before = false
         end
@@ -75,8 +75,9 @@ end
 seq = seq + count
 local seq_s = count == 1 and first_s or string.format('%.0f', seq)
 call('XADD', KEYS[2], epoch .. '-' .. seq_s, 'l', lengths, 'e', entries)
-call('HSET', KEYS[1], 'seq', seq_s, field, answer)
-local readers = call('PUBLISH', ARGV[5], 'e ' .. epoch .. ' ' .. first_s .. ' ' .. lengths .. '\n' .. entries)
+local bytes = (meta[4] or 0) + #entries
+call('HSET', KEYS[1], 'seq', seq_s, field, answer, 'bytes', bytes)
+local readers = call('PUBLISH', ARGV[6], 'e ' .. epoch .. ' ' .. first_s .. ' ' .. lengths .. '\n' .. entries)
 -- Now and then, an eighth of the log at a time.
 local most = tonumber(ARGV[4])
 if seq > most then
@@ -85,5 +86,12 @@ if seq > most then
     local _, trim = log_functions()
     trim(tonumber(epoch), seq - most)
   end
+end
+-- The same by bytes: between two marks lies a sixteenth. Up to the next one the log has as many as it may and a batch at most.
+local step = ARGV[5] / 16
+if bytes % step < #entries then
+  local _, _, mark, trim_bytes = log_functions()
+  mark(epoch, seq_s, bytes)
+  trim_bytes(bytes, ARGV[5] - 2 * step)
 end
 return answer .. ' ' .. readers

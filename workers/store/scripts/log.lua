@@ -19,16 +19,57 @@ local function head(known_epoch, known_seq, field)
   return epoch, 0, meta[3]
 end
 
--- Removes batches up to an offset, one by one.
+-- Marks in the list KEYS[3] are `<epoch> <seq> <bytes>`: where the head was, and how many bytes of entries had been appended
+-- by then. `bytes` in the meta is that sum at the head, `trimmed` the sum where the log begins. A build that does not count
+-- leaves the sum as it is: it is too small then, and what is trimmed by it is trimmed late.
+
+-- Marks the head.
+local function mark(epoch, seq, bytes)
+  redis.call('RPUSH', KEYS[3], epoch .. ' ' .. seq .. ' ' .. int(bytes))
+end
+
+-- Takes the oldest marks for which `goes` holds; what the last of them says.
+local function take_marks(goes)
+  local last_epoch, last_seq, last_bytes
+  while true do
+    local epoch, seq, bytes = string.match(redis.call('LINDEX', KEYS[3], 0) or '', '^(%d+) (%d+) (%d+)$')
+    epoch, seq, bytes = tonumber(epoch), tonumber(seq), tonumber(bytes)
+    if not epoch or not goes(epoch, seq, bytes) then return last_epoch, last_seq, last_bytes end
+    redis.call('LPOP', KEYS[3])
+    last_epoch, last_seq, last_bytes = epoch, seq, bytes
+  end
+end
+
+-- Removes batches up to an offset, one by one, a few read at a time: each has its entries with it.
 local function remove_upto(offset)
-  local batches = redis.call('XRANGE', KEYS[2], '-', offset, 'COUNT', 1000)
-  for _, batch in ipairs(batches) do redis.call('XDEL', KEYS[2], batch[1]) end
+  for _ = 1, 256 do
+    local batches = redis.call('XRANGE', KEYS[2], '-', offset, 'COUNT', 16)
+    for _, batch in ipairs(batches) do redis.call('XDEL', KEYS[2], batch[1]) end
+    if #batches < 16 then break end
+  end
+end
+
+-- Removes what ended at `seq` or before it.
+local function remove(epoch, seq)
+  local trimmed = redis.pcall('XTRIM', KEYS[2], 'MINID', '=', int(epoch) .. '-' .. int(seq + 1))
+  -- Redis before 6.2 knows no MINID.
+  if type(trimmed) == 'table' and trimmed.err then remove_upto(int(epoch) .. '-' .. int(seq)) end
 end
 
 -- Trims the log: what ended at `seq` or before it goes.
 local function trim(epoch, seq)
   if seq < 1 then return end
-  local trimmed = redis.pcall('XTRIM', KEYS[2], 'MINID', '=', int(epoch) .. '-' .. int(seq + 1))
-  -- Redis before 6.2 knows no MINID.
-  if type(trimmed) == 'table' and trimmed.err then remove_upto(int(epoch) .. '-' .. int(seq)) end
+  remove(epoch, seq)
+  local _, _, bytes = take_marks(function(e, s) return e < epoch or (e == epoch and s <= seq) end)
+  if bytes then redis.call('HSET', KEYS[1], 'trimmed', int(bytes)) end
+end
+
+-- Trims the log to the `keep` latest of `bytes`, to a mark: a little more is kept.
+local function trim_bytes(bytes, keep)
+  -- Such marks belong to a meta that was lost.
+  take_marks(function(_, _, b) return b > bytes end)
+  local epoch, seq, gone = take_marks(function(_, _, b) return bytes - b >= keep end)
+  if not epoch then return end
+  remove(epoch, seq)
+  redis.call('HSET', KEYS[1], 'trimmed', int(gone))
 end

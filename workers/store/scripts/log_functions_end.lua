@@ -1,2 +1,2 @@
-return head, trim
+return head, trim, mark, trim_bytes
 end

@@ -54,6 +54,8 @@ instruments! {
         pub(crate) batches: Counter = "gw_log_batches_total";
         /// Bytes of entries that wait for the log: at most log.queue_bytes_max for each worker.
         pub(crate) queue: Gauge = "gw_log_queue_bytes", Rule::EachSum;
+        /// Bytes of entries that the log in Redis has, as of the latest canary: at most log.bytes_max and a batch.
+        pub(crate) log_bytes: Gauge = "gw_log_bytes", Rule::Max;
         /// Times that pushed entries of the log left a gap, which was then read.
         pub(crate) gaps: Counter = "gw_log_gaps_total";
     }

@@ -78,8 +78,9 @@ impl Store {
     /// What this worker's store has counted.
     #[must_use]
     pub fn counts(&self) -> &Counts {
-        if let Inner::Remote(remote) = &self.backend {
-            remote.look();
+        match &self.backend {
+            Inner::Memory(memory) => self.counts.log_bytes.set_count(memory.log_bytes()),
+            Inner::Remote(remote) => remote.look(),
         }
         &self.counts
     }

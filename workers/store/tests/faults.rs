@@ -488,8 +488,9 @@ fn old_entries_are_trimmed() {
         }
         assert!(redis.run::<u64>(&["XLEN", "socketio:log"]) > 0);
         eventually("trimmed", async || redis.run::<u64>(&["XLEN", "socketio:log"]) == 0).await;
+        // `epoch`, `seq`, `bytes` and `trimmed`.
         let writers: u64 = redis.run(&["HLEN", "socketio:log:meta"]);
-        assert_eq!(writers, 2, "the writer is forgotten with its batches");
+        assert_eq!(writers, 4, "the writer is forgotten with its batches");
         let marks: u64 = redis.run(&["LLEN", "socketio:log:marks"]);
         assert!(marks < 20, "{marks}");
     });
@@ -515,9 +516,10 @@ fn a_redis_that_knows_no_minid_is_trimmed_all_the_same() {
         redis.run::<String>(&[
             "EVAL",
             &script.concat(),
-            "2",
+            "3",
             "socketio:log:meta",
             "socketio:log",
+            "socketio:log:sizes",
             &epoch,
         ]);
         let before = Offset::new(offsets[0].epoch(), 0);

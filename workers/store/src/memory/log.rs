@@ -18,6 +18,9 @@ pub(super) struct Log {
     head: Offset,
     dedupe: FxHashMap<String, (Offset, Instant)>,
     entries_max: usize,
+    /// Of the entries.
+    bytes: u64,
+    bytes_max: u64,
     age_max: Duration,
 }
 
@@ -29,6 +32,8 @@ impl Log {
             head: Offset::new(u64::try_from(since.as_millis()).unwrap_or(1), 0),
             dedupe: FxHashMap::default(),
             entries_max: usize::try_from(options.log_entries_max).unwrap_or(usize::MAX),
+            bytes: 0,
+            bytes_max: options.log_bytes_max,
             age_max: options.log_age_max,
         }
     }
@@ -42,7 +47,7 @@ impl Log {
         let age_max = self.age_max;
         let old = |at: &Instant| now.saturating_duration_since(*at) > age_max;
         while self.entries.front().is_some_and(|(_, _, at)| old(at)) {
-            self.entries.pop_front();
+            self.drop_oldest();
         }
         self.dedupe.retain(|_, (_, until)| *until > now);
     }
@@ -61,14 +66,26 @@ impl Log {
             self.dedupe.insert(id.id().to_owned(), (offset, now + window));
         }
         self.head = offset;
+        self.bytes += entry.len() as u64;
         self.entries.push_back((offset, entry, now));
-        while self.entries.len() > self.entries_max {
-            self.entries.pop_front();
+        while self.entries.len() > self.entries_max || (self.bytes > self.bytes_max && self.entries.len() > 1) {
+            self.drop_oldest();
         }
         Appended {
             offset,
             duplicate: false,
         }
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some((_, entry, _)) = self.entries.pop_front() {
+            self.bytes = self.bytes.saturating_sub(entry.len() as u64);
+        }
+    }
+
+    /// Bytes of the entries.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Position before the oldest entry.
@@ -113,6 +130,10 @@ impl Memory {
             }
         }
         Ok(appended)
+    }
+
+    pub(crate) fn log_bytes(&self) -> u64 {
+        self.space.borrow().log.bytes()
     }
 
     pub(crate) fn end_of_log(&self) -> Offset {

@@ -4,7 +4,7 @@
 use super::Shared;
 use super::link::Lane;
 use super::push::{self, Push};
-use super::reply;
+use super::reply::Reply;
 use crate::error::StoreError;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -112,6 +112,7 @@ async fn send(shared: &Shared, number: u64) -> Result<(), StoreError> {
     let mut cmd = script.call(&[
         shared.keys.log_meta(),
         shared.keys.log(),
+        shared.keys.log_sizes(),
         shared.keys.log_canary(),
         shared.keys.log_marks(),
     ]);
@@ -124,8 +125,10 @@ async fn send(shared: &Shared, number: u64) -> Result<(), StoreError> {
         .arg(u8::from(number == 0));
     let asked = Instant::now();
     shared.canaries.sent.set(Some((number, asked)));
-    let time = shared.link.script(Lane::Bulk, script, &cmd).await?;
-    shared.clock.saw(asked, Instant::now(), reply::number(script.op, time)?);
+    let value = shared.link.script(Lane::Bulk, script, &cmd).await?;
+    let mut answer = Reply::new(script.op, value)?;
+    shared.clock.saw(asked, Instant::now(), answer.number()?);
+    shared.counts.log_bytes.set_count(answer.number()?);
     Ok(())
 }
 

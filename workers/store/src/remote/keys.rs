@@ -108,6 +108,11 @@ impl Keys {
         self.under("log", "marks")
     }
 
+    /// List: how many bytes had been appended, and where the head was then.
+    pub(super) fn log_sizes(&self) -> String {
+        self.under("log", "sizes")
+    }
+
     /// Held by whoever sent the latest canary.
     pub(super) fn log_canary(&self) -> String {
         self.under("log", "canary")

@@ -133,17 +133,22 @@ impl Inspector {
         const NEVER: u64 = 1 << 52;
         let lengths: Vec<String> = entries.iter().map(|entry| entry.len().to_string()).collect();
         let me = format!("operator-{:08x}", fastrand::u32(..));
-        let mut cmd = self.scripts.append.call(&[self.keys.log_meta(), self.keys.log()]);
+        let keys = &self.keys;
+        let mut cmd = self
+            .scripts
+            .append
+            .call(&[keys.log_meta(), keys.log(), keys.log_sizes()]);
         cmd.arg(1)
             .arg(0)
             .arg(0)
             .arg(NEVER)
-            .arg(self.keys.log_channel())
+            .arg(NEVER)
+            .arg(keys.log_channel())
             .arg(me)
             .arg(entries.len())
             .arg(lengths.join(","))
             .arg(entries.concat())
-            .arg(self.keys.dedupe_prefix())
+            .arg(keys.dedupe_prefix())
             .arg(1);
         cmd
     }

@@ -273,11 +273,12 @@ impl Committer {
         let (keys, script, options) = (&self.shared.keys, &self.shared.scripts.append, &self.shared.options);
         let known = self.shared.known.get();
         let lengths: Vec<String> = batch.iter().map(|p| p.entry.len().to_string()).collect();
-        let mut cmd = script.call(&[keys.log_meta(), keys.log()]);
+        let mut cmd = script.call(&[keys.log_meta(), keys.log(), keys.log_sizes()]);
         cmd.arg(self.number)
             .arg(known.epoch())
             .arg(known.seq())
             .arg(options.log_entries_max)
+            .arg(options.log_bytes_max)
             .arg(keys.log_channel())
             .arg(&options.me)
             .arg(batch.len())

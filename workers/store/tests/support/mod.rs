@@ -142,6 +142,7 @@ pub fn options(me: &str) -> Options {
         ping_timeout: PING_TIMEOUT,
         session_ttl: PING_INTERVAL + PING_TIMEOUT,
         log_entries_max: 100_000,
+        log_bytes_max: 256 << 20,
         log_age_max: Duration::from_secs(60),
         entry_bytes_max: 100_000,
         queue_bytes_max: 8 << 20,
