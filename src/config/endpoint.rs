@@ -33,7 +33,17 @@ pub(super) fn redis(
         username: None,
         password: None,
         db: None,
+        ca_file: None,
+        ignored: Vec::new(),
     });
+    if !url.ignored.is_empty() {
+        let names = url.ignored.join(", ");
+        notices.push(format!(
+            "redis.url: {names} in the URL: for redis-py alone; see redis.connect_timeout_ms, redis.response_timeout_ms and \
+             redis.ca_file"
+        ));
+    }
+    let ca_file = ca_file(values, &url, facts);
     let db = i64::try_from(values.int("redis.db")).unwrap_or_default();
     let redis = Redis {
         endpoint: url.endpoint,
@@ -44,7 +54,7 @@ pub(super) fn redis(
         },
         username: url.username,
         password: url.password,
-        ca_file: ca_file(values, facts),
+        ca_file,
         pool_size: values.size("redis.pool_size"),
         connect_timeout: values.millis("redis.connect_timeout_ms"),
         response_timeout: values.millis("redis.response_timeout_ms"),
@@ -53,10 +63,14 @@ pub(super) fn redis(
     (Some(redis), managed)
 }
 
-/// The file has to be there; what is in it is seen when it is used.
-fn ca_file(values: &mut Values, facts: &Facts<'_>) -> Option<PathBuf> {
+/// Of the key, or else of the URL. The file has to be there; what is in it is seen when it is used.
+fn ca_file(values: &mut Values, url: &redis_url::RedisUrl, facts: &Facts<'_>) -> Option<PathBuf> {
     const KEY: &str = "redis.ca_file";
-    let path = facts.directory.join(values.text_if_any(KEY)?);
+    let is_tls = matches!(url.endpoint, RedisEndpoint::Tls { .. });
+    let of_url = url.ca_file.clone().filter(|_| is_tls);
+    let path = facts
+        .directory
+        .join(values.text_if_any(KEY).map(PathBuf::from).or(of_url)?);
     if !(facts.is_taken)(&path) {
         let what = format!("{} is no file", path.display());
         values.fault(KEY, what, "name a file with the certificate of the authority (PEM)");

@@ -11,6 +11,24 @@ pub(super) struct RedisUrl {
     pub(super) username: Option<String>,
     pub(super) password: Option<Secret>,
     pub(super) db: Option<i64>,
+    /// `ssl_ca_certs`, as redis-py calls it.
+    pub(super) ca_file: Option<PathBuf>,
+    /// Parameters that redis-py alone knows.
+    pub(super) ignored: Vec<&'static str>,
+}
+
+/// What is wrong with a URL.
+#[derive(Debug)]
+enum Fault {
+    Form(&'static str),
+    /// A parameter that means nothing here; its name, unless that may be a part of a password.
+    Parameter(Option<String>),
+}
+
+impl From<&'static str> for Fault {
+    fn from(what: &'static str) -> Self {
+        Self::Form(what)
+    }
 }
 
 const PORT: u16 = 6379;
@@ -21,22 +39,57 @@ const SOCKET_PATH_BYTES_MAX: usize = 107;
 /// Largest database number.
 const DB_MAX: i64 = 65_535;
 
+/// Parameters of redis-py (`URL_QUERY_ARGUMENT_PARSERS` in `redis/connection.py`, and arguments of its connections) that a
+/// Python backend may have in a `REDIS_URL` that it shares with us. None of them makes a difference here, or makes us trust
+/// more than redis-py would.
+const PYTHON: [&str; 19] = [
+    "client_name",
+    "decode_responses",
+    "encoding",
+    "encoding_errors",
+    "health_check_interval",
+    "lib_name",
+    "lib_version",
+    "max_connections",
+    "protocol",
+    "retry_on_error",
+    "retry_on_timeout",
+    "socket_connect_timeout",
+    "socket_keepalive",
+    "socket_read_size",
+    "socket_timeout",
+    "ssl_cert_reqs",
+    "ssl_check_hostname",
+    "ssl_min_version",
+    "timeout",
+];
+
 /// Reads a URL; the fault is (what, remedy).
 pub(super) fn parse(url: &str) -> Result<RedisUrl, (String, String)> {
-    read(url.trim()).map_err(|what| (what.to_owned(), FORMS.to_owned()))
+    read(url.trim()).map_err(|fault| match fault {
+        Fault::Form(what) => (what.to_owned(), FORMS.to_owned()),
+        Fault::Parameter(name) => {
+            let name = name.map(|name| format!(" {name}")).unwrap_or_default();
+            let what =
+                format!("the URL has a parameter{name} that means nothing here: db, user, pass and ssl_ca_certs do");
+            let remedy =
+                "take it out; if another program needs it, give this one a URL without it in ANYWORKER_REDIS__URL";
+            (what, remedy.to_owned())
+        }
+    })
 }
 
-fn read(url: &str) -> Result<RedisUrl, &'static str> {
+fn read(url: &str) -> Result<RedisUrl, Fault> {
     let (scheme, rest) = url.split_once(':').ok_or("the value is not a URL")?;
     match scheme.to_ascii_lowercase().as_str() {
         "redis" | "valkey" => network(rest, |host, port| RedisEndpoint::Tcp { host, port }),
         "rediss" | "valkeys" => network(rest, |host, port| RedisEndpoint::Tls { host, port }),
         "unix" | "redis+unix" | "valkey+unix" => unix(rest),
-        _ => Err("the scheme of the URL is none of redis, rediss, unix"),
+        _ => Err("the scheme of the URL is none of redis, rediss, unix".into()),
     }
 }
 
-fn network(rest: &str, endpoint: impl Fn(String, u16) -> RedisEndpoint) -> Result<RedisUrl, &'static str> {
+fn network(rest: &str, endpoint: impl Fn(String, u16) -> RedisEndpoint) -> Result<RedisUrl, Fault> {
     let rest = rest.strip_prefix("//").ok_or("the value is not a URL: // is missing")?;
     let (user, place) = match rest.rsplit_once('@') {
         Some((user, place)) => (Some(user), place),
@@ -53,6 +106,8 @@ fn network(rest: &str, endpoint: impl Fn(String, u16) -> RedisEndpoint) -> Resul
         username,
         password,
         db: None,
+        ca_file: None,
+        ignored: Vec::new(),
     };
     if !path.is_empty() {
         found.db = Some(number(path)?);
@@ -61,7 +116,7 @@ fn network(rest: &str, endpoint: impl Fn(String, u16) -> RedisEndpoint) -> Resul
     Ok(found)
 }
 
-fn unix(rest: &str) -> Result<RedisUrl, &'static str> {
+fn unix(rest: &str) -> Result<RedisUrl, Fault> {
     let rest = rest.strip_prefix("//").unwrap_or(rest);
     // Without user, an `@` belongs to the path.
     let (user, place) = match rest.rsplit_once('@') {
@@ -71,14 +126,14 @@ fn unix(rest: &str) -> Result<RedisUrl, &'static str> {
     let (username, password) = credentials(user)?;
     let (path, query) = place.split_once('?').unwrap_or((place, ""));
     if !path.starts_with('/') {
-        return Err("the socket's path in the URL is not absolute");
+        return Err("the socket's path in the URL is not absolute".into());
     }
     let path = decoded(path);
     if path.len() > SOCKET_PATH_BYTES_MAX {
-        return Err("the socket's path in the URL is longer than 107 bytes, which no socket can have");
+        return Err("the socket's path in the URL is longer than 107 bytes, which no socket can have".into());
     }
     if path.contains('\0') {
-        return Err("the socket's path in the URL has a NUL byte");
+        return Err("the socket's path in the URL has a NUL byte".into());
     }
     let endpoint = RedisEndpoint::Unix {
         path: PathBuf::from(path),
@@ -88,6 +143,8 @@ fn unix(rest: &str) -> Result<RedisUrl, &'static str> {
         username,
         password,
         db: None,
+        ca_file: None,
+        ignored: Vec::new(),
     };
     apply_query(&mut found, query)?;
     Ok(found)
@@ -140,7 +197,8 @@ fn host_port(authority: &str) -> Result<(String, u16), &'static str> {
     Ok((host.to_owned(), port))
 }
 
-fn apply_query(found: &mut RedisUrl, query: &str) -> Result<(), &'static str> {
+fn apply_query(found: &mut RedisUrl, query: &str) -> Result<(), Fault> {
+    let names = || query.split('&').filter_map(|pair| Some(pair.split_once('=')?.0));
     // As redis-py: the first one counts, and one without a value is not there.
     for pair in query.rsplit('&') {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -151,10 +209,26 @@ fn apply_query(found: &mut RedisUrl, query: &str) -> Result<(), &'static str> {
             "db" => found.db = Some(number(value)?),
             "user" | "username" => found.username = Some(decoded(value)),
             "pass" | "password" => found.password = Some(Secret::new(decoded(value))),
-            _ => return Err("the URL has a parameter other than db, user and pass"),
+            "ssl_ca_certs" => found.ca_file = Some(decoded(value).into()),
+            _ => match PYTHON.into_iter().find(|known| *known == name) {
+                Some(known) => found.ignored.insert(0, known),
+                None => {
+                    // A password with a `&` seems to have parameters behind it.
+                    let is_safe = !names().any(|name| matches!(name, "pass" | "password")) && is_name(name);
+                    return Err(Fault::Parameter(is_safe.then(|| name.to_owned())));
+                }
+            },
         }
     }
     Ok(())
+}
+
+/// Whether it looks like the name of a parameter.
+fn is_name(text: &str) -> bool {
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
 }
 
 fn number(text: &str) -> Result<i64, &'static str> {
@@ -249,7 +323,6 @@ mod tests {
             "redis://h/x",
             "redis://h/-1",
             "redis://h/1/2",
-            "redis://h?socket_timeout=5",
             "redis://h?ssl=true",
             "redis://h#frag",
             "redis:// h",
@@ -306,6 +379,48 @@ mod tests {
                 (kind, host, port, user, password, db)
             });
             assert_eq!(found, expect, "{url}");
+        }
+    }
+
+    #[test]
+    fn parameters_of_python_are_known_and_others_are_named() {
+        let shared = "?socket_timeout=5&db=2&decode_responses=true&health_check_interval=30&ssl_cert_reqs=required";
+        let names = [
+            "socket_timeout",
+            "decode_responses",
+            "health_check_interval",
+            "ssl_cert_reqs",
+        ];
+        for url in ["redis://h", "rediss://:p@h:1/", "unix:///run/r.sock"] {
+            let found = parse(&format!("{url}{shared}")).unwrap();
+            assert_eq!((found.db, found.ignored.as_slice()), (Some(2), &names[..]), "{url}");
+        }
+        let found = parse("rediss://h?ssl_ca_certs=/etc/ca%20one.pem").unwrap();
+        assert_eq!(found.ca_file, Some(PathBuf::from("/etc/ca one.pem")));
+        // Without a value it is not there.
+        assert_eq!(
+            parse("redis://h?nonsense=&socket_timeout=&x").unwrap().ignored,
+            Vec::<&str>::new()
+        );
+        for (url, name) in [
+            ("redis://h?ssl_certfile=/a.pem", " ssl_certfile "),
+            ("redis://h?ssl=true", " ssl "),
+            ("redis://h?family=0", " family "),
+            ("redis://h?DB=1", " DB "),
+            ("redis://h?db=1&max-retries=2", " max-retries "),
+            ("unix:///run/r.sock?x=1", " x "),
+            // Perhaps parts of a password.
+            ("redis://h?password=a&b=c", " that "),
+            ("redis://h?pass=a&b=c", " that "),
+            ("redis://h?a%b=c", " that "),
+            ("redis://h?=c", " that "),
+        ] {
+            let (what, remedy) = parse(url).expect_err(url);
+            assert!(
+                what.starts_with(&format!("the URL has a parameter{name}")),
+                "{url}: {what}"
+            );
+            assert!(remedy.contains("ANYWORKER_REDIS__URL"), "{remedy}");
         }
     }
 

@@ -152,6 +152,40 @@ fn a_private_authority_has_a_file() {
     assert_eq!(unset.unwrap().settings.redis.unwrap().ca_file, None);
 }
 
+/// A `REDIS_URL` that a Python backend reads as well.
+#[test]
+fn a_shared_url_may_have_parameters_of_python() {
+    let place = Place::new(&[("ca.pem", ""), ("url.pem", "")]);
+    let load = |env: &[(&str, &str)]| place.load(env, Overrides::default());
+    let url = "rediss://h/1?socket_timeout=5&decode_responses=true&ssl_ca_certs=url.pem";
+    let config = load(&[("REDIS_URL", url)]).unwrap();
+    let notice = "redis.url: socket_timeout, decode_responses in the URL: for redis-py alone";
+    assert!(
+        config.notices.iter().any(|told| told.starts_with(notice)),
+        "{:?}",
+        config.notices
+    );
+    let redis = config.settings.redis.unwrap();
+    assert_eq!((redis.db, redis.ca_file), (1, Some(place.0.path().join("url.pem"))));
+    // The key wins; without TLS there is nothing to trust.
+    let both = load(&[("REDIS_URL", url), ("ANYWORKER_REDIS__CA_FILE", "ca.pem")]).unwrap();
+    assert_eq!(
+        both.settings.redis.unwrap().ca_file,
+        Some(place.0.path().join("ca.pem"))
+    );
+    let plain = load(&[("REDIS_URL", "redis://h?ssl_ca_certs=/nowhere")]).unwrap();
+    assert_eq!(plain.settings.redis.unwrap().ca_file, None);
+    let unknown = [("REDIS_URL", "redis://:secret@h?ssl_certfile=secret")];
+    let fault = "redis.url: the URL has a parameter ssl_certfile that means nothing here: db, user, pass and ssl_ca_certs do; \
+                 take it out; if another program needs it, give this one a URL without it in ANYWORKER_REDIS__URL (from";
+    check_faults(load(&unknown), &[fault]);
+    let own = [unknown[0], ("ANYWORKER_REDIS__URL", "redis://own")];
+    assert_eq!(
+        load(&own).unwrap().settings.redis.unwrap().to_string(),
+        "redis://own:6379/0"
+    );
+}
+
 /// An empty value means "off" where that is a value, and otherwise sets nothing: compose files pass on unset variables so.
 #[test]
 fn empty_values() {
