@@ -15,7 +15,7 @@ use std::net::TcpListener as StdListener;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-use store::{Backend, Cure, Endpoint, Options, RedisOptions, Store, StoreError, Tail};
+use store::{Backend, Cure, Endpoint, Options, RedisOptions, Speaks, Store, StoreError, Tail};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
@@ -210,9 +210,14 @@ fn refused(error: &StoreError, redis: Option<&boot::Redis>) -> String {
         }
         (StoreError::TooOld { .. }, ..) => "upgrade it, or name another one",
         (StoreError::Clustered, ..) => "name one that runs alone, with replicas or without",
-        (StoreError::NotRedis { .. }, ..) => {
-            "set redis.url (or REDIS_URL) to where Redis listens; a port for TLS wants rediss://"
-        }
+        (
+            StoreError::NotRedis {
+                speaks: Speaks::Plain | Speaks::Tls,
+                ..
+            },
+            ..,
+        ) => "correct redis.url, or REDIS_URL",
+        (StoreError::NotRedis { .. }, ..) => "set redis.url (or REDIS_URL) to where Redis listens",
         (
             StoreError::Corrupt { .. }
             | StoreError::OutOfMemory { .. }

@@ -18,12 +18,14 @@ pub enum StoreError {
         reason: String,
     },
     /// What answers there speaks another protocol.
-    #[error("{op}: what answers at {place} is not Redis")]
+    #[error("{op}: {}", speaks.at(place))]
     NotRedis {
         /// The operation.
         op: &'static str,
         /// Address or path.
         place: String,
+        /// What it speaks instead.
+        speaks: Speaks,
     },
     /// Redis has reached its `maxmemory` and may not evict.
     #[error("{op}: redis is out of memory")]
@@ -80,6 +82,32 @@ pub enum StoreError {
         /// Redis' words.
         reason: String,
     },
+}
+
+/// What is spoken where `redis.url` says that Redis is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speaks {
+    /// Neither Redis' protocol nor TLS.
+    Other,
+    /// Redis' protocol without TLS, and the URL wants TLS.
+    Plain,
+    /// TLS, and the URL wants none.
+    Tls,
+}
+
+impl Speaks {
+    fn at(self, place: &str) -> String {
+        match self {
+            Self::Other => format!("what answers at {place} is not Redis"),
+            Self::Plain => format!(
+                "{place} is a Redis without TLS, and redis.url wants TLS: write redis:// instead of rediss://, or give Redis \
+                 a tls-port"
+            ),
+            Self::Tls => {
+                format!("{place} speaks TLS, and redis.url wants none: write rediss:// instead of redis://")
+            }
+        }
+    }
 }
 
 /// What keeps a Redis that answers from taking writes.

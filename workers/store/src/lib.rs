@@ -30,7 +30,7 @@ pub use answer::{
 pub use counts::Counts;
 pub use dedupe::Dedupe;
 pub use doors::{Channels, DoorNames, Doors, Item, Lead, Streams};
-pub use error::{AppendError, Cure, StoreError, Unwritable};
+pub use error::{AppendError, Cure, Speaks, StoreError, Unwritable};
 pub use notes::{Batch, NoteBounds, Notes};
 pub use options::{Backend, Endpoint, Options, RedisOptions};
 pub use remote::{

@@ -438,7 +438,16 @@ fn tls_with_something_else_is_an_error() {
         }
         options.backend = redis;
         let error = Store::open(options).await.unwrap_err();
-        assert!(matches!(error, StoreError::Unavailable { .. }), "{error:?}");
+        assert!(
+            matches!(
+                error,
+                StoreError::NotRedis {
+                    speaks: Speaks::Plain,
+                    ..
+                }
+            ),
+            "{error:?}"
+        );
     });
 }
 

@@ -8,7 +8,7 @@ use crate::fleet::Fleet;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::PermissionsExt;
-use store::{Endpoint, Rights, StoreError, redis_major};
+use store::{Endpoint, Rights, Speaks, StoreError, redis_major};
 
 /// State of a listening socket in `/proc/net/tcp`.
 const LISTEN: &str = "0A";
@@ -33,10 +33,12 @@ fn way_in(redis: &Redis, error: &StoreError) -> String {
     let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
     if matches!(error, StoreError::Unauthorized { .. }) || says(&["NOPERM"]) {
         "it is there, and wants another user or password: set them in redis.url (or REDIS_URL)".to_owned()
-    } else if matches!(error, StoreError::NotRedis { .. }) {
-        "set redis.url (or REDIS_URL) to where Redis listens; a port for TLS wants rediss://. `ss -ltnp` shows who listens \
-         where"
-            .to_owned()
+    } else if let StoreError::NotRedis { speaks, .. } = error {
+        match speaks {
+            Speaks::Other => "set redis.url (or REDIS_URL) to where Redis listens. `ss -ltnp` shows who listens where",
+            Speaks::Plain | Speaks::Tls => "correct redis.url (or REDIS_URL)",
+        }
+        .to_owned()
     } else if says(&["Permission denied", "permission denied"]) {
         "this user may not ask it: run this command as root (sudo), or as the user of anyworker (sudo -u USER)"
             .to_owned()

@@ -5,9 +5,10 @@
 use super::login::{Login, connection_info};
 use super::refusal::Refusal;
 use super::script::Script;
+use super::spoken::Spoken;
 use super::trust;
 use crate::counts::{Counts, Failed, Over};
-use crate::error::StoreError;
+use crate::error::{Speaks, StoreError};
 use crate::options::{Endpoint, RedisOptions};
 use deadpool_redis::{Connection, Manager, Pool, Runtime};
 use redis::{
@@ -21,6 +22,9 @@ use tokio::time::{Instant, timeout};
 
 /// Commands that wait to be written on one connection.
 const PIPELINE_COMMANDS_MAX: usize = 512;
+
+/// How the library for TLS says that no trusted authority has signed a certificate.
+const UNKNOWN_ISSUER: &str = "UnknownIssuer";
 
 /// Which of the held connections a command goes over, so that a large read or a batch does not
 /// stand in the way of a poll.
@@ -55,6 +59,8 @@ struct Slot {
     failed: RefCell<Option<(Instant, StoreError)>>,
     /// It had a connection before.
     broken: Cell<bool>,
+    /// Number of the latest connection that has answered.
+    answered: Cell<u64>,
 }
 
 impl Slot {
@@ -77,8 +83,8 @@ pub(super) struct Link {
     connect_timeout: Duration,
     response_timeout: Duration,
     password: Option<String>,
-    /// Where it leads, for messages.
-    place: String,
+    endpoint: Endpoint,
+    spoken: Spoken,
     counts: Rc<Counts>,
 }
 
@@ -98,7 +104,6 @@ impl Link {
             // The client's rustls has no cryptography of its own. An error means: there is one already.
             drop(rustls::crypto::ring::default_provider().install_default());
         }
-        let place = options.endpoint.to_string();
         let info = connection_info(&options).map_err(|e| refused(e.to_string()))?;
         let info = trust::trusting(info, &options).map_err(|reason| StoreError::Corrupt {
             what: "certificates for redis",
@@ -129,7 +134,8 @@ impl Link {
             connect_timeout: options.connect_timeout,
             response_timeout: options.response_timeout,
             password: options.password,
-            place,
+            endpoint: options.endpoint,
+            spoken: Spoken::default(),
             counts: counts.clone(),
         })
     }
@@ -219,11 +225,15 @@ impl Link {
         self.counts.op.observe(lane.over(), began.elapsed().as_secs_f64());
         match answer {
             Ok(value) => {
+                slot.answered.set(number);
                 self.healthy.set(true);
                 Ok(value)
             }
             Err(error) => {
-                let failure = self.classify(op, &error);
+                let mut failure = self.classify(op, &error);
+                if slot.answered.get() != number {
+                    failure.error = Box::pin(self.named(op, failure.error)).await;
+                }
                 if !failure.unknown_script {
                     self.counts.failed.one(Failed::of(&failure.error));
                 }
@@ -284,7 +294,7 @@ impl Link {
                 op,
                 reason: error.to_string(),
             }),
-            Err(_) => Err(StoreError::Timeout { op, after: patience }),
+            Err(_) => Err(self.named(op, StoreError::Timeout { op, after: patience }).await),
         }
     }
 
@@ -299,7 +309,7 @@ impl Link {
         match timeout(patience, connecting).await {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(error)) => Err(self.setup_error(op, &error).await),
-            Err(_) => Err(StoreError::Timeout { op, after: patience }),
+            Err(_) => Err(self.named(op, StoreError::Timeout { op, after: patience }).await),
         }
     }
 
@@ -310,7 +320,7 @@ impl Link {
     /// What an error means that ended the making of a connection: if it is of the login, Redis is asked why.
     async fn setup_error(&self, op: &'static str, error: &RedisError) -> StoreError {
         if !Login::failed(error) {
-            return self.error(op, error);
+            return self.named(op, self.error(op, error)).await;
         }
         let patience = self.connect_timeout + self.response_timeout;
         match timeout(patience, self.login.retry(self.connect_timeout, self.response_timeout)).await {
@@ -322,6 +332,21 @@ impl Link {
             },
             Err(_) => StoreError::Timeout { op, after: patience },
         }
+    }
+
+    /// The error of a connection that gave no answer yet, or what stands behind it: the port speaks TLS and the URL says
+    /// otherwise, or the reverse.
+    async fn named(&self, op: &'static str, error: StoreError) -> StoreError {
+        // A Redis without TLS waits in silence for the end of a greeting.
+        let is_silent = matches!(error, StoreError::Timeout { .. }) && matches!(self.endpoint, Endpoint::Tls { .. });
+        let may_be = is_silent || matches!(error, StoreError::NotRedis { .. } | StoreError::Unavailable { .. });
+        let speaks = if may_be {
+            self.spoken.instead(&self.endpoint).await
+        } else {
+            None
+        };
+        let place = self.endpoint.to_string();
+        speaks.map_or(error, |speaks| StoreError::NotRedis { op, place, speaks })
     }
 
     /// What an error of the client means to us.
@@ -382,13 +407,16 @@ impl Link {
             return Failure::unsent(StoreError::Unauthorized { op, reason });
         }
         if error.kind() == ErrorKind::Parse {
-            let place = self.place.clone();
+            let (place, speaks) = (self.endpoint.to_string(), Speaks::Other);
             return Failure {
-                error: StoreError::NotRedis { op, place },
+                error: StoreError::NotRedis { op, place, speaks },
                 discard: true,
                 sent: true,
                 ..Failure::default()
             };
+        }
+        if reason.contains(UNKNOWN_ISSUER) {
+            reason.push_str("; name the authority of its certificate in redis.ca_file");
         }
         if error.is_io_error() || error.is_connection_dropped() || error.is_unrecoverable_error() {
             let error = StoreError::Unavailable { op, reason };

@@ -20,6 +20,7 @@ mod refusal;
 mod reply;
 mod script;
 mod sessions;
+mod spoken;
 mod stream;
 mod tailer;
 mod trust;
