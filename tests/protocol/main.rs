@@ -18,6 +18,7 @@ mod frames;
 mod handshake;
 mod heartbeat;
 mod http;
+mod identity;
 mod polling;
 mod requests;
 mod rooms;

@@ -22,16 +22,33 @@ pub struct Connecting<'a> {
     pub auth: Option<&'a str>,
     /// The client's address.
     pub address: &'a str,
+    /// The membership that the client wants back, if it came with the recovery id of one. It gets it only if it is let in
+    /// with the same `who`; otherwise it starts anew, and [`App::connect`] is called once more, without this.
+    pub resumed: Option<Former<'a>>,
 }
+
+/// A membership as the application admitted it.
+#[derive(Clone, Copy, Debug)]
+pub struct Former<'a> {
+    /// Its user.
+    pub who: Option<&'a str>,
+    /// The application's own data.
+    pub data: Option<&'a RawValue>,
+}
+
+/// Longest name of a user (bytes): it is stored with every membership, shown in lists, and written to the log. Ids, names and
+/// addresses of mail (254 at most, RFC 5321, 4.5.3.1.3) have room.
+pub const WHO_BYTES_MAX: usize = 256;
 
 /// Whether a client may join a namespace.
 #[derive(Debug)]
 pub enum Admission {
     /// It may.
     Accept {
-        /// Who it is, for logs and operators.
+        /// Who it is in this namespace: for the application's events, logs and operators, and for whether a session can be
+        /// resumed. A longer one than [`WHO_BYTES_MAX`] is a refusal.
         who: Option<String>,
-        /// The application's own data, kept with the session.
+        /// The application's own data, kept with the membership. After a resume it takes the place of the former.
         data: Option<Box<RawValue>>,
     },
     /// It may not: the client gets a CONNECT_ERROR.
@@ -48,7 +65,7 @@ pub enum Admission {
 pub struct Sender<'a> {
     /// Its Socket.IO sid.
     pub sid: &'a Sid,
-    /// Who it is.
+    /// Who it is in the namespace of the event.
     pub who: Option<&'a str>,
 }
 
@@ -100,7 +117,8 @@ pub struct Reaction<'a> {
 
 /// An application. Handlers must not block.
 pub trait App {
-    /// Decides whether a client may join a namespace; called again when it resumes.
+    /// Decides whether a client may join a namespace; called again when it comes back, with what it was
+    /// ([`Connecting::resumed`]). A refusal then leaves the former session as it is.
     fn connect(&self, client: &Connecting<'_>) -> Admission;
 
     /// Decides what an event leads to.

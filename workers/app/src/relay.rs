@@ -3,7 +3,7 @@
 use crate::{Action, Admission, App, Arguments, Connecting, Reaction, Sender};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use session::Event;
+use session::{Event, Sid};
 use std::borrow::Cow;
 use wire::json;
 use wire::socket::{Args, renumber};
@@ -25,7 +25,7 @@ pub struct EventNames {
 
 /// | event | arguments | what it does | ack |
 /// | --- | --- | --- | --- |
-/// | `join` | room | the socket joins the room | `"ok"` |
+/// | `join` | room | the socket joins the room, unless that is another socket's Socket.IO id | `"ok"` |
 /// | `leave` | room | the socket leaves the room | `"ok"` |
 /// | `publish` | room, payload, optional `{"id"}` | event `message` with the payload to every member of the room | `"ok"` once it is in the log |
 /// | `echo` | any | nothing | the same arguments |
@@ -66,6 +66,15 @@ impl Relay {
                 "the name of a room must not be longer than {} bytes",
                 self.room_bytes_max
             ));
+        }
+        Ok(room)
+    }
+
+    /// The room of a `join`. What is sent to a Socket.IO id is for that socket: another one must not listen.
+    fn joinable(&self, sender: Sender<'_>, arg: Option<&str>) -> Result<String, String> {
+        let room = self.room(arg)?;
+        if Sid::is_public(&room) && room != sender.sid.as_str() {
+            return Err("the id of another socket cannot be joined".into());
         }
         Ok(room)
     }
@@ -118,7 +127,7 @@ impl App for Relay {
         }
     }
 
-    fn event<'a>(&self, _sender: Sender<'_>, event: &Event<'a>) -> Reaction<'a> {
+    fn event<'a>(&self, sender: Sender<'_>, event: &Event<'a>) -> Reaction<'a> {
         let name = event.args.name();
         let known = |action: Result<Action, String>| match action {
             Ok(action) => Reaction {
@@ -143,7 +152,10 @@ impl App for Relay {
             return known(self.publish(event));
         }
         if name == self.names.join {
-            return known(self.room(event.args.values().next()).map(|room| Action::Join { room }));
+            return known(
+                self.joinable(sender, event.args.values().next())
+                    .map(|room| Action::Join { room }),
+            );
         }
         if name == self.names.leave {
             return known(self.room(event.args.values().next()).map(|room| Action::Leave { room }));
@@ -183,7 +195,6 @@ fn error(why: &str) -> Arguments<'static> {
 mod tests {
     use super::*;
     use bytes::Bytes;
-    use session::Sid;
     use wire::socket::{Limits, Packet, decode};
 
     fn relay() -> Relay {
@@ -209,7 +220,7 @@ mod tests {
             args,
             attachments,
         };
-        let sid = Sid::from_random([1; 15]);
+        let sid = Sid::public([1; 12]);
         let reaction = relay().event(Sender { sid: &sid, who: None }, &event);
         (reaction.actions, reaction.ack.inner.into_owned())
     }
@@ -252,6 +263,21 @@ mod tests {
             }
         }
         assert!(ask(r#"2["join"]"#, &[]).0.is_empty());
+    }
+
+    #[test]
+    fn a_socket_joins_no_other_sockets_id() {
+        let (own, other) = (Sid::public([1; 12]), Sid::public([2; 12]));
+        let (actions, ack) = ask(&format!(r#"2["join","{other}"]"#), &[]);
+        assert_eq!((actions, ack.contains("another socket")), (vec![], true), "{ack}");
+        // Written with escapes it is the same name.
+        let escaped = other.as_str().replacen("_sid", r"\u005fsid", 1);
+        assert_eq!(ask(&format!(r#"2["join","{escaped}"]"#), &[]).0, []);
+        // Its own it is in anyway; and a message to another one is what the id is for.
+        for (event, room) in [("join", &own), ("leave", &other), ("publish", &other)] {
+            let (actions, ack) = ask(&format!(r#"2["{event}","{room}",1]"#), &[]);
+            assert_eq!((actions.len(), ack.as_str()), (1, "\"ok\""), "{event} {room}");
+        }
     }
 
     #[test]

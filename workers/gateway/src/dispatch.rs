@@ -1,13 +1,15 @@
 //! From a client's packet to what is to be done about it; the same for both transports.
 
+use crate::admission::{self, Identity, Refusal};
 use crate::packet::Packet;
 use crate::worker::Worker;
-use app::{Action, Admission, App, Connecting, Sender};
+use app::{Action, Connecting, Former, Sender};
 use bytes::Bytes;
 use meter::Counter;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use session::{Event, Offset, Pid, Record, Step, Violation};
+use std::rc::Rc;
 
 /// A message of a client.
 pub(crate) enum Incoming<'a> {
@@ -25,6 +27,8 @@ pub(crate) enum Effect {
     Send(Packet),
     /// The application lets the client into a namespace.
     Admit(Admitted),
+    /// The client wants a membership back: the application is asked once that is found.
+    Return(Rc<Returning>),
     /// Do this, then ack.
     Act(Act),
     /// The client left a namespace.
@@ -37,19 +41,47 @@ pub(crate) enum Effect {
 /// A client that may join a namespace.
 pub(crate) struct Admitted {
     pub(crate) nsp: String,
-    pub(crate) who: Option<String>,
-    pub(crate) data: Option<Box<RawValue>>,
-    /// The client wants to go on where it was.
-    pub(crate) resume: Option<Resume>,
+    pub(crate) identity: Identity,
     /// `recovery=1|0` in the auth object: whether it wants offsets.
     pub(crate) wants_offsets: Option<bool>,
 }
 
-/// What a client says that comes back.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Resume {
+/// A client that asks for a namespace with the recovery id of a former membership.
+pub(crate) struct Returning {
+    pub(crate) nsp: String,
     pub(crate) pid: Pid,
     pub(crate) seen: Seen,
+    auth: String,
+    address: String,
+    wants_offsets: Option<bool>,
+}
+
+impl Returning {
+    /// Asks the application about it: as the client of a former membership, or as one that starts anew.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub(crate) fn ask(&self, worker: &Worker, resumed: Option<Former<'_>>) -> Result<Identity, Refusal> {
+        let client = Connecting {
+            nsp: &self.nsp,
+            auth: Some(&self.auth),
+            address: &self.address,
+            resumed,
+        };
+        admission::ask(worker, &client)
+    }
+
+    /// Asks whether it may start anew.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub(crate) fn anew(&self, worker: &Worker) -> Result<Admitted, Refusal> {
+        Ok(Admitted {
+            nsp: self.nsp.clone(),
+            identity: self.ask(worker, None)?,
+            wants_offsets: self.wants_offsets,
+        })
+    }
 }
 
 /// How much of the log a client says it has.
@@ -112,7 +144,7 @@ fn decide(worker: &Worker, record: &Record, step: Step<'_>, events: &Counter) ->
             events.one();
             react(worker, record, &event)
         }
-        Step::Connect { nsp, auth } => admit(&*worker.app, record, nsp, auth),
+        Step::Connect { nsp, auth } => admit(worker, record, nsp, auth),
         Step::Refuse { nsp, message } => Effect::Send(Packet::connect_error(nsp, message, None)),
         Step::Left { nsp, .. } => Effect::Left { nsp: nsp.to_owned() },
     }
@@ -126,7 +158,7 @@ fn react(worker: &Worker, record: &Record, event: &Event<'_>) -> Effect {
     let reaction = worker.app.event(
         Sender {
             sid: &joined.sid,
-            who: record.who.as_deref(),
+            who: joined.who.as_deref(),
         },
         event,
     );
@@ -160,31 +192,52 @@ struct Auth<'a> {
     recovery: Option<&'a RawValue>,
 }
 
-fn admit(app: &dyn App, record: &Record, nsp: &str, auth: Option<&str>) -> Effect {
-    match app.connect(&Connecting {
+fn admit(worker: &Worker, record: &Record, nsp: &str, auth: Option<&str>) -> Effect {
+    let said = Said::of(auth);
+    if let (Some(pid), Some(auth), true) = (said.pid, auth, worker.settings.recovery.enabled) {
+        return Effect::Return(Rc::new(Returning {
+            nsp: nsp.to_owned(),
+            pid,
+            seen: said.seen,
+            auth: auth.to_owned(),
+            address: record.address.clone(),
+            wants_offsets: said.wants_offsets,
+        }));
+    }
+    let client = Connecting {
         nsp,
         auth,
         address: &record.address,
-    }) {
-        Admission::Refuse { message, data } => {
-            Effect::Send(Packet::connect_error(nsp, &message, data.as_deref().map(RawValue::get)))
-        }
-        Admission::Accept { who, data } => {
-            let auth = auth
-                .and_then(|text| serde_json::from_str::<Auth<'_>>(text).ok())
-                .unwrap_or_default();
-            let text = |raw: Option<&RawValue>| raw.and_then(|raw| serde_json::from_str::<String>(raw.get()).ok());
-            let pid = text(auth.pid).and_then(|pid| Pid::parse(&pid).ok());
-            let seen = Seen::of(auth.offset);
-            let wants_offsets = auth.recovery.and_then(|raw| flag(raw.get()));
-            let resume = pid.map(|pid| Resume { pid, seen });
-            Effect::Admit(Admitted {
-                nsp: nsp.to_owned(),
-                who,
-                data,
-                resume,
-                wants_offsets,
-            })
+        resumed: None,
+    };
+    match admission::ask(worker, &client) {
+        Err(refusal) => Effect::Send(refusal.packet(nsp)),
+        Ok(identity) => Effect::Admit(Admitted {
+            nsp: nsp.to_owned(),
+            identity,
+            wants_offsets: said.wants_offsets,
+        }),
+    }
+}
+
+/// What a client says about recovery.
+struct Said {
+    pid: Option<Pid>,
+    seen: Seen,
+    wants_offsets: Option<bool>,
+}
+
+impl Said {
+    /// In the auth object of a CONNECT.
+    fn of(auth: Option<&str>) -> Self {
+        let auth = auth
+            .and_then(|text| serde_json::from_str::<Auth<'_>>(text).ok())
+            .unwrap_or_default();
+        let text = |raw: Option<&RawValue>| raw.and_then(|raw| serde_json::from_str::<String>(raw.get()).ok());
+        Self {
+            pid: text(auth.pid).and_then(|pid| Pid::parse(&pid).ok()),
+            seen: Seen::of(auth.offset),
+            wants_offsets: auth.recovery.and_then(|raw| flag(raw.get())),
         }
     }
 }
@@ -201,28 +254,7 @@ pub(crate) fn flag(text: &str) -> Option<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use app::Reaction;
-    use session::{Sid, Transport};
-
-    /// Lets in who knows the word.
-    struct Doorman;
-
-    impl App for Doorman {
-        fn connect(&self, client: &Connecting<'_>) -> Admission {
-            if client.auth.is_some_and(|auth| auth.contains("please")) {
-                Admission::Accept { who: None, data: None }
-            } else {
-                Admission::Refuse {
-                    message: "who are you?".to_owned(),
-                    data: None,
-                }
-            }
-        }
-
-        fn event<'a>(&self, _: Sender<'_>, _: &Event<'a>) -> Reaction<'a> {
-            unreachable!("nothing is sent")
-        }
-    }
+    use session::Sid;
 
     #[test]
     fn an_offset_that_is_none_is_not_taken_for_nothing_seen() {
@@ -249,18 +281,16 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_back_is_asked_again() {
-        let sid = Sid::from_random([1; 15]);
-        let pid = Pid::new(&sid, [2; 12]);
-        let record = Record::new(sid, Transport::Websocket, "w".to_owned(), "::1".to_owned(), 0);
-        let auth = |word: &str| format!(r#"{{"pid":"{}","offset":"1-1","token":"{word}"}}"#, pid.as_str());
-        let Effect::Send(refusal) = admit(&Doorman, &record, "/", Some(&auth("hello"))) else {
-            panic!("let in without the word");
-        };
-        assert_eq!(refusal.text.as_str(), r#"44{"message":"who are you?"}"#);
-        let Effect::Admit(admitted) = admit(&Doorman, &record, "/", Some(&auth("please"))) else {
-            panic!("not let in");
-        };
-        assert_eq!(admitted.resume.expect("a session").pid, pid);
+    fn what_is_no_recovery_id_is_none() {
+        let pid = Pid::new(&Sid::from_random([1; 15]), [2; 12]);
+        let said = |auth: &str| Said::of(Some(auth)).pid;
+        assert_eq!(
+            said(&format!(r#"{{"pid":"{}","offset":"1-1"}}"#, pid.as_str())),
+            Some(pid)
+        );
+        for auth in ["{}", r#"{"pid":null}"#, r#"{"pid":7}"#, r#"{"pid":"short"}"#, "[]"] {
+            assert_eq!(said(auth), None, "{auth}");
+        }
+        assert_eq!(Said::of(None).pid, None);
     }
 }

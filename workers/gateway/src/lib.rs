@@ -4,6 +4,7 @@
 
 mod accept;
 mod admin;
+mod admission;
 mod catchup;
 mod channel;
 mod control;

@@ -24,7 +24,7 @@ pub(crate) fn note_connected(worker: &Worker, record: &Record, nsp: &str) {
     let fields = [
         ("namespace", Text(nsp)),
         ("socket", Text(joined.sid.as_str())),
-        ("who", Text(record.who.as_deref().unwrap_or("-"))),
+        ("who", Text(joined.who.as_deref().unwrap_or("-"))),
     ];
     worker.trace.note(&record.sid, "connected", &fields);
 }

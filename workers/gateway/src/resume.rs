@@ -1,16 +1,18 @@
 //! A client that comes back: `40{"pid","offset"}`. Its session is found wherever it was, and goes on
-//! here with the same Socket.IO sid, rooms and data.
+//! here with the same Socket.IO sid and rooms, if the application lets it in as the same user.
 //!
 //! The new session's record is stored before the old one is given up: a crash in between leaves the
 //! old one to be resumed once more.
 
+use crate::admission::Refusal;
 use crate::catchup::{self, Caught, Extent};
-use crate::dispatch::{Resume, Seen};
+use crate::dispatch::{Admitted, Returning, Seen};
 use crate::emit;
 use crate::ending::Ending;
 use crate::metrics;
 use crate::missed::{Interest, Missing};
 use crate::worker::Worker;
+use app::Former;
 use session::trace::Value::{Offset as At, Shown, Text};
 use session::{Joined, Record, Sid};
 use std::rc::Rc;
@@ -36,6 +38,12 @@ pub(crate) enum Lost {
     /// Somebody else resumed it at the same moment.
     #[error("another connection resumed it")]
     TakenOver,
+    /// It was admitted as somebody else: whoever has the recovery id of another user has nothing of theirs.
+    #[error("it is another user's")]
+    AnotherUser,
+    /// The application does not let it in.
+    #[error(transparent)]
+    Refused(Refusal),
     /// The window is over, the client left, or it never was.
     #[error("no such session, or its window is over")]
     Unknown,
@@ -48,7 +56,9 @@ impl Lost {
         match self {
             Self::Store(error) | Self::Gap(Missing::Store(error)) => Some(error).filter(|error| error.passing()),
             Self::Gap(Missing::EndLost | Missing::TooLarge(_) | Missing::TooMany(_) | Missing::Trimmed)
+            | Self::AnotherUser
             | Self::Offset
+            | Self::Refused(_)
             | Self::TakenOver
             | Self::Unknown => None,
         }
@@ -69,34 +79,44 @@ pub(crate) async fn insist<T>(mut attempt: impl AsyncFnMut() -> Result<T, Lost>)
 /// A session that was found, not yet moved.
 pub(crate) struct Found {
     old: Record,
-    nsp: String,
+    returning: Rc<Returning>,
     /// The membership as it goes on: nothing up to `since` is sent again.
     pub(crate) joined: Joined,
     /// The first part of what was missed and the ring no longer has.
     pub(crate) older: Caught,
 }
 
-/// Looks for the session that a client wants back, and for what it missed: the first entries, of `bytes` bytes, of what the
+/// Looks for the session that a client wants back, asks the application about it, and looks for what it missed: the first entries, of `bytes` bytes, of what the
 /// ring no longer has.
 pub(crate) async fn find(
     worker: &Rc<Worker>,
     own: &Sid,
-    nsp: &str,
-    resume: &Resume,
+    returning: &Rc<Returning>,
+    seen: Seen,
     bytes: usize,
 ) -> Result<Found, Lost> {
+    let (nsp, pid) = (&*returning.nsp, &returning.pid);
     let old = worker
         .store
-        .resolve(&resume.pid)
+        .resolve(pid)
         .await?
         .filter(|old| old.sid != *own)
         .ok_or(Lost::Unknown)?;
     let joined = old
         .namespaces
         .get(nsp)
-        .filter(|joined| joined.pid.as_ref() == Some(&resume.pid));
+        .filter(|joined| joined.pid.as_ref() == Some(pid));
     let mut joined = joined.cloned().ok_or(Lost::Unknown)?;
-    match resume.seen {
+    let former = Former {
+        who: joined.who.as_deref(),
+        data: joined.data.as_deref(),
+    };
+    let identity = returning.ask(worker, Some(former)).map_err(Lost::Refused)?;
+    if identity.who != joined.who {
+        return Err(Lost::AnotherUser);
+    }
+    joined.data = identity.data;
+    match seen {
         Seen::Nothing => {}
         Seen::UpTo(offset) => joined.since = offset.max(joined.since),
         // Everything since the session's start would come twice.
@@ -118,7 +138,7 @@ pub(crate) async fn find(
     let older = catchup::older_than_ring(worker, joined.since, Extent::Counted(bytes), interest).await?;
     Ok(Found {
         old,
-        nsp: nsp.to_owned(),
+        returning: returning.clone(),
         joined,
         older,
     })
@@ -127,14 +147,13 @@ pub(crate) async fn find(
 impl Found {
     /// Whether it is the membership in this namespace.
     pub(crate) fn is_of(&self, nsp: &str) -> bool {
-        self.nsp == nsp
+        self.returning.nsp == nsp
     }
 
     /// The same membership, where it is now.
     pub(crate) async fn anew(&self, worker: &Rc<Worker>, own: &Sid, bytes: usize) -> Result<Self, Lost> {
-        let pid = self.joined.pid.clone().ok_or(Lost::Unknown)?;
         let seen = Seen::UpTo(self.joined.since);
-        find(worker, own, &self.nsp, &Resume { pid, seen }, bytes).await
+        find(worker, own, &self.returning, seen, bytes).await
     }
 
     /// Takes the membership away from the old session; the new one must be stored by now. Ghosts,
@@ -148,7 +167,7 @@ impl Found {
         let old = known.map_or_else(|| self.old.clone(), |at| former.swap_remove(at));
         let mut rest = old.clone();
         rest.epoch += 1;
-        rest.namespaces.remove(&self.nsp);
+        rest.namespaces.remove(&self.returning.nsp);
         let kept = (!rest.namespaces.is_empty()).then_some(&rest);
         let ttl = worker.session_ttl();
         match worker.store.takeover(pid, kept, &old.sid, old.epoch, new, ttl).await? {
@@ -160,8 +179,8 @@ impl Found {
         former.push(rest);
         if worker.settings.logging.connections {
             info!(
-                nsp = self.nsp,
-                who = self.old.who,
+                nsp = self.returning.nsp,
+                who = self.joined.who,
                 from = self.old.worker,
                 "session resumed"
             );
@@ -172,7 +191,7 @@ impl Found {
 
     /// In the lives of both sessions.
     fn note_resumed(&self, worker: &Worker, new: &Sid) {
-        let (nsp, socket) = (Text(&self.nsp), Text(self.joined.sid.as_str()));
+        let (nsp, socket) = (Text(&self.returning.nsp), Text(self.joined.sid.as_str()));
         let resumed = [
             ("session", Text(self.old.sid.as_str())),
             ("namespace", nsp),
@@ -229,11 +248,19 @@ pub(crate) fn postpone(worker: &Worker, nsp: &str, lost: &Lost) {
     info!(nsp, reason = %lost, "session not recovered yet, the client has to come back");
 }
 
-/// Says that a client could not be given its session back.
-pub(crate) fn report(worker: &Worker, sid: &Sid, nsp: &str, lost: &Lost) {
+/// Says that a client could not be given its session back, and asks whether it may start anew.
+///
+/// # Errors
+/// It may not.
+pub(crate) fn start_anew(worker: &Worker, sid: &Sid, returning: &Returning, lost: Lost) -> Result<Admitted, Refusal> {
+    let nsp = &*returning.nsp;
     worker
         .trace
-        .note(sid, "not_recovered", &[("namespace", Text(nsp)), ("why", Shown(lost))]);
-    worker.metrics.resumes.one(metrics::Resume::of(lost));
+        .note(sid, "not_recovered", &[("namespace", Text(nsp)), ("why", Shown(&lost))]);
+    worker.metrics.resumes.one(metrics::Resume::of(&lost));
     info!(nsp, reason = %lost, "session not recovered, the client starts anew");
+    if let Lost::Refused(refusal) = lost {
+        return Err(refusal);
+    }
+    returning.anew(worker)
 }

@@ -164,6 +164,7 @@ mod tests {
         let rooms = Names::from([("a", Offset::new(1, 5)), ("b", Offset::new(1, 1))]);
         let joined = Joined {
             sid: Sid::from_random([1; 15]),
+            who: None,
             pid: None,
             since: Offset::new(1, 1),
             rooms,

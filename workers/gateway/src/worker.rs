@@ -1,5 +1,6 @@
 //! What the parts of one worker share.
 
+use crate::admission::Identity;
 use crate::catchup::CatchUp;
 use crate::fault;
 use crate::handover::Heir;
@@ -16,7 +17,6 @@ use ::http::HeaderValue;
 use app::{App, Relay};
 use boot::{Incarnation, Namespaces, Offsets, Settings};
 use rustc_hash::FxHashMap;
-use serde_json::value::RawValue;
 use session::{Joined, Limits, Names, Offset, Pid, Record, Sid};
 use slab::Slab;
 use std::cell::{Cell, RefCell};
@@ -264,14 +264,15 @@ impl Worker {
     }
 
     /// A membership that begins now.
-    pub(crate) fn new_membership(&self, record: &Record, data: Option<Box<RawValue>>) -> Joined {
+    pub(crate) fn new_membership(&self, record: &Record, identity: Identity) -> Joined {
         let pid = (self.settings.recovery.enabled && record.offsets).then(|| Pid::new(&record.sid, random()));
         Joined {
-            sid: new_sid(),
+            sid: Sid::public(random()),
+            who: identity.who,
             pid,
             since: self.head(),
             rooms: Names::default(),
-            data,
+            data: identity.data,
         }
     }
 
@@ -314,7 +315,7 @@ pub(crate) fn session_ttl(settings: &Settings) -> Duration {
     }
 }
 
-/// A fresh session id.
+/// A fresh id of an Engine.IO session.
 pub(crate) fn new_sid() -> Sid {
     Sid::from_random(random())
 }

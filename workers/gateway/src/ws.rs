@@ -280,6 +280,7 @@ impl Connection {
             Effect::Nothing => {}
             Effect::Send(packet) => self.send(&packet),
             Effect::Admit(admitted) => task.blocked = Some(self.admit(admitted)),
+            Effect::Return(returning) => task.blocked = Some(self.come_back(returning)),
             Effect::Act(act) => self.act(act, task),
             Effect::Left { nsp } => self.left(&nsp),
         }
@@ -327,7 +328,7 @@ impl Connection {
         self.worker.metrics.ended(ending);
         let record = self.record.borrow().clone();
         if self.worker.settings.logging.connections {
-            info!(reason = %ending, who = record.who, transport = "websocket", "client disconnected");
+            info!(reason = %ending, who = record.shown_names(), transport = "websocket", "client disconnected");
         } else {
             debug!(reason = %ending, transport = "websocket", "client disconnected");
         }

@@ -93,7 +93,7 @@ pub struct Filter {
     /// Only those in this room
     #[arg(long, value_name = "ROOM")]
     room: Option<String>,
-    /// Only those of this user
+    /// Only those of this user, in any namespace or the one that is asked for
     #[arg(long, value_name = "USER")]
     user: Option<String>,
 }
@@ -117,14 +117,20 @@ impl Filter {
                 .worker
                 .as_ref()
                 .is_none_or(|wanted| is_of_worker(&record.worker, wanted))
-            && self.user.as_ref().is_none_or(|user| record.who.as_ref() == Some(user))
-            && (self.namespace.is_none() && self.room.is_none()
-                || record.namespaces.iter().any(|(nsp, joined)| self.is_in(nsp, joined)))
+            && self.finds_membership(record)
+    }
+
+    /// Whether one membership has all that is asked for. A session that is in no namespace any more has its name still.
+    fn finds_membership(&self, record: &Record) -> bool {
+        let is_named = |user: &String| record.namespaces.is_empty() && record.names().contains(&user.as_str());
+        (self.namespace.is_none() && self.room.is_none() && self.user.as_ref().is_none_or(is_named))
+            || record.namespaces.iter().any(|(nsp, joined)| self.is_in(nsp, joined))
     }
 
     fn is_in(&self, nsp: &str, joined: &Joined) -> bool {
         self.namespace.as_ref().is_none_or(|wanted| wanted == nsp)
             && self.room.as_ref().is_none_or(|room| joined.rooms.contains(room))
+            && self.user.as_ref().is_none_or(|user| joined.who.as_ref() == Some(user))
     }
 }
 

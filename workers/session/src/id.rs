@@ -19,7 +19,7 @@ fn check(text: &str, chars: usize) -> Result<(), IdError> {
 }
 
 /// A session id: 20 characters of URL-safe base64, 120 random bits. The Engine.IO sid is a secret
-/// of its client; a Socket.IO sid is public (it is also the name of a room).
+/// of its client. A Socket.IO sid is public, since it is also the name of a room: it has 96 random bits and a fixed end.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Sid(Box<str>);
@@ -32,6 +32,22 @@ impl Sid {
     #[must_use]
     pub fn from_random(bytes: [u8; 15]) -> Self {
         Self(URL_SAFE_NO_PAD.encode(bytes).into())
+    }
+
+    /// How a Socket.IO sid ends, so that it can be told from the name of any other room. Applications have room names of 20
+    /// such characters too (ids of documents, for example), but hardly one with this end.
+    const PUBLIC_END: &str = "_sid";
+
+    /// A Socket.IO sid, from 12 random bytes: 16 characters and an end by which [`Self::is_public`] knows it.
+    #[must_use]
+    pub fn public(bytes: [u8; 12]) -> Self {
+        Self(format!("{}{}", URL_SAFE_NO_PAD.encode(bytes), Self::PUBLIC_END).into())
+    }
+
+    /// Whether a name has the form of a Socket.IO sid. Those that an older build gave do not.
+    #[must_use]
+    pub fn is_public(name: &str) -> bool {
+        check(name, Self::CHARS).is_ok() && name.ends_with(Self::PUBLIC_END)
     }
 
     /// Reads a client's sid, so that nothing else ever gets into a key.
@@ -124,6 +140,22 @@ mod tests {
             "xsySG-lJ9RCukTPBAA\u{e9}",
         ] {
             assert_eq!(Sid::parse(bad), Err(IdError), "{bad}");
+        }
+        let public = Sid::public([255; 12]);
+        assert_eq!(public.as_str(), "________________".to_owned() + "_sid");
+        assert_eq!(Sid::parse(public.as_str()), Ok(public.clone()));
+        for (name, expect) in [
+            (public.as_str(), true),
+            (sid.as_str(), false),
+            // Ids of other systems with 20 characters: Firestore, Firebase, xid.
+            ("Vb1PeDzTVcIRqHmNwR4n", false),
+            ("-JhLeOlGIEjaIOFHR0xd", false),
+            ("9m4e2mr0ui3e8a215n4g", false),
+            ("short_sid", false),
+            ("a room with spac_sid", false),
+            ("xsySG-lJ9RCukTPBA_SID", false),
+        ] {
+            assert_eq!(Sid::is_public(name), expect, "{name}");
         }
         let pid = Pid::new(&sid, [7; 12]);
         assert_eq!(Pid::parse(pid.as_str()).map(|p| p.session()), Ok(sid));

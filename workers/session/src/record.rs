@@ -1,7 +1,7 @@
 //! What is known about a session, as it stands in Redis.
 
 use crate::{Names, Offset, Pid, Sid};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 /// Version of the record's form; a record of a later version is refused.
@@ -21,16 +21,24 @@ pub enum Transport {
 /// A session: everything that another worker needs to serve it. The JSON is for operators too
 /// (`GET socketio:session:{sid}`). `v` and `epoch` come first and in this order: the scripts of
 /// the store read the epoch by that prefix.
+///
+/// Older builds know one `who` for the whole session. It is still written for them and for operators; what
+/// counts is [`Joined::who`]. `remote = "Self"` makes the derived functions inherent: the traits are below.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct Record {
     v: u16,
     /// Fences writers: whoever takes the session over raises it, and a write with a lower one fails.
     pub epoch: u64,
     /// The Engine.IO sid.
     pub sid: Sid,
-    /// Who the client says it is, if the application found out.
+    /// The name that all named memberships agreed on when the last one began; see [`Self::join`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub who: Option<String>,
+    who: Option<String>,
+    /// Whether each membership has its own name. Absent in what an older build wrote: it drops fields that it does not know,
+    /// this one and the memberships' names alike.
+    #[serde(default)]
+    own_names: bool,
     /// Present transport.
     pub transport: Transport,
     /// The worker that holds its WebSocket, or that served it last.
@@ -61,6 +69,9 @@ pub struct Record {
 pub struct Joined {
     /// The Socket.IO sid: public, and a room of its own.
     pub sid: Sid,
+    /// The user, if the application named one when it admitted the client to this namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub who: Option<String>,
     /// The private recovery id, if recovery is on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<Pid>,
@@ -121,6 +132,7 @@ impl Record {
             epoch: 1,
             sid,
             who: None,
+            own_names: true,
             transport,
             worker,
             address,
@@ -130,6 +142,52 @@ impl Record {
             closing: false,
             namespaces: Names::default(),
             partial: None,
+        }
+    }
+
+    /// Adds or replaces the membership in a namespace.
+    ///
+    /// Builds that know one name for the whole session get it only if the memberships do not contradict each other: a name
+    /// that was good enough for one namespace must not count in another.
+    pub fn join(&mut self, nsp: &str, joined: Joined) {
+        self.namespaces.insert(nsp, joined);
+        self.who = match self.names()[..] {
+            [name] => Some(name.to_owned()),
+            _ => None,
+        };
+    }
+
+    /// The different names of the memberships, for logs and operators; of a session that is in no namespace any more, the
+    /// last one.
+    #[must_use]
+    pub fn names(&self) -> Vec<&str> {
+        if self.namespaces.is_empty() {
+            return self.who.as_deref().into_iter().collect();
+        }
+        let mut names: Vec<&str> = self
+            .namespaces
+            .values()
+            .filter_map(|joined| joined.who.as_deref())
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    /// [`Self::names`] as one text, if there are any.
+    #[must_use]
+    pub fn shown_names(&self) -> Option<String> {
+        Some(self.names().join(",")).filter(|names| !names.is_empty())
+    }
+
+    /// Gives the memberships of an older build's record the name of the session.
+    fn inherit_names(&mut self) {
+        if self.own_names {
+            return;
+        }
+        self.own_names = true;
+        for (_, joined) in self.namespaces.iter_mut() {
+            joined.who.clone_from(&self.who);
         }
     }
 
@@ -162,9 +220,103 @@ impl Record {
     }
 }
 
+impl Serialize for Record {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Record {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut record = Self::deserialize(deserializer)?;
+        record.inherit_names();
+        Ok(record)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn session() -> Record {
+        let (worker, address) = ("w-0.1".to_owned(), "127.0.0.1".to_owned());
+        Record::new(Sid::from_random([1; 15]), Transport::Polling, worker, address, 5)
+    }
+
+    fn member(who: Option<&str>) -> Joined {
+        Joined {
+            sid: Sid::public([2; 12]),
+            who: who.map(str::to_owned),
+            pid: None,
+            since: Offset::new(9, 3),
+            rooms: Names::default(),
+            data: None,
+        }
+    }
+
+    fn who<'a>(record: &'a Record, nsp: &str) -> Option<&'a str> {
+        record.namespaces.get(nsp).expect("a membership").who.as_deref()
+    }
+
+    #[test]
+    fn a_name_counts_in_its_namespace_alone() {
+        let mut record = session();
+        record.join("/strict", member(Some("alice")));
+        record.join("/open", member(None));
+        record.join("/lax", member(Some("root")));
+        let back = Record::from_json(&record.to_json()).unwrap();
+        assert_eq!(who(&back, "/strict"), Some("alice"));
+        assert_eq!(who(&back, "/open"), None);
+        assert_eq!(who(&back, "/lax"), Some("root"));
+        assert_eq!(back.names(), ["alice", "root"]);
+        assert_eq!(back.shown_names().as_deref(), Some("alice,root"));
+    }
+
+    #[test]
+    fn older_builds_get_a_name_that_nothing_contradicts() {
+        let top = |names: &[Option<&str>]| {
+            let mut record = session();
+            for (at, name) in names.iter().enumerate() {
+                record.join(&format!("/{at}"), member(*name));
+            }
+            let text: serde_json::Value = serde_json::from_str(&record.to_json()).unwrap();
+            text.get("who").and_then(|who| who.as_str()).map(str::to_owned)
+        };
+        for (names, expect) in [
+            (&[Some("ada")][..], Some("ada")),
+            (&[None], None),
+            (&[Some("ada"), None], Some("ada")),
+            (&[None, Some("ada"), Some("ada")], Some("ada")),
+            (&[Some("ada"), Some("root")], None),
+        ] {
+            assert_eq!(top(names).as_deref(), expect, "{names:?}");
+        }
+    }
+
+    /// As build 31a75cc writes it; also what it leaves of a record of this build.
+    #[test]
+    fn a_record_of_an_older_build_has_its_name_in_each_namespace() {
+        let joined = r#"{"sid":"AgICAgICAgICAgICAgIC","since":"9-3","rooms":{}}"#;
+        let text = format!(
+            r#"{{"v":1,"epoch":2,"sid":"AQEBAQEBAQEBAQEBAQEB","who":"ada","transport":"polling","worker":"w-0.1",
+            "address":"::1","created_ms":5,"offsets":true,"settled":true,"namespaces":{{"/":{joined},"/b":{joined}}}}}"#
+        );
+        let mut record = Record::from_json(&text).unwrap();
+        assert_eq!((who(&record, "/"), who(&record, "/b")), (Some("ada"), Some("ada")));
+        // From now on each has its own.
+        record.join("/b", member(Some("eve")));
+        let back = Record::from_json(&record.to_json()).unwrap();
+        assert_eq!((who(&back, "/"), who(&back, "/b")), (Some("ada"), Some("eve")));
+    }
+
+    #[test]
+    fn a_session_that_left_its_namespaces_is_still_named() {
+        let mut record = session();
+        assert_eq!(record.shown_names(), None);
+        record.join("/", member(Some("ada")));
+        record.namespaces.remove("/");
+        assert_eq!(record.shown_names().as_deref(), Some("ada"));
+    }
 
     #[test]
     fn a_record_survives_its_text_and_shows_its_epoch_first() {
@@ -181,6 +333,7 @@ mod tests {
         let data = serde_json::value::to_raw_value(&serde_json::json!({"n": 1})).ok();
         let joined = Joined {
             sid: Sid::from_random([2; 15]),
+            who: None,
             pid: None,
             since,
             rooms,

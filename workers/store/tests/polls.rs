@@ -619,7 +619,7 @@ async fn a_session_without_a_pong_ends(world: World) {
     assert!(expires_in <= TTL);
     // Neither saving nor posting is a pong.
     let mut changed = record.clone();
-    changed.who = Some("x".to_owned());
+    changed.worker = "x".to_owned();
     assert_eq!(a.save(&changed, 1, LONG).await.unwrap(), Saved::Done);
     assert_eq!(
         post(
@@ -660,7 +660,7 @@ async fn the_record_is_sent_when_it_changed(world: World) {
     assert!(matches!(poll, Poll::Parked { record: None, .. }), "{poll:?}");
     let begun = b.post_begin(&sid(1), b.request(), Some(revision)).await.unwrap();
     assert!(matches!(begun, PostBegin::Go { record: None, .. }), "{begun:?}");
-    record.who = Some("x".to_owned());
+    record.worker = "x".to_owned();
     assert_eq!(b.save(&record, 1, LONG).await.unwrap(), Saved::Done);
     woken(&mut tail, &sid(1)).await;
     match a

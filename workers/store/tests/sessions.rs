@@ -51,7 +51,7 @@ async fn a_late_writer_is_fenced(world: World) {
         Saved::Done,
         "the same once more"
     );
-    mine.who = Some("late".to_owned());
+    mine.worker = "late".to_owned();
     assert_eq!(a.save(&mine, 1, PATIENCE).await.unwrap(), Saved::Fenced { current: 2 });
     assert!(same(&a.load(&sid(1)).await.unwrap().unwrap(), &theirs));
 }

@@ -35,6 +35,7 @@ fn log(last: u64) -> Vec<Rc<Logged>> {
 fn joined() -> Joined {
     Joined {
         sid: Sid::from_random([1; 15]),
+        who: None,
         pid: None,
         since: at(0),
         rooms: Names::from([("a", at(0))]),

@@ -82,6 +82,8 @@ labels! {
         EndLost = "result=lost,reason=end_lost",
         Trimmed = "result=lost,reason=trimmed",
         Unknown = "result=lost,reason=unknown",
+        AnotherUser = "result=lost,reason=another_user",
+        Refused = "result=lost,reason=refused",
     }
 }
 
@@ -137,6 +139,8 @@ labels! {
         Payload = "limit=payload",
         /// `socket.rooms_max`.
         Rooms = "limit=rooms",
+        /// The name of a user, 256 bytes.
+        User = "limit=user",
     }
 }
 
@@ -317,6 +321,8 @@ impl Resume {
             Lost::Offset => Self::Offset,
             Lost::TakenOver => Self::TakenOver,
             Lost::Unknown => Self::Unknown,
+            Lost::AnotherUser => Self::AnotherUser,
+            Lost::Refused(_) => Self::Refused,
         }
     }
 }

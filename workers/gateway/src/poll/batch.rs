@@ -2,7 +2,7 @@
 
 use super::recent::remember;
 use super::{end_with, note_foreign, patiently};
-use crate::dispatch::{Act, Admitted, Effect, Incoming, Resume, dispatch};
+use crate::dispatch::{Act, Admitted, Effect, Incoming, Returning, dispatch};
 use crate::emit::{Deed, refusal};
 use crate::ending::Ending;
 use crate::fault::{self, Point};
@@ -281,7 +281,8 @@ impl<'a> Batch<'a> {
         match effect.map_err(Ending::Protocol)? {
             Effect::Nothing => {}
             Effect::Send(packet) => self.out.push(Out::Now(packet)),
-            Effect::Admit(admitted) => self.admit(admitted).await?,
+            Effect::Admit(admitted) => self.admit(admitted),
+            Effect::Return(returning) => self.come_back(returning).await?,
             Effect::Act(act) => self.act(act).await?,
             Effect::Left { nsp } => {
                 self.changed = true;
@@ -291,54 +292,56 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    async fn admit(&mut self, admitted: Admitted) -> Result<(), Stop> {
-        let resume = admitted
-            .resume
-            .as_ref()
-            .filter(|_| self.worker.settings.recovery.enabled);
+    /// Lets the client into a namespace, as a new member.
+    fn admit(&mut self, admitted: Admitted) {
         if let Some(wants) = self.worker.heeded(admitted.wants_offsets) {
             self.record.offsets = wants;
         }
-        let joined = match resume {
-            None => None,
-            Some(resume) => {
-                self.begin().await?;
-                match self.resume(&admitted.nsp, resume).await {
-                    Ok(joined) => Some(joined),
-                    Err(lost) => {
-                        if let Some(error) = lost.passing() {
-                            resume::postpone(self.worker, &admitted.nsp, &lost);
-                            return Err(Stop::Unavailable(error.clone()));
-                        }
-                        resume::report(self.worker, &self.record.sid, &admitted.nsp, &lost);
-                        None
-                    }
-                }
+        let joined = self.worker.new_membership(&self.record, admitted.identity);
+        let nsp = admitted.nsp;
+        self.enter(&nsp, joined);
+        self.noted.push(Noted::Connected { nsp });
+    }
+
+    /// Gives a client its membership back, or has it begin another one.
+    async fn come_back(&mut self, returning: Rc<Returning>) -> Result<(), Stop> {
+        self.begin().await?;
+        let nsp = &returning.nsp;
+        let lost = match self.resume(&returning).await {
+            Ok(joined) => {
+                self.enter(nsp, joined);
+                return Ok(());
             }
+            Err(lost) => lost,
         };
-        let Admitted { nsp, who, data, .. } = admitted;
-        let is_new = joined.is_none();
-        let joined = joined.unwrap_or_else(|| self.worker.new_membership(&self.record, data));
-        let pid = joined.pid.as_ref().map(Pid::as_str);
-        self.out.push(Out::Now(Packet::connect(&nsp, joined.sid.as_str(), pid)));
-        self.record.who = who.or(self.record.who.take());
-        self.record.settled = true;
-        self.changed = true;
-        if self.worker.settings.logging.connections {
-            let (who, address) = (&self.record.who, &self.record.address);
-            info!(nsp, who, address, transport = "polling", "client connected");
+        if let Some(error) = lost.passing() {
+            resume::postpone(self.worker, nsp, &lost);
+            return Err(Stop::Unavailable(error.clone()));
         }
-        self.record.namespaces.insert(&nsp, joined);
-        if is_new {
-            self.noted.push(Noted::Connected { nsp });
+        match resume::start_anew(self.worker, &self.record.sid, &returning, lost) {
+            Ok(admitted) => self.admit(admitted),
+            Err(refusal) => self.out.push(Out::Now(refusal.packet(nsp))),
         }
         Ok(())
     }
 
+    fn enter(&mut self, nsp: &str, joined: Joined) {
+        let pid = joined.pid.as_ref().map(Pid::as_str);
+        self.out.push(Out::Now(Packet::connect(nsp, joined.sid.as_str(), pid)));
+        self.record.settled = true;
+        self.changed = true;
+        if self.worker.settings.logging.connections {
+            let (who, address) = (&joined.who, &self.record.address);
+            info!(nsp, who, address, transport = "polling", "client connected");
+        }
+        self.record.join(nsp, joined);
+    }
+
     /// A membership of an older session goes on here. What it missed comes with the next poll, from
     /// the log; those that were here before have had that part of the log.
-    async fn resume(&mut self, nsp: &str, resume: &Resume) -> Result<Joined, Lost> {
-        let found = resume::find(self.worker, &self.record.sid, nsp, resume, COLLECTED_BYTES).await?;
+    async fn resume(&mut self, returning: &Rc<Returning>) -> Result<Joined, Lost> {
+        let own = &self.record.sid;
+        let found = resume::find(self.worker, own, returning, returning.seen, COLLECTED_BYTES).await?;
         fault::at(Point::Resuming);
         let joined = found.joined.clone();
         let is_resumed = |name: &str| self.resumed.iter().any(|f| f.is_of(name));

@@ -1,7 +1,7 @@
 //! Carrying out what a WebSocket client's packets lead to.
 
 use super::{Claimed, Connection, Task};
-use crate::dispatch::{Act, Admitted, Resume};
+use crate::dispatch::{Act, Admitted, Returning};
 use crate::emit::{Deed, refusal};
 use crate::ending::Ending;
 use crate::fault::{self, Point};
@@ -31,55 +31,61 @@ enum Kept {
 }
 
 impl Connection {
-    /// Lets the client into a namespace: stored first, so that a crash right after the answer does
-    /// not lose it.
+    /// Lets the client into a namespace.
     pub(super) fn admit(self: &Rc<Self>, admitted: Admitted) -> LocalBoxFuture<'static, ()> {
         let this = self.clone();
+        Box::pin(async move { this.begin_membership(admitted).await })
+    }
+
+    /// Gives a client its membership back, or has it begin another one.
+    pub(super) fn come_back(self: &Rc<Self>, returning: Rc<Returning>) -> LocalBoxFuture<'static, ()> {
+        let this = self.clone();
         Box::pin(async move {
-            if this.worker.settings.recovery.enabled
-                && let Some(resume) = &admitted.resume
-            {
-                match resume::insist(async || this.resume(&admitted, resume).await).await {
-                    Ok(()) => return,
-                    Err(lost) if lost.passing().is_some() => {
-                        resume::postpone(&this.worker, &admitted.nsp, &lost);
-                        return this.end(Ending::StoreUnavailable);
-                    }
-                    Err(lost) => {
-                        let sid = this.record.borrow().sid.clone();
-                        resume::report(&this.worker, &sid, &admitted.nsp, &lost);
-                    }
-                }
+            let (worker, nsp) = (&this.worker, &returning.nsp);
+            let Err(lost) = resume::insist(async || this.resume(&returning).await).await else {
+                return;
+            };
+            if lost.passing().is_some() {
+                resume::postpone(worker, nsp, &lost);
+                return this.end(Ending::StoreUnavailable);
             }
-            let nsp = admitted.nsp.clone();
-            let joined = this.note_membership(admitted);
-            match this.save().await {
-                Kept::Yes => {
-                    this.enter_hub(&nsp, &joined, joined.since);
-                    let pid = joined.pid.as_ref().map(session::Pid::as_str);
-                    this.send(&Packet::connect(&nsp, joined.sid.as_str(), pid));
-                    this.log_connected(&nsp);
-                }
-                Kept::NotNow(error) => {
-                    debug!(%error, "namespace could not be joined");
-                    this.record.borrow_mut().namespaces.remove(&nsp);
-                    this.send(&Packet::connect_error(&nsp, UNAVAILABLE, None));
-                }
-                Kept::Lost => {}
+            let sid = this.record.borrow().sid.clone();
+            match resume::start_anew(worker, &sid, &returning, lost) {
+                Ok(admitted) => this.begin_membership(admitted).await,
+                Err(refusal) => this.send(&refusal.packet(nsp)),
             }
         })
     }
 
+    /// A new membership, stored before the client is told, so that a crash right after the answer does not lose it.
+    async fn begin_membership(self: &Rc<Self>, admitted: Admitted) {
+        let nsp = admitted.nsp.clone();
+        let joined = self.note_membership(admitted);
+        match self.save().await {
+            Kept::Yes => {
+                self.enter_hub(&nsp, &joined, joined.since);
+                let pid = joined.pid.as_ref().map(session::Pid::as_str);
+                self.send(&Packet::connect(&nsp, joined.sid.as_str(), pid));
+                self.log_connected(&nsp);
+            }
+            Kept::NotNow(error) => {
+                debug!(%error, "namespace could not be joined");
+                self.record.borrow_mut().namespaces.remove(&nsp);
+                self.send(&Packet::connect_error(&nsp, UNAVAILABLE, None));
+            }
+            Kept::Lost => {}
+        }
+    }
+
     /// Gives the client its session back; what comes in which order: [`Self::replay`].
-    async fn resume(self: &Rc<Self>, admitted: &Admitted, resume: &Resume) -> Result<(), Lost> {
-        let (sid, nsp) = (self.record.borrow().sid.clone(), &admitted.nsp);
-        let found = resume::find(&self.worker, &sid, nsp, resume, self.replay_part()).await?;
+    async fn resume(self: &Rc<Self>, returning: &Rc<Returning>) -> Result<(), Lost> {
+        let (sid, nsp) = (self.record.borrow().sid.clone(), &returning.nsp);
+        let found = resume::find(&self.worker, &sid, returning, returning.seen, self.replay_part()).await?;
         fault::at(Point::Resuming);
         {
             let mut record = self.record.borrow_mut();
             (record.offsets, record.settled) = (true, true);
-            record.who = admitted.who.clone().or(record.who.take());
-            record.namespaces.insert(nsp, found.joined.clone());
+            record.join(nsp, found.joined.clone());
         }
         let moved = match self.save().await {
             Kept::Yes => found.take_over(&self.worker, &sid, &mut Vec::new()).await,
@@ -104,10 +110,9 @@ impl Connection {
         if let Some(wants) = self.worker.heeded(admitted.wants_offsets) {
             record.offsets = wants;
         }
-        let joined = self.worker.new_membership(&record, admitted.data);
-        record.who = admitted.who.or(record.who.take());
+        let joined = self.worker.new_membership(&record, admitted.identity);
         record.settled = true;
-        record.namespaces.insert(&admitted.nsp, joined.clone());
+        record.join(&admitted.nsp, joined.clone());
         joined
     }
 
@@ -117,7 +122,7 @@ impl Connection {
         if self.worker.settings.logging.connections {
             info!(
                 nsp,
-                who = record.who,
+                who = record.namespaces.get(nsp).and_then(|joined| joined.who.as_deref()),
                 address = record.address,
                 transport = "websocket",
                 "client connected"
@@ -263,7 +268,8 @@ impl Connection {
         }
         note_room(&self.worker, &record.sid, "joined", nsp, room);
         if self.worker.settings.logging.connections {
-            info!(nsp, room, who = record.who, "room joined");
+            let who = record.namespaces.get(nsp).and_then(|joined| joined.who.as_deref());
+            info!(nsp, room, who, "room joined");
         }
         Ok(true)
     }

@@ -13,6 +13,7 @@ use store::{Inspector, Record, Transport};
 #[derive(Debug, Serialize)]
 struct Row {
     sid: String,
+    /// Its users, with commas between them: each namespace may have another.
     who: Option<String>,
     transport: Transport,
     worker: String,
@@ -26,6 +27,7 @@ struct Row {
 struct Membership {
     /// The Socket.IO id: public.
     sid: String,
+    who: Option<String>,
     rooms: Vec<String>,
 }
 
@@ -34,6 +36,7 @@ impl Row {
         let namespaces = record.namespaces.iter().map(|(nsp, joined)| {
             let membership = Membership {
                 sid: joined.sid.to_string(),
+                who: joined.who.clone(),
                 rooms: joined.rooms.names().map(str::to_owned).collect(),
             };
             (nsp.to_owned(), membership)
@@ -41,7 +44,7 @@ impl Row {
         Self {
             sid: shown(&record.sid, full),
             namespaces: namespaces.collect(),
-            who: record.who,
+            who: record.shown_names(),
             transport: record.transport,
             worker: record.worker,
             address: record.address,

@@ -46,6 +46,7 @@ fn object(detail: &Detail, full: bool) -> Value {
                 .collect();
             let value = json!({
                 "sid": joined.sid.as_str(),
+                "who": joined.who,
                 "since": joined.since.to_string(),
                 "recoverable": joined.pid.is_some(),
                 "rooms": rooms,
@@ -60,7 +61,7 @@ fn object(detail: &Detail, full: bool) -> Value {
     json!({
         "sid": shown(&record.sid, full),
         "state": state(detail),
-        "who": record.who,
+        "who": record.shown_names(),
         "transport": word(record.transport),
         "worker": record.worker,
         "address": record.address,
@@ -97,7 +98,7 @@ fn page(detail: &Detail, full: bool) -> String {
         state => state,
     };
     line("state", state);
-    line("who", record.who.as_deref().unwrap_or("-"));
+    line("who", record.shown_names().as_deref().unwrap_or("-"));
     line("transport", word(record.transport));
     line("worker", &record.worker);
     line("address", &record.address);
@@ -123,6 +124,9 @@ fn page(detail: &Detail, full: bool) -> String {
             "namespace",
             &format!("{nsp} as {} since {}, {recovery}", joined.sid, joined.since),
         );
+        if let (Some(who), 2..) = (&joined.who, record.namespaces.len()) {
+            line("  who", who);
+        }
         for (room, since) in joined.rooms.iter() {
             line("  room", &format!("{room} since {since}"));
         }
