@@ -5,7 +5,6 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH="$PATH:$HOME/.cargo/bin"
 clients=tests/clients
-venv=target/test-venv
 
 # A copy of what was installed tells whether anything has changed since.
 if ! cmp -s "$clients/package-lock.json" "$clients/node_modules/.installed"; then
@@ -13,13 +12,17 @@ if ! cmp -s "$clients/package-lock.json" "$clients/node_modules/.installed"; the
     npm ci --prefix "$clients" --no-audit --no-fund --loglevel=error
     cp "$clients/package-lock.json" "$clients/node_modules/.installed"
 fi
-if ! cmp -s "$clients/requirements.txt" "$venv/.installed"; then
-    echo "installing the Python client into $venv" >&2
+# python VENV REQUIREMENTS
+python() {
+    cmp -s "$2" "$1/.installed" && return
+    echo "installing the Python client of ${2##*/} into $1" >&2
     mkdir -p target
-    python3 -m venv --clear "$venv"
-    "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$clients/requirements.txt"
-    cp "$clients/requirements.txt" "$venv/.installed"
-fi
+    python3 -m venv --clear "$1"
+    "$1/bin/pip" install --quiet --disable-pip-version-check -r "$2"
+    cp "$2" "$1/.installed"
+}
+python target/test-venv "$clients/requirements.txt"
+python target/test-venv-5.0 "$clients/requirements-5.0.txt"
 
 # The tests hold thousands of connections.
 ulimit -n "$(ulimit -Hn)" 2>/dev/null || true

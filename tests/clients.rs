@@ -12,10 +12,13 @@
 #[allow(dead_code, unused_imports, reason = "each test program uses its part of the harness")]
 mod harness;
 
-use harness::{Plan, Program, Server, node, python};
+use harness::{Plan, Program, Proxy, Request, Server, Talk, Weather, ask, node, python, python_5_0};
 use serde_json::{Value, json};
 
 const CLIENTS: u64 = 200;
+
+/// Of `POST /api/emit`.
+const SECRET: &str = "a secret that is long enough";
 
 async fn server() -> Server {
     Plan::new()
@@ -120,7 +123,6 @@ async fn python_flow_websocket() {
 
 #[tokio::test]
 async fn emitters_of_others() {
-    const SECRET: &str = "a secret that is long enough";
     let server = Plan::new()
         .with(&format!("emit = {{ secret = '{SECRET}' }}"))
         .start()
@@ -182,4 +184,119 @@ async fn a_client_that_wants_no_offsets_gets_no_argument_more() {
             assert_eq!(found, all, "{client} {transports}");
         }
     }
+}
+
+/// A stock client of some version.
+struct Stock {
+    name: &'static str,
+    program: fn() -> Program,
+    /// Of a handler whose event has one.
+    arguments: u64,
+    /// Those that do not come back anew.
+    recovers: bool,
+}
+
+const STOCK: [Stock; 5] = [
+    Stock {
+        name: "JavaScript, newest",
+        program: || node("through.mjs"),
+        arguments: 2,
+        recovers: true,
+    },
+    // Not to be told from a version that knows offsets.
+    Stock {
+        name: "JavaScript 4.4",
+        program: || node("through.mjs").arg("--client", "socket.io-client-4-4"),
+        arguments: 2,
+        recovers: false,
+    },
+    Stock {
+        name: "JavaScript 4.4, recovery=0",
+        program: || {
+            let program = node("through.mjs").arg("--client", "socket.io-client-4-4");
+            program.arg("--own", "recovery=0")
+        },
+        arguments: 1,
+        recovers: false,
+    },
+    Stock {
+        name: "Python, newest",
+        program: || python("through.py"),
+        arguments: 1,
+        recovers: false,
+    },
+    Stock {
+        name: "Python 5.0",
+        program: || python_5_0("through.py"),
+        arguments: 1,
+        recovers: false,
+    },
+];
+
+impl Stock {
+    /// What it finds over this transport: one disconnect, by the cut and not by the reload, and nothing twice.
+    fn finds(&self, transport: &str) -> Value {
+        let missed = self.recovers.then_some("missed");
+        let got: Vec<&str> = ["first", "bytes:300", "reloaded"]
+            .into_iter()
+            .chain(missed)
+            .chain(["last", "end"])
+            .collect();
+        json!({
+            "arguments": vec![self.arguments; got.len()], "got": got, "disconnects": 1,
+            "recovered": self.recovers, "transports": vec![transport; 3],
+        })
+    }
+}
+
+/// Each of [`STOCK`] through a reload and a cut, all at once.
+async fn through(transports: &str) {
+    let server = Plan::new()
+        .with(&format!("emit = {{ secret = '{SECRET}' }}"))
+        .start()
+        .await;
+    let proxy = Proxy::start(server.addr).await;
+    let start = |stock: &Stock| {
+        let program = (stock.program)().arg("--url", &proxy.url());
+        program.arg("--transports", transports).talk()
+    };
+    let mut talks: Vec<Talk> = STOCK.iter().map(start).collect();
+    all_say(&mut talks, &json!("in")).await;
+    let output = server.cli("reload", &["--wait"]).await;
+    assert!(output.status.success(), "{output:?}");
+    for talk in &mut talks {
+        talk.tell("reloaded").await;
+    }
+    all_say(&mut talks, &json!({ "disconnects": 0 })).await;
+    proxy.set(Weather::Cut);
+    all_say(&mut talks, &json!("cut")).await;
+    let event = json!({ "event": "message", "args": ["missed"], "room": "all" }).to_string();
+    let request = Request::post("/api/emit", event).header("Authorization", &format!("Bearer {SECRET}"));
+    assert_eq!(ask(server.addr, request).await.unwrap().status, 200);
+    proxy.set(Weather::Fair);
+    let transport = transports.split(',').next_back().unwrap();
+    for (stock, talk) in STOCK.iter().zip(&mut talks) {
+        assert_eq!(talk.hear().await, stock.finds(transport), "{}", stock.name);
+    }
+}
+
+async fn all_say(talks: &mut [Talk], step: &Value) {
+    for (stock, talk) in STOCK.iter().zip(talks) {
+        assert_eq!(&talk.hear().await, step, "{}", stock.name);
+    }
+}
+
+#[tokio::test]
+async fn every_client_through_reload_and_cut_by_polling() {
+    through("polling").await;
+}
+
+#[tokio::test]
+async fn every_client_through_reload_and_cut_by_upgrade() {
+    through("polling,websocket").await;
+}
+
+#[tokio::test]
+async fn every_client_through_reload_and_cut_by_websocket() {
+    through("websocket").await;
 }

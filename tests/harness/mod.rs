@@ -14,7 +14,7 @@ mod ws;
 pub(crate) use http::{Link, Reply, Request, ask, ask_again};
 pub(crate) use muffler::Muffler;
 pub(crate) use polling::Poller;
-pub(crate) use programs::{Program, node, python};
+pub(crate) use programs::{Program, Talk, node, python, python_5_0};
 pub(crate) use proxy::{Proxy, Weather};
 pub(crate) use redis::{Redis, Resp};
 pub(crate) use server::{Plan, Server, Status, Worker, children, free_address, signal};

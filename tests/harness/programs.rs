@@ -5,12 +5,15 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
-use tokio::process::Command;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::oneshot;
 
 /// No client program takes longer, unless it says so.
 const PROGRAM_LIMIT: Duration = Duration::from_secs(150);
+
+/// Nor any step of one that is talked with.
+const TALK_LIMIT: Duration = Duration::from_secs(60);
 
 /// A client program and its arguments.
 #[derive(Debug)]
@@ -42,15 +45,35 @@ pub(crate) fn node(script: &str) -> Program {
 
 /// A Python program; `make test` makes the virtual environment with what it imports.
 pub(crate) fn python(script: &str) -> Program {
-    let made = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-venv/bin/python");
+    let made = venv("test-venv");
     let interpreter = if made.exists() { made } else { PathBuf::from("python3") };
+    interpreted(
+        interpreter,
+        script,
+        "target/test-venv from tests/clients/requirements.txt",
+    )
+}
+
+/// The same with python-socketio 5.0, and never with what the machine has.
+pub(crate) fn python_5_0(script: &str) -> Program {
+    let needs = "target/test-venv-5.0 from tests/clients/requirements-5.0.txt";
+    interpreted(venv("test-venv-5.0"), script, needs)
+}
+
+fn venv(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("target")
+        .join(name)
+        .join("bin/python")
+}
+
+fn interpreted(interpreter: PathBuf, script: &str, needs: &str) -> Program {
     let probe = std::process::Command::new(&interpreter)
         .args(["-c", "import aiohttp, engineio, socketio"])
         .output();
     assert!(
         probe.is_ok_and(|output| output.status.success()),
-        "{} lacks python-socketio or aiohttp: run `make test`, which makes target/test-venv \
-         from tests/clients/requirements.txt",
+        "{} lacks python-socketio or aiohttp: run `make test`, which makes {needs}",
         interpreter.display()
     );
     Program {
@@ -105,18 +128,14 @@ impl Program {
     /// Runs it to its end: the JSON on its last line of output, and whether it is content.
     pub(crate) async fn run(self) -> (Value, bool) {
         let what = format!("{} {}", self.script.display(), self.args.join(" "));
-        let mut child = Command::new(&self.interpreter)
-            .arg(&self.script)
-            .args(&self.args)
-            .env("PYTHONDONTWRITEBYTECODE", "1")
+        let mut child = self
+            .command()
             .stdin(if self.input.is_some() || self.until.is_some() {
                 Stdio::piped()
             } else {
                 Stdio::inherit()
             })
-            .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .kill_on_drop(true)
             .spawn()
             .expect("run a client program");
         let stdin = child.stdin.take();
@@ -138,6 +157,57 @@ impl Program {
             panic!("{what}: no result\n{text}\n{}", String::from_utf8_lossy(&output.stderr));
         });
         (json, output.status.success())
+    }
+
+    /// Starts it, for a test that talks with it.
+    pub(crate) fn talk(self) -> Talk {
+        let mut child = self
+            .command()
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("run a client program");
+        Talk {
+            what: format!("{} {}", self.script.display(), self.args.join(" ")),
+            input: child.stdin.take().expect("its input"),
+            output: BufReader::new(child.stdout.take().expect("its output")).lines(),
+            _child: child,
+        }
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.interpreter);
+        command.arg(&self.script).args(&self.args);
+        command
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .stdout(Stdio::piped())
+            .kill_on_drop(true);
+        command
+    }
+}
+
+/// A client program that runs: lines of JSON from it, lines of text to it. It ends with this.
+#[derive(Debug)]
+pub(crate) struct Talk {
+    what: String,
+    input: ChildStdin,
+    output: Lines<BufReader<ChildStdout>>,
+    _child: Child,
+}
+
+impl Talk {
+    /// What it says next.
+    pub(crate) async fn hear(&mut self) -> Value {
+        let line = within(TALK_LIMIT, &self.what, self.output.next_line()).await;
+        let line = line.expect("text").unwrap_or_else(|| panic!("{}: it ended", self.what));
+        serde_json::from_str(&line).unwrap_or_else(|fault| panic!("{}: {fault}: {line}", self.what))
+    }
+
+    pub(crate) async fn tell(&mut self, line: &str) {
+        let line = format!("{line}\n");
+        self.input
+            .write_all(line.as_bytes())
+            .await
+            .expect("a program that reads");
     }
 }
 
