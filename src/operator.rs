@@ -34,6 +34,7 @@ fn context(config: Config) -> Context {
             connections_max: settings.limits.connections_max,
             descriptors_reserved: boot::descriptors::reserve(settings),
             log_entries_max: log.entries_max,
+            redis_bytes_min: crate::config::redis_bytes_min(settings),
             entry_bytes_max: log.entry_bytes_max,
             canary_overdue: log.canary_overdue,
             session_ttl: liveness.max(window.unwrap_or_default()),

@@ -183,6 +183,7 @@ fn managed_redis(spec: &Spec) -> Result<Option<ManagedRedis>, Refusal> {
         path.clone(),
         redis_directory.clone(),
         spec.identity.clone(),
+        spec.config.redis_bytes_max,
         home,
     )))
 }

@@ -55,6 +55,7 @@ pub(super) static KEYS: &[Key] = &[
     text("redis.ca_file", ""),
     bool("redis.managed", true),
     text("redis.directory", ""),
+    int("redis.memory_bytes_max", 0, 0, 1_024 * GIB),
     bool("redis.enabled", true),
     int("redis.db", 0, 0, 65_535),
     int("redis.pool_size", 4, 1, 1024),

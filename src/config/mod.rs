@@ -32,6 +32,7 @@ pub(crate) use faults::Faults;
 pub(crate) use files::{load, text_of};
 #[cfg(test)]
 pub(crate) use keys::RESTART;
+pub(crate) use resolve::redis_bytes_min;
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -99,6 +100,9 @@ pub(crate) struct Config {
     pub(crate) runtime_directory: PathBuf,
     /// Directory of the files of the managed Redis; absolute. May not exist yet.
     pub(crate) redis_directory: PathBuf,
+    /// `[redis] memory_bytes_max`: more the managed Redis does not take; 0 in what a build before this wrote.
+    #[serde(default)]
+    pub(crate) redis_bytes_max: u64,
     /// Whether the supervisor starts a Redis of its own, on the unix socket in `settings.redis`.
     pub(crate) managed_redis: bool,
     /// `[admin]`.

@@ -79,6 +79,7 @@ pub(super) fn resolve(inputs: Inputs<'_>, facts: &Facts<'_>, faults: Faults) -> 
     let workers = workers(&mut values, redis.is_some(), facts, &mut notices);
     let mut settings = settings(&mut values, facts, redis);
     let admin = admin(&mut values, &listen);
+    let redis_bytes_max = redis_bytes_max(&mut values, &settings);
     cross::cross_check(&mut values, &settings, &workers);
     if !values.faults.is_empty() {
         return Err(values.faults);
@@ -111,6 +112,7 @@ pub(super) fn resolve(inputs: Inputs<'_>, facts: &Facts<'_>, faults: Faults) -> 
         soak: values.millis("reload.soak_ms"),
         runtime_directory,
         redis_directory,
+        redis_bytes_max,
         managed_redis,
         admin,
         settings,
@@ -245,6 +247,41 @@ fn redis_directory(values: &mut Values, env: &BTreeMap<String, String>, facts: &
     refuse_taken(values, KEY, &directory, facts);
     values.resolve(KEY, Value::Text(directory.display().to_string()));
     directory
+}
+
+/// Bytes that Redis needs at least, if log and notes are as large as they may be: payloads take up to a quarter more
+/// there, and sessions need room.
+pub(crate) fn redis_bytes_min(settings: &Settings) -> u64 {
+    const SESSIONS: u64 = 64 << 20;
+    let log = settings.log.bytes_max.saturating_add(settings.log.bytes_max / 4);
+    log.saturating_add(settings.trace.bytes_max).saturating_add(SESSIONS)
+}
+
+/// What is chosen for `redis.memory_bytes_max` at least: room for some 250 000 sessions beside log and notes.
+const REDIS_BYTES: u64 = 1 << 30;
+
+/// How much the managed Redis may take: what was set, or three times what log and notes may have (a payload takes up to a
+/// quarter more than it has, and what is on its way to workers counts too), and [`REDIS_BYTES`] at least.
+fn redis_bytes_max(values: &mut Values, settings: &Settings) -> u64 {
+    const KEY: &str = "redis.memory_bytes_max";
+    match values.int(KEY) {
+        0 => {
+            let kept = settings.log.bytes_max.saturating_add(settings.trace.bytes_max);
+            let chosen = kept.saturating_mul(3).max(REDIS_BYTES);
+            values.resolve(KEY, Value::Int(chosen));
+            chosen
+        }
+        set => {
+            let least = redis_bytes_min(settings);
+            if set < least {
+                let what =
+                    format!("{set} is too little for log.bytes_max and trace.bytes_max: sessions would be refused");
+                let remedy = format!("use at least {least}, or 0 to have it chosen, or lower log.bytes_max");
+                values.fault(KEY, what, remedy);
+            }
+            set
+        }
+    }
 }
 
 fn workers(values: &mut Values, redis: bool, facts: &Facts<'_>, notices: &mut Vec<String>) -> Workers {

@@ -303,6 +303,10 @@ fn faults_of_pairs() {
             "log.queue_bytes_max: 8388608 cannot hold",
         ),
         ("[log]\nbytes_max = 999_999", "log.bytes_max: 999999 cannot hold"),
+        (
+            "[redis]\nmemory_bytes_max = 400_000_000",
+            "redis.memory_bytes_max: 400000000 is too little for log.bytes_max",
+        ),
         ("[workers]\nmax_rss_bytes = 1", "workers.max_rss_bytes: 1 is less than"),
         (
             "[log]\nentry_bytes_max = 10",

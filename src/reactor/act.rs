@@ -25,6 +25,9 @@ impl Reactor {
             }
             Action::Adopt { generation } => match self.candidate.take() {
                 Some(spec) => {
+                    if let Some(redis) = &mut self.redis {
+                        redis.limit(spec.config.redis_bytes_max);
+                    }
                     self.specs.insert(generation, spec);
                 }
                 None => error!(

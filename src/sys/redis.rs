@@ -94,6 +94,9 @@ pub(crate) struct ManagedRedis {
     /// Its working directory: append-only files, log, pid file.
     directory: PathBuf,
     identity: Option<Identity>,
+    /// `redis.memory_bytes_max`; 0, no limit, in what a build before this wrote.
+    #[serde(default)]
+    bytes_max: u64,
     state: State,
     deaths: u32,
     /// How often it ended without being asked to.
@@ -140,6 +143,7 @@ impl ManagedRedis {
         socket: PathBuf,
         directory: PathBuf,
         identity: Option<Identity>,
+        bytes_max: u64,
         home: Option<File>,
     ) -> Self {
         let state = match survivor(&directory) {
@@ -155,6 +159,7 @@ impl ManagedRedis {
             socket,
             directory,
             identity,
+            bytes_max,
             state,
             deaths: 0,
             restarts: 0,
@@ -164,6 +169,11 @@ impl ManagedRedis {
             output: None,
             home,
         }
+    }
+
+    /// Has another limit of memory from its next start on.
+    pub(crate) const fn limit(&mut self, bytes_max: u64) {
+        self.bytes_max = bytes_max;
     }
 
     /// When [`ManagedRedis::turn`] is due.
@@ -430,26 +440,13 @@ impl ManagedRedis {
     fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         environment::build(&mut command, &ENVIRONMENT);
-        command.args([
-            "--port",
-            "0",
-            "--unixsocketperm",
-            "700",
-            "--daemonize",
-            "no",
-            "--save",
-            "",
-        ]);
+        command
+            .args("--port 0 --unixsocketperm 700 --daemonize no --save".split(' '))
+            .arg("");
         // With `everysec` Redis holds writes back, for up to two seconds, while the disk is slow: who kills it then
         // takes away what was acknowledged. With `no` all is in the kernel's hands before it is answered.
-        command.args([
-            "--appendonly",
-            "yes",
-            "--appendfsync",
-            "no",
-            "--maxmemory-policy",
-            "noeviction",
-        ]);
+        command.args("--appendonly yes --appendfsync no --maxmemory-policy noeviction".split(' '));
+        command.arg("--maxmemory").arg(self.bytes_max.to_string());
         command.arg("--unixsocket").arg(&self.socket);
         command.arg("--dir").arg(&self.directory);
         command.arg("--pidfile").arg(pid_file(&self.directory));

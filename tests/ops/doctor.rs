@@ -119,12 +119,19 @@ async fn faults_of_the_promise_are_found() {
     assert_eq!(diagnosis.code, 2);
     finds(redis(&[("appendfsync", "no")]), &["redis.appendfsync"]).await;
     for policy in ["allkeys-lru", "volatile-lru"] {
-        let limited = redis(&[("maxmemory", "256mb"), ("maxmemory-policy", policy)]);
+        let limited = redis(&[("maxmemory-policy", policy)]);
         assert_eq!(finds(limited, &["redis.maxmemory_policy"]).await.code, 2);
     }
     // Without a limit it does no harm yet.
-    let unlimited = redis(&[("maxmemory-policy", "allkeys-lru")]);
-    assert_eq!(finds(unlimited, &["redis.maxmemory_policy"]).await.code, 1);
+    let unlimited = redis(&[("maxmemory", "0"), ("maxmemory-policy", "allkeys-lru")]);
+    assert_eq!(
+        finds(unlimited, &["redis.maxmemory_policy", "redis.memory"]).await.code,
+        1
+    );
+    // Less than the log may have, and sessions need besides.
+    for bytes in ["0", "400mb"] {
+        assert_eq!(finds(redis(&[("maxmemory", bytes)]), &["redis.memory"]).await.code, 1);
+    }
     let narrow = redis(&[("client-output-buffer-limit", "pubsub 1mb 512kb 60")]);
     finds(narrow, &["redis.output_buffer"]).await;
     finds(

@@ -128,6 +128,7 @@ impl Patient {
             ("bind", &ip),
             ("save", ""),
             ("appendonly", "yes"),
+            ("maxmemory", "1gb"),
             ("requirepass", ADMIN),
             ("user", "workers"),
         ];

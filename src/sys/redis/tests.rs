@@ -26,7 +26,7 @@ fn fake(script: &str) -> (TempDir, ManagedRedis) {
 
 fn of(scratch: &TempDir, program: PathBuf) -> ManagedRedis {
     let (socket, directory) = (scratch.path().join("redis.sock"), scratch.path().join("redis"));
-    ManagedRedis::new(program, socket, directory, None, None)
+    ManagedRedis::new(program, socket, directory, None, 0, None)
 }
 
 fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
@@ -294,4 +294,24 @@ fn last_words_are_short_clean_and_of_this_life() {
     assert_eq!(tail(&log, 0).unwrap().len(), 4_096);
     symlink(&log, scratch.path().join("link")).unwrap();
     assert!(tail(&scratch.path().join("link"), 0).is_err());
+}
+
+#[test]
+fn its_memory_is_bounded_and_it_evicts_nothing() {
+    let (_scratch, mut redis) = fake("");
+    redis.limit(5);
+    let command = redis.command();
+    let args: Vec<_> = command.get_args().collect();
+    for (name, value) in [
+        ("--maxmemory", "5"),
+        ("--maxmemory-policy", "noeviction"),
+        ("--save", ""),
+    ] {
+        assert!(args.windows(2).any(|pair| pair == [name, value]), "{name}: {args:?}");
+    }
+    // What a build before this wrote has no limit.
+    let mut written = serde_json::to_value(&redis).unwrap();
+    written.as_object_mut().unwrap().remove("bytes_max").unwrap();
+    let read: ManagedRedis = serde_json::from_value(written).unwrap();
+    assert_eq!(read.bytes_max, 0);
 }

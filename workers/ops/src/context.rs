@@ -87,6 +87,8 @@ pub struct Limits {
     pub descriptors_reserved: u64,
     /// `log.entries_max`.
     pub log_entries_max: u64,
+    /// What Redis needs at least if the log is as large as it may be.
+    pub redis_bytes_min: u64,
     /// `log.entry_bytes_max`.
     pub entry_bytes_max: usize,
     /// `log.canary_overdue_ms`.

@@ -28,7 +28,7 @@ pub(super) fn examine(context: &Context, redis: &Redis, evidence: &Evidence, fin
     disk(evidence, findings);
     fsync(redis, evidence, findings);
     eviction(evidence, findings);
-    memory(evidence, findings);
+    memory(context, evidence, findings);
     output_buffer(context, evidence, findings);
     clients(context, redis, evidence, findings);
     latency(evidence, findings);
@@ -190,7 +190,7 @@ fn eviction(evidence: &Evidence, findings: &mut Findings) {
     }
 }
 
-fn memory(evidence: &Evidence, findings: &mut Findings) {
+fn memory(context: &Context, evidence: &Evidence, findings: &mut Findings) {
     const CHECK: &str = "redis.memory";
     let number = |name: &str| match &evidence.info {
         Ok(info) => info.number(name).ok_or_else(|| format!("INFO has no {name}")),
@@ -200,7 +200,9 @@ fn memory(evidence: &Evidence, findings: &mut Findings) {
         (Ok(used), Ok(max), Ok(evicted)) => (used, max, evicted),
         (Err(why), ..) | (_, Err(why), _) | (.., Err(why)) => return findings.unseen(CHECK, why),
     };
-    let remedy = "lower log.entries_max, log.age_max_ms and recovery.window_ms, or give Redis more memory (maxmemory)";
+    let need = context.limits.redis_bytes_min;
+    let remedy = "lower log.bytes_max, log.entries_max, log.age_max_ms and recovery.window_ms, or give Redis more memory (maxmemory; \
+                  of the managed one redis.memory_bytes_max)";
     let share = format!(
         "{} of {}",
         bytes(used),
@@ -215,7 +217,26 @@ fn memory(evidence: &Evidence, findings: &mut Findings) {
             ),
             remedy,
         );
-    } else if max > 0 && used.saturating_mul(100) / max >= MEMORY_WARN_PERCENT {
+    } else if max == 0 {
+        findings.warn(
+            CHECK,
+            format!("{share} used: what fills it takes the memory of the machine"),
+            format!(
+                "redis-cli CONFIG SET maxmemory {least}, and in redis.conf: maxmemory {least} (a managed one gets its limit when it is \
+                 started)",
+                least = need.saturating_mul(2)
+            ),
+        );
+    } else if max < need {
+        findings.warn(
+            CHECK,
+            format!(
+                "{share} used: too little for log.bytes_max, with which Redis needs {}; then publishes and new sessions fail",
+                bytes(need)
+            ),
+            remedy,
+        );
+    } else if used.saturating_mul(100) / max >= MEMORY_WARN_PERCENT {
         findings.warn(
             CHECK,
             format!("{share} used: then publishes and new sessions fail"),
