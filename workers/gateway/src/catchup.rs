@@ -88,8 +88,8 @@ pub(crate) struct CatchUp {
     collected: Rc<Cell<usize>>,
 }
 
-/// Finds what a session has missed after a position and the ring no longer has. What follows the position of the answer
-/// must be taken from the ring without an await in between.
+/// Finds what a session has missed after a position and the ring no longer has. If all of it was wanted, the ring has what
+/// follows the position of the answer; it must be taken from there without an await in between.
 ///
 /// # Errors
 /// When the log does not reach back so far, when it is more than `recovery.entries_max` or [`SESSION_BYTES_MAX`], or when
@@ -100,23 +100,28 @@ pub(crate) async fn older_than_ring(
     extent: Extent,
     interest: Interest,
 ) -> Result<Caught, Missing> {
-    let state = &worker.catch_up;
     let held = Held {
-        all: state.collected.clone(),
+        all: worker.catch_up.collected.clone(),
         own: 0,
     };
-    if worker.ring.borrow().floor() <= after {
-        return Ok(Caught {
-            entries: Vec::new(),
-            position: after,
-            held,
-        });
+    let entries_max = worker.settings.recovery.entries_max;
+    let mut reader = Reader::new(after, extent, interest, held);
+    while !reader.is_done(worker.ring.borrow().floor(), entries_max) {
+        reader = wait(worker, reader).await?;
+        // Between the answer and this look the ring may have dropped what follows. Whoever wants a part looks there itself.
+        if extent != Extent::All {
+            break;
+        }
     }
+    reader.caught(entries_max)
+}
+
+/// Has the task read until a session is done. Returns it as far as it has come.
+async fn wait(worker: &Rc<Worker>, mut reader: Reader) -> Result<Reader, Missing> {
+    let state = &worker.catch_up;
     let (done, outcome) = oneshot::channel();
-    state
-        .arrived
-        .borrow_mut()
-        .push(Reader::new(after, extent, interest, held, done));
+    reader.done = Some(done);
+    state.arrived.borrow_mut().push(reader);
     if !state.runs.replace(true) {
         tokio::task::spawn_local(run(worker.clone()));
     }
@@ -132,7 +137,7 @@ async fn run(worker: Rc<Worker>) {
     let state = &worker.catch_up;
     let mut readers: Vec<Reader> = Vec::new();
     loop {
-        readers.append(&mut state.arrived.borrow_mut());
+        take_in(&mut readers, &mut state.arrived.borrow_mut());
         finish(&worker, &mut readers);
         let Some(after) = readers.first().map(|first| first.position) else {
             state.runs.set(false);
@@ -185,15 +190,24 @@ async fn show(readers: &mut [Reader], entries: &[Rc<Logged>], after: Offset, upt
     }
 }
 
+/// Queues the sessions that have arrived. One that was answered already, and needs the few entries that the ring has dropped
+/// since, goes first: behind others it would never catch up.
+fn take_in(readers: &mut Vec<Reader>, arrived: &mut Vec<Reader>) {
+    for reader in arrived.drain(..) {
+        if reader.position > reader.after {
+            readers.insert(0, reader);
+        } else {
+            readers.push(reader);
+        }
+    }
+}
+
 /// Answers the sessions that need no further part.
 fn finish(worker: &Worker, readers: &mut Vec<Reader>) {
     let floor = worker.ring.borrow().floor();
     let entries_max = worker.settings.recovery.entries_max;
-    for reader in readers.extract_if(.., |reader| {
-        reader.done.is_closed() || reader.is_done(floor, entries_max)
-    }) {
-        let outcome = reader.outcome(entries_max);
-        reader.answer(outcome);
+    for reader in readers.extract_if(.., |reader| reader.is_gone() || reader.is_done(floor, entries_max)) {
+        reader.answer(None);
     }
 }
 
@@ -202,7 +216,7 @@ fn finish(worker: &Worker, readers: &mut Vec<Reader>) {
 fn fail(readers: &mut Vec<Reader>, after: Offset, missing: &Missing) {
     let is_gone = matches!(missing, Missing::Trimmed);
     for reader in readers.extract_if(.., |reader| !is_gone || reader.position <= after) {
-        reader.answer(Err(missing.clone()));
+        reader.answer(Some(missing.clone()));
     }
 }
 
@@ -219,7 +233,7 @@ fn make_room(collected: &Cell<usize>, readers: &mut [Reader]) {
     }
 }
 
-/// A session that waits.
+/// A session on its way through the log.
 struct Reader {
     /// Where it begins.
     after: Offset,
@@ -234,17 +248,12 @@ struct Reader {
     count: usize,
     bytes: usize,
     held: Held,
-    done: oneshot::Sender<Result<Caught, Missing>>,
+    /// Where it goes when it needs no further part.
+    done: Option<oneshot::Sender<Result<Self, Missing>>>,
 }
 
 impl Reader {
-    fn new(
-        after: Offset,
-        extent: Extent,
-        interest: Interest,
-        held: Held,
-        done: oneshot::Sender<Result<Caught, Missing>>,
-    ) -> Self {
+    const fn new(after: Offset, extent: Extent, interest: Interest, held: Held) -> Self {
         Self {
             after,
             position: after,
@@ -255,8 +264,13 @@ impl Reader {
             count: 0,
             bytes: 0,
             held,
-            done,
+            done: None,
         }
+    }
+
+    /// Whether nothing waits for it any more.
+    fn is_gone(&self) -> bool {
+        self.done.as_ref().is_none_or(oneshot::Sender::is_closed)
     }
 
     /// Takes what concerns it of a part of the log that holds all that follows its position, up to `upto`.
@@ -305,24 +319,27 @@ impl Reader {
         has_enough || self.position >= floor || self.count > entries_max || self.bytes > SESSION_BYTES_MAX
     }
 
-    fn outcome(&self, entries_max: usize) -> Result<Offset, Missing> {
+    /// What was found, unless it is more than is replayed.
+    fn caught(self, entries_max: usize) -> Result<Caught, Missing> {
         if self.count > entries_max {
             return Err(Missing::TooMany(entries_max));
         }
         if self.bytes > SESSION_BYTES_MAX {
             return Err(Missing::TooLarge(SESSION_BYTES_MAX));
         }
-        Ok(self.full_at.unwrap_or(self.position))
+        Ok(Caught {
+            entries: self.entries,
+            position: self.full_at.unwrap_or(self.position),
+            held: self.held,
+        })
     }
 
-    fn answer(self, outcome: Result<Offset, Missing>) {
-        let caught = outcome.map(|position| Caught {
-            entries: self.entries,
-            position,
-            held: self.held,
-        });
-        // A session that is gone by now needs no answer.
-        drop(self.done.send(caught));
+    /// Sends it back, or says why it cannot go on.
+    fn answer(mut self, missing: Option<Missing>) {
+        if let Some(done) = self.done.take() {
+            // A session that is gone by now needs no answer.
+            drop(done.send(missing.map_or(Ok(self), Err)));
+        }
     }
 }
 

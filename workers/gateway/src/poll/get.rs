@@ -352,10 +352,7 @@ async fn answer(worker: &Rc<Worker>, answer: &Answer<'_>, mail: Mail) -> Reply {
             return Reply::Packets(CLOSE.to_owned());
         }
     };
-    let closing = answer.record.closing;
-    if closing {
-        end_closing(worker, answer.record, &mail).await;
-    }
+    let (closing, has_mail) = (answer.record.closing, !mail.is_empty());
     let mut payload = Payload::default();
     let rooms_max = worker.settings.socket.rooms_max;
     let orders = {
@@ -377,6 +374,10 @@ async fn answer(worker: &Rc<Worker>, answer: &Answer<'_>, mail: Mail) -> Reply {
         });
         changed.then(|| orders::among(older.entries.iter().chain(newer()), answer.upto))
     };
+    // After the look at the ring, which goes on meanwhile.
+    if closing {
+        end_closing(worker, answer.record, has_mail).await;
+    }
     if answer.ping {
         payload.push_text("2");
     }
@@ -398,9 +399,9 @@ async fn answer(worker: &Rc<Worker>, answer: &Answer<'_>, mail: Mail) -> Reply {
 }
 
 /// Ends a session whose client hears of it with this poll.
-async fn end_closing(worker: &Worker, record: &Record, mail: &Mail) {
+async fn end_closing(worker: &Worker, record: &Record, has_mail: bool) {
     // Whoever went or broke the protocol finds a farewell in the mail; who was sent away had a DISCONNECT.
-    let sent_away = mail.is_empty() && record.namespaces.is_empty();
+    let sent_away = !has_mail && record.namespaces.is_empty();
     let ending = if sent_away {
         Ending::Dismissed
     } else {
