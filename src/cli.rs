@@ -9,7 +9,7 @@ use crate::manual;
 use crate::reactor::State;
 use crate::sys::log;
 use crate::sys::runtime::control_socket;
-use crate::sys::spawn::{Inherited, ignore_write_errors, inherited, reset_dispositions};
+use crate::sys::spawn::{Inherited, ignore_write_errors, inherited, reset_dispositions, reset_for_command};
 use crate::sys::user;
 use crate::{operator, run};
 use boot::Exit;
@@ -147,11 +147,11 @@ pub fn main(worker: Worker) -> ExitCode {
             };
         }
     };
-    if matches!(cli.command, Some(Command::Worker { .. })) {
+    match cli.command {
         // The supervisor has set all others; one of an earlier build not these.
-        ignore_write_errors();
-    } else {
-        reset_dispositions();
+        Some(Command::Worker { .. }) => ignore_write_errors(),
+        None | Some(Command::Run) => reset_dispositions(),
+        Some(_) => reset_for_command(),
     }
     let executed = execute(cli, worker);
     // What was logged last may still wait.

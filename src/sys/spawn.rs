@@ -317,24 +317,34 @@ fn give_up(plan: &Plan, farewell: &[u8]) -> ! {
     unsafe { libc::_exit(i32::from(Exit::Internal.code())) }
 }
 
-/// What the supervisor and the commands begin with: a signal that whatever started them had ignored does what it does by
-/// default, and errors of write(2) are no signals. An ignored `SIGCHLD` would hide the end of every child (wait(2)).
-///
-/// Handlers stay: those of the runtime tell of a stack overflow.
+/// What the supervisor begins with: a signal that its starter had ignored does what it does by default, and errors of
+/// write(2) are no signals.
 pub(crate) fn reset_dispositions() {
     for number in (1..=SIGNAL_MAX).filter(|number| !WRITE_ERRORS.contains(number)) {
-        let mut present = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
-        // SAFETY: asks only, into a structure that is large enough; a number without a signal is refused.
-        let asked = unsafe { libc::sigaction(number, ptr::null(), present.as_mut_ptr()) };
-        // SAFETY: all zeros are a valid value of this plain structure, whether or not the call has filled it.
-        let present = unsafe { present.assume_init() };
-        // What is as it should be is left alone: setting it anew would throw a pending `SIGCHLD` away.
-        if asked == 0 && present.sa_sigaction == libc::SIG_IGN {
-            // SAFETY: no handler is installed for it.
-            unsafe { libc::signal(number, libc::SIG_DFL) };
-        }
+        heed(number);
     }
     ignore_write_errors();
+}
+
+/// What a command begins with. An ignored `SIGCHLD` would hide the end of every child (wait(2)). All else that its starter
+/// had ignored stays so: `nohup anyworker tail` goes on without its terminal.
+pub(crate) fn reset_for_command() {
+    heed(libc::SIGCHLD);
+    ignore_write_errors();
+}
+
+/// Gives an ignored signal its default action. Handlers stay: those of the runtime tell of a stack overflow.
+fn heed(number: libc::c_int) {
+    let mut present = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: asks only, into a structure that is large enough; a number without a signal is refused.
+    let asked = unsafe { libc::sigaction(number, ptr::null(), present.as_mut_ptr()) };
+    // SAFETY: all zeros are a valid value of this plain structure, whether or not the call has filled it.
+    let present = unsafe { present.assume_init() };
+    // What is as it should be is left alone: setting it anew would throw a pending `SIGCHLD` away.
+    if asked == 0 && present.sa_sigaction == libc::SIG_IGN {
+        // SAFETY: no handler is installed for it.
+        unsafe { libc::signal(number, libc::SIG_DFL) };
+    }
 }
 
 /// Errors of write(2) are answered where it is called.
