@@ -22,26 +22,46 @@ pub(super) struct Clock {
     leapt: Cell<Option<Instant>>,
 }
 
+/// How the clock was set between two looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// Not at all, or by less than a leap in either direction.
+    None,
+    Back,
+    Forward(Duration),
+}
+
+impl Step {
+    /// Between `before` and `ms` (ms since 1970) at least `least` has passed, and at most `most`.
+    fn of(least: Duration, most: Duration, before: u64, ms: u64) -> Self {
+        // A leap more, so that a small step back is above zero too.
+        let moved = (Duration::from_millis(ms) + LEAP).saturating_sub(Duration::from_millis(before));
+        if moved > most + 2 * LEAP {
+            Self::Forward(moved.saturating_sub(most + LEAP))
+        } else if moved < least {
+            Self::Back
+        } else {
+            Self::None
+        }
+    }
+}
+
 impl Clock {
     /// Redis, asked at `asked`, says that it is `ms` now.
     pub(super) fn saw(&self, asked: Instant, now: Instant, ms: u64) {
         let Some((since, before)) = self.seen.replace(Some((asked, ms))) else {
             return;
         };
-        let most = now.duration_since(since) + LEAP;
-        let least = asked.duration_since(since).saturating_sub(LEAP);
-        let moved = ms.checked_sub(before).map(Duration::from_millis);
-        match moved {
-            Some(by) if by > most => {
+        match Step::of(asked.duration_since(since), now.duration_since(since), before, ms) {
+            Step::None => {}
+            Step::Back => warn!("the clock of redis was set back"),
+            Step::Forward(by) => {
                 self.leapt.set(Some(now));
-                let by = by.saturating_sub(now.duration_since(since));
                 warn!(
                     ?by,
                     "the clock of redis was set forward: keys have expired before their time, sessions of WebSockets are written anew"
                 );
             }
-            Some(by) if by >= least => {}
-            Some(_) | None => warn!("the clock of redis was set back"),
         }
     }
 
@@ -83,29 +103,30 @@ mod tests {
         let start = Instant::now();
         let at = |ms: u64| start + Duration::from_millis(ms);
         let now = 1_700_000_000_000;
-        // (asked, answered, what Redis says, whether it was set forward)
-        for (asked, answered, ms, leapt) in [
-            (5_000, 5_001, now + 5_000, false),
+        let forward = |ms| Step::Forward(Duration::from_millis(ms));
+        // (asked, answered, what Redis says)
+        for (asked, answered, ms, step) in [
+            (5_000, 5_001, now + 5_000, Step::None),
             // The answer took its time, before or after the clock was read.
-            (5_000, 9_000, now + 5_000, false),
-            (5_000, 9_000, now + 9_000, false),
-            // Slewed.
-            (5_000, 5_001, now + 5_900, false),
-            (5_000, 5_001, now + 3_605_000, true),
-            (5_000, 5_001, now + 8_000, true),
-            // Back.
-            (5_000, 5_001, now - 3_595_000, false),
-            (5_000, 5_001, now + 1, false),
+            (5_000, 9_000, now + 5_000, Step::None),
+            (5_000, 9_000, now + 9_000, Step::None),
+            // Slewed, and set back by little.
+            (5_000, 5_001, now + 5_900, Step::None),
+            (5_000, 5_001, now + 3_100, Step::None),
+            (1, 2, now - 1, Step::None),
+            (500, 501, now - 1_400, Step::None),
+            (5_000, 5_001, now + 3_605_000, forward(3_599_999)),
+            (5_000, 5_001, now + 8_000, forward(2_999)),
+            (5_000, 5_001, now - 3_595_000, Step::Back),
+            (5_000, 5_001, now + 1, Step::Back),
         ] {
+            let what = format!("{asked} {answered} {}", ms.abs_diff(now));
+            let between = |ms| Duration::from_millis(ms);
+            assert_eq!(Step::of(between(asked), between(answered), now, ms), step, "{what}");
             let clock = Clock::default();
-            clock.saw(at(0), at(1), now);
+            clock.saw(at(0), at(0), now);
             clock.saw(at(asked), at(answered), ms);
-            assert_eq!(
-                clock.leapt.get().is_some(),
-                leapt,
-                "{asked} {answered} {}",
-                ms.abs_diff(now)
-            );
+            assert_eq!(clock.leapt.get().is_some(), matches!(step, Step::Forward(_)), "{what}");
         }
     }
 }
