@@ -233,7 +233,7 @@ fn check(sources: &Sources, state: bool) -> io::Result<ExitCode> {
     match config::load(sources) {
         Ok(config) => {
             if let Err(error) = user::resolve(config.workers.user.as_deref()) {
-                writeln!(io::stderr(), "{error}")?;
+                writeln!(io::stderr(), "{error}").ok();
                 return Ok(Exit::Config.into());
             }
             io::stdout().write_all(config.masked_toml().as_bytes())?;

@@ -135,7 +135,8 @@ fn tell_if_stopped(stream: &UnixStream) -> io::Result<()> {
         writeln!(
             io::stderr(),
             "the supervisor (pid {pid}) is stopped and answers only when it runs again; `kill -CONT {pid}` lets it run"
-        )?;
+        )
+        .ok();
     }
     Ok(())
 }
