@@ -17,7 +17,6 @@ use tracing::warn;
 const CHECK_PATIENCE: Duration = Duration::from_secs(10);
 /// So much of what it complained is passed on (bytes). The rest is read, so that it does not wait for us, and thrown away.
 const COMPLAINT_BYTES_MAX: usize = 16 * 1024;
-
 /// Reads before others have their turn; a pipe holds as much at first.
 const READS_PER_TURN: usize = 16;
 /// What systemd tells this process alone. All else of the environment goes along: the check is to read the configuration

@@ -23,6 +23,7 @@ const ENVIRONMENT: &[&str] = &[
 /// What a worker's `GLIBC_TUNABLES` are unless the operator set some: freed blocks of up to 16 KiB
 /// (tasks, HTTP buffers) are kept at hand for the next connection. Other C libraries ignore it.
 const MALLOC_TUNING: &CStr = c"GLIBC_TUNABLES=glibc.malloc.tcache_max=16384";
+
 /// The environment of a worker, as `NAME=value`.
 pub(super) fn of_a_worker() -> Vec<CString> {
     // Tests of a debug build tell workers where to die.

@@ -19,12 +19,12 @@ pub(crate) enum Hung {
 }
 
 /// Logs what the kernel tells about this process; what cannot be read is left out.
-pub(crate) fn log(who: Hung, pid: i32) {
+pub(crate) fn log(what: Hung, pid: i32) {
     let state = state(pid);
     let wchan = read(pid, "wchan");
     let syscall = read(pid, "syscall");
     let stack = read(pid, "stack");
-    match who {
+    match what {
         Hung::Worker { slot } => warn!(slot, pid, state, wchan, syscall, stack, "forensics of a hung worker"),
         Hung::Redis => warn!(pid, state, wchan, syscall, stack, "forensics of the hung managed Redis"),
     }

@@ -370,7 +370,7 @@ pub(crate) fn await_addresses<E>(
     Ok(())
 }
 
-/// Whether the host has the address; by a port that nobody has.
+/// Whether the host has the address. It is bound with port 0, which is always free.
 fn is_there(mut address: SocketAddr) -> bool {
     address.set_port(0);
     let bound = prepare(address, None).and_then(|socket| socket.bind(&address.into()));

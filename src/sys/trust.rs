@@ -172,7 +172,7 @@ pub(crate) fn file(path: &Path) -> Result<File, Distrust> {
             owner: found.uid(),
         });
     }
-    // Another name of it may be a file that somebody needs.
+    // Another name of it may be a file that is needed.
     if !found.is_file() || found.nlink() > 1 {
         return Err(Distrust::Kind {
             path: path.to_owned(),

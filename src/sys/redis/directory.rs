@@ -14,8 +14,9 @@ use tracing::warn;
 pub(super) const OWN_FILES: [&str; 5] = ["appendonly.aof", "appendonlydir", "dump.rdb", "redis.log", "redis.pid"];
 /// How the names of its temporary files begin.
 const OWN_TEMPORARY: &str = "temp-";
-/// Permission bits of those who are neither owner nor in the group.
+/// Permission bits of users that are neither the owner nor in the group.
 const FOR_OTHERS: u32 = 0o007;
+
 /// Why the directory of its files cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DirectoryError {
@@ -54,8 +55,8 @@ pub(crate) enum DirectoryError {
     },
 }
 
-/// Makes the directory of its files if it is missing, private to whom it becomes, and locks it against other supervisors.
-/// `None` where directories cannot be locked.
+/// Makes the directory of its files if it is missing, private to the user that Redis runs as, and locks it against other
+/// supervisors, if its file system can lock directories. The lock lasts as long as the answer.
 ///
 /// # Errors
 /// When it cannot be created, closed to other users or given away, or is in use.

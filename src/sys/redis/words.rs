@@ -15,6 +15,7 @@ const LOG_TAIL_BYTES: u64 = 4 * 1024;
 const WORDS_LINES_MAX: usize = 5;
 /// Longest line of its last words (characters).
 pub(super) const WORDS_LINE_CHARS_MAX: usize = 300;
+
 /// The last lines of what it wrote since its start: to standard output and error, and then to its log, which ended at `from`
 /// when it was started. What cannot be read is left out.
 pub(super) fn last(output: Option<File>, log: &Path, from: u64) -> Option<String> {

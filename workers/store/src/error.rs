@@ -124,7 +124,7 @@ pub enum Unwritable {
 /// What it takes until the same call can succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cure {
-    /// Somebody changes the configuration, of Redis or of ours: a worker that has not served yet ends with 78.
+    /// A change of the configuration, of Redis or of ours: a worker that has not served yet ends with 78.
     Person,
     /// Nothing but time: a worker that has not served yet waits.
     Time,
@@ -175,7 +175,7 @@ impl StoreError {
         })
     }
 
-    /// Whether a call that fails like this after others have succeeded may succeed again without anybody's help: what
+    /// Whether a call that fails like this after others have succeeded may succeed again by itself: what
     /// answers like no Redis then is something in between, such as a proxy that has lost its Redis.
     #[must_use]
     pub const fn passing(&self) -> bool {

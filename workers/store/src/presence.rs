@@ -73,7 +73,7 @@ async fn answer(listener: UnixListener) {
 }
 
 /// Whether the worker of this incarnation says by `deadline` that it lives. A socket of the same name that belongs to
-/// another user is not believed: anybody on the machine may take a name that is free.
+/// another user is not believed: any process on the machine may take a free name.
 pub(crate) async fn is_alive(incarnation: &str, deadline: Instant) -> bool {
     let ask = async {
         let mut stream = UnixStream::connect(format!("\0{}", name(incarnation))).await?;

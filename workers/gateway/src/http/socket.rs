@@ -25,7 +25,7 @@ pub(crate) struct Progress {
     stuck: AtomicBool,
     /// Nothing more comes from the client, which was seen while it was being answered.
     ended: AtomicBool,
-    /// Wakes who waits for that.
+    /// Wakes what waits for that.
     heard: Notify,
 }
 
@@ -88,7 +88,7 @@ pub(crate) struct Socket {
     due: Option<Instant>,
     /// Set when there is something to wait for, and seldom changed: it may go off too early.
     timer: Option<Pin<Box<Sleep>>>,
-    /// Who reads, while the end is kept from it.
+    /// Wakes the reader from which the end is kept.
     reader: Option<Waker>,
 }
 
@@ -129,8 +129,8 @@ impl Socket {
     }
 
     /// Keeps the end of what the client sends from hyper, which would drop a request that is being answered: the client
-    /// may have closed that direction only, and a POST that has come whole is done to its end. Who reads a body, or lets
-    /// a client wait, hears of it by [`Progress::ended`].
+    /// may have closed that direction only, and a POST that has come whole is done to its end. A task that reads a body,
+    /// or lets a client wait, hears of it by [`Progress::ended`].
     fn poll_end(&mut self, cx: &Context<'_>) -> Poll<()> {
         if self.progress.is_idle() {
             return Poll::Ready(());

@@ -68,7 +68,8 @@ impl Link {
     }
 
     /// Whether the end of what the client sends is kept back for now, since answers to what it has sent are still to come:
-    /// it may have closed that direction only. Nothing wakes the reader for it: who sets it reads again when they have.
+    /// it may have closed that direction only. Nothing wakes the reader for it: the caller reads again when
+    /// they have come.
     pub(super) fn end_waits(&mut self, waits: bool) {
         self.end_waits = waits;
     }

@@ -1,4 +1,4 @@
-//! The clock of Redis, compared with a worker's own, which nobody sets: keys that expire do so by the former
+//! The clock of Redis, compared with a worker's own, which is never set: keys that expire do so by the former
 //! (`docs/design/clocks.md`).
 
 use super::Shared;

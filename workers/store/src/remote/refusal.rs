@@ -5,7 +5,7 @@ use crate::error::{StoreError, Unwritable};
 /// What an error reply means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// It serves nobody now, and will again without anybody's help.
+    /// It serves no client now, and will again by itself.
     Away,
     /// It wants another user or password, or any at all.
     Login,
