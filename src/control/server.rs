@@ -42,6 +42,8 @@ struct Client {
     inbox: Vec<u8>,
     outbox: Vec<u8>,
     state: State,
+    /// It has closed its side for writing, and may still read.
+    half_closed: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,11 +86,13 @@ impl Legacy {
     }
 }
 
-/// What is to be polled.
+/// What a client is polled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Interest {
-    /// To write; otherwise to read.
-    pub(crate) write: bool,
+pub(crate) enum Interest {
+    /// Nothing but its end, which poll(2) always reports.
+    End,
+    Read,
+    Write,
 }
 
 impl Server {
@@ -156,6 +160,8 @@ impl Server {
                 inbox,
                 outbox,
                 state,
+                // It is seen again.
+                half_closed: false,
             };
             clients.insert(id, client);
         }
@@ -183,8 +189,12 @@ impl Server {
     /// Who is connected, and what for.
     pub(crate) fn clients(&self) -> impl Iterator<Item = (u64, BorrowedFd<'_>, Interest)> {
         self.clients.iter().map(|(id, client)| {
-            let write = matches!(client.state, State::Answering { .. });
-            (*id, client.stream.as_fd(), Interest { write })
+            let interest = match client.state {
+                State::Answering { .. } => Interest::Write,
+                State::Asking { .. } | State::Held | State::Waiting if client.half_closed => Interest::End,
+                State::Asking { .. } | State::Held | State::Waiting => Interest::Read,
+            };
+            (*id, client.stream.as_fd(), interest)
         })
     }
 
@@ -232,6 +242,7 @@ impl Server {
                     inbox: Vec::new(),
                     outbox: Vec::new(),
                     state,
+                    half_closed: false,
                 },
             );
         }
@@ -242,6 +253,12 @@ impl Server {
         let client = self.clients.get_mut(&id)?;
         let mut bytes = [0_u8; REQUEST_BYTES_MAX];
         let count = match client.stream.read(&mut bytes) {
+            // A whole request and the end of what it writes: it waits for its answer. If it is gone altogether, it is
+            // reported once more.
+            Ok(0) if !client.half_closed && matches!(client.state, State::Held | State::Waiting) => {
+                client.half_closed = true;
+                return None;
+            }
             Ok(0) => None,
             Ok(count) => Some(count),
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => return None,

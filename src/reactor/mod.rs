@@ -14,7 +14,7 @@ mod upkeep;
 
 use crate::config::Sources;
 use crate::control::protocol::Status;
-use crate::control::server::Server;
+use crate::control::server::{Interest, Server};
 use crate::fleet::{Event, Fleet, Generation, Moment, Pace, WorkerId};
 use crate::sys::admin::AdminListener;
 use crate::sys::listener::Listeners;
@@ -282,10 +282,10 @@ impl Reactor {
             sources.push(Source::Client(id));
             fds.push(PollFd::new(
                 fd,
-                if interest.write {
-                    PollFlags::POLLOUT
-                } else {
-                    PollFlags::POLLIN
+                match interest {
+                    Interest::End => PollFlags::empty(),
+                    Interest::Read => PollFlags::POLLIN,
+                    Interest::Write => PollFlags::POLLOUT,
                 },
             ));
         }

@@ -11,7 +11,7 @@ use nix::sys::socket::{
 };
 use sd_notify::NotifyState;
 use std::collections::VecDeque;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, IoSlice, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
@@ -64,7 +64,7 @@ impl Notifier {
     /// Reads the environment.
     #[must_use]
     pub(crate) fn from_environment() -> Self {
-        let is_there = std::env::var_os("NOTIFY_SOCKET").is_some();
+        let is_there = socket_name().is_some();
         Self {
             // A limit of nothing is none.
             watchdog_every: sd_notify::watchdog_enabled()
@@ -148,7 +148,7 @@ impl Notifier {
     }
 
     fn send(&mut self, states: &[NotifyState<'_>], descriptors: Vec<OwnedFd>) {
-        if std::env::var_os("NOTIFY_SOCKET").is_none() {
+        if socket_name().is_none() {
             return;
         }
         let text = states.iter().map(|state| format!("{state}\n")).collect();
@@ -198,9 +198,14 @@ impl Message {
     }
 }
 
+/// `NOTIFY_SOCKET`. A container or a script that "unsets" it sets it to nothing.
+fn socket_name() -> Option<OsString> {
+    std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty())
+}
+
 /// The socket of `NOTIFY_SOCKET`: a path, or `@` and a name without a file (sd_notify(3)).
 fn open() -> Result<OwnedFd, Errno> {
-    let name = std::env::var_os("NOTIFY_SOCKET").unwrap_or_default();
+    let name = socket_name().unwrap_or_default();
     let address = address(&name)?;
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket = socket(AddressFamily::Unix, SockType::Datagram, flags, None)?;
@@ -221,9 +226,7 @@ fn address(name: &OsStr) -> Result<UnixAddr, Errno> {
 /// # Errors
 /// When the environment promises descriptors that are not there.
 pub(crate) fn found() -> io::Result<Vec<(String, OwnedFd)>> {
-    // systemd sets both to numbers; a container or a script that "unsets" them sets them to nothing.
-    let is_number = |name| std::env::var(name).is_ok_and(|value| value.parse::<u32>().is_ok());
-    if !is_number("LISTEN_PID") || !is_number("LISTEN_FDS") {
+    if !promises(|name| std::env::var(name).ok()) {
         return Ok(Vec::new());
     }
     let listed: Vec<_> = sd_notify::listen_fds_with_names()?.collect();
@@ -232,6 +235,13 @@ pub(crate) fn found() -> io::Result<Vec<(String, OwnedFd)>> {
         .into_iter()
         .map(|(number, name)| Ok((name, estate.take(number)?)))
         .collect()
+}
+
+/// Whether the environment speaks of descriptors. systemd sets both names to numbers; a container or a script that "unsets"
+/// them sets them to nothing.
+fn promises(variable: impl Fn(&str) -> Option<String>) -> bool {
+    let is_number = |name| variable(name).is_some_and(|value| value.parse::<u32>().is_ok());
+    is_number("LISTEN_PID") && is_number("LISTEN_FDS")
 }
 
 fn extend(by: Duration) -> NotifyState<'static> {
@@ -264,4 +274,26 @@ fn an_answer_of_systemd_is_a_time() {
     assert_eq!(parse_usec("t 45000000\n"), Some(Duration::from_secs(45)));
     assert_eq!(parse_usec("t 18446744073709551615\n"), None);
     assert_eq!(parse_usec(""), None);
+}
+
+#[test]
+fn what_is_no_number_promises_no_descriptors() {
+    for (pid, fds, expect) in [
+        (Some("1"), Some("1"), true),
+        (Some("1"), Some("0"), true),
+        (None, None, false),
+        (Some("1"), None, false),
+        (None, Some("1"), false),
+        (Some(""), Some(""), false),
+        (Some(""), Some("1"), false),
+        (Some("1"), Some(""), false),
+        (Some("1"), Some("two"), false),
+        (Some("1"), Some("-1"), false),
+        (Some("1"), Some(" 1"), false),
+        (Some("1"), Some("99999999999"), false),
+        (Some("x"), Some("1"), false),
+    ] {
+        let variable = |name: &str| if name == "LISTEN_PID" { pid } else { fds }.map(str::to_owned);
+        assert_eq!(promises(variable), expect, "{pid:?} {fds:?}");
+    }
 }

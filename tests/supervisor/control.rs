@@ -15,6 +15,14 @@ pub(crate) const TESTS: &[Test] = &[
         "control::nothing_on_the_socket_stalls_the_supervisor",
         nothing_on_the_socket_stalls_the_supervisor,
     ),
+    (
+        "control::a_client_that_has_said_all_gets_its_answer",
+        a_client_that_has_said_all_gets_its_answer,
+    ),
+    (
+        "control::a_supervisor_is_stopped_without_its_file",
+        a_supervisor_is_stopped_without_its_file,
+    ),
     ("control::a_stopped_supervisor_is_named", a_stopped_supervisor_is_named),
 ];
 
@@ -158,6 +166,49 @@ fn nothing_on_the_socket_stalls_the_supervisor() {
     drop(held);
     assert_eq!((supervisor.pid(), supervisor.state().as_str()), (pid, "serving"));
     assert!(supervisor.command(&["stop"]).status.success());
+}
+
+/// As `nc -N` and `socat` do: they close their side for writing after a whole request.
+fn a_client_that_has_said_all_gets_its_answer() {
+    let mut supervisor = Supervisor::serving(1, "message", "");
+    let ask = |request: &str| {
+        let mut stream = connect(&supervisor);
+        stream.write_all(format!("{request}\n").as_bytes()).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        stream
+    };
+    // At once, after a while, at the end of the supervisor.
+    assert!(rest(&mut ask(r#"{"command":"status"}"#)).contains("serving"));
+    let answer = rest(&mut ask(r#"{"command":"reload","wait":true}"#));
+    assert!(answer.contains(r#""ok":true"#), "{answer}");
+    // One that is gone meanwhile is let go, and nothing spins.
+    drop(ask(r#"{"command":"reload","wait":true}"#));
+    let answer = rest(&mut ask(r#"{"command":"reload","wait":true}"#));
+    assert!(answer.contains(r#""ok":"#), "{answer}");
+    let answer = rest(&mut ask(r#"{"command":"stop","fast":false}"#));
+    assert!(answer.contains(r#""ok":true"#), "{answer}");
+    assert_eq!(supervisor.end(PATIENCE), Some(0));
+}
+
+/// A file that was moved or unmounted after the start.
+fn a_supervisor_is_stopped_without_its_file() {
+    let mut supervisor = Supervisor::serving(1, "message", "");
+    let file = supervisor.run_directory().with_file_name("supervisor.toml");
+    std::fs::remove_file(&file).unwrap();
+    for command in ["stop", "status"] {
+        let output = supervisor.command(&[command]);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(78), "{text}");
+        assert!(text.contains("set ANYWORKER_RUNTIME__DIRECTORY to it"), "{text}");
+    }
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    command.args(["stop", "--config"]).arg(&file);
+    command
+        .env_clear()
+        .env("ANYWORKER_RUNTIME__DIRECTORY", supervisor.run_directory());
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(supervisor.end(PATIENCE), Some(0));
 }
 
 fn a_stopped_supervisor_is_named() {

@@ -27,6 +27,10 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
         a_service_manager_without_a_file_is_told,
     ),
     (
+        "variables_of_a_service_manager_that_are_empty_or_garbage_are_unset",
+        variables_of_a_service_manager_that_are_empty_or_garbage_are_unset,
+    ),
+    (
         "a_check_that_chatters_is_heard_to_its_end",
         a_check_that_chatters_is_heard_to_its_end,
     ),
@@ -163,6 +167,22 @@ fn a_service_manager_without_a_file_is_told() {
     let count = socket.recv(&mut bytes).unwrap();
     assert_eq!(&bytes[..count], b"FDSTORE=1\nFDNAME=slot-0\n");
     drop(supervisor);
+}
+
+/// `docker run -e LISTEN_PID=`, and scripts that clear a variable instead of unsetting it.
+fn variables_of_a_service_manager_that_are_empty_or_garbage_are_unset() {
+    for (pid, fds) in [("", ""), ("$$", ""), ("$$", "two"), ("$$", "-1"), ("one", "1")] {
+        let scratch = tempfile::tempdir().unwrap();
+        let text = config(scratch.path(), 1, "message", "");
+        // The shell becomes the supervisor, so that the pid is its own.
+        let script = format!("LISTEN_PID={pid} LISTEN_FDS={fds} NOTIFY_SOCKET= exec \"$0\" \"$@\"");
+        let mut supervisor = Supervisor::start_in(scratch, &text, &["sh", "-c", &script], &BTreeMap::new());
+        supervisor.await_log("serving");
+        supervisor.signal(Signal::SIGTERM);
+        assert_eq!(supervisor.end(PATIENCE), Some(0), "{script}");
+        let log = supervisor.log();
+        assert!(!log.contains("notified"), "{script}: {log}");
+    }
 }
 
 /// It waited for somebody to read its complaints until it was killed, and that was said to be the reason.
