@@ -102,7 +102,7 @@ mod tests {
     fn a_leap_is_told_from_the_passing_of_time() {
         let start = Instant::now();
         let at = |ms: u64| start + Duration::from_millis(ms);
-        let now = 1_700_000_000_000;
+        let now = 1_700_000_000_000_u64;
         let forward = |ms| Step::Forward(Duration::from_millis(ms));
         // (asked, answered, what Redis says)
         for (asked, answered, ms, step) in [
