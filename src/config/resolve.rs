@@ -59,10 +59,9 @@ pub(super) fn resolve(inputs: Inputs<'_>, facts: &Facts<'_>, faults: Faults) -> 
         let names = layers::dot_env(&mut values, &file.path, &file.text, inputs.env, &mut notices);
         ignored.extend(names);
     }
-    let names = layers::environment(&mut values, inputs.env, &mut notices, |name| {
+    ignored.extend(layers::environment(&mut values, inputs.env, &mut notices, |name| {
         Source::Env(name.to_owned())
-    });
-    ignored.extend(names);
+    }));
     layers::flags(&mut values, inputs.overrides);
 
     if !ignored.is_empty() {
