@@ -53,6 +53,7 @@ pub(super) fn cross_check(values: &mut Values, settings: &Settings, workers: &Wo
     }
     doors(values, settings);
     log(values, &settings.log, &settings.recovery);
+    rates(values, settings);
     events(values, &settings.app.events);
 }
 
@@ -127,6 +128,30 @@ fn log(values: &mut Values, log: &Log, recovery: &Recovery) {
         let window = recovery.window.as_millis();
         let what = format!("{window} is longer than log.age_max_ms: entries would be gone");
         values.fault("recovery.window_ms", what, "lower it, or raise log.age_max_ms");
+    }
+}
+
+/// Seconds that one message, or the packets of one POST, may take at the rates of `[limits]`: a POST holds its lease for 60.
+const MESSAGE_SECONDS_MAX: u64 = 10;
+/// Packets that one POST may have.
+const POST_PACKETS_MAX: u64 = 4_096;
+
+/// A rate lets what is allowed at once pass in a time that no client takes for an outage.
+fn rates(values: &mut Values, settings: &Settings) {
+    let payload = settings.engine.max_payload_bytes as u64;
+    for (key, rate, at_once) in [
+        (
+            "limits.events_per_second",
+            settings.limits.events_per_second,
+            POST_PACKETS_MAX,
+        ),
+        ("limits.bytes_per_second", settings.limits.bytes_per_second, payload),
+    ] {
+        let least = at_once.div_ceil(MESSAGE_SECONDS_MAX);
+        if (1..least).contains(&rate) {
+            let what = format!("{rate}: what one message may have would take longer than {MESSAGE_SECONDS_MAX} s");
+            values.fault(key, what, format!("use at least {least}, or 0 for no limit"));
+        }
     }
 }
 

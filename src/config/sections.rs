@@ -150,6 +150,8 @@ pub(super) fn limits(values: &Values) -> Limits {
         connections_max: values.size("limits.connections_max"),
         outbox_bytes_max: values.size("limits.outbox_bytes_max"),
         ws_read_buffer_bytes: values.size("limits.ws_read_buffer_bytes"),
+        events_per_second: values.int("limits.events_per_second"),
+        bytes_per_second: values.int("limits.bytes_per_second"),
     }
 }
 

@@ -363,6 +363,12 @@ pub struct Limits {
     pub outbox_bytes_max: usize,
     /// `ws_read_buffer_bytes`: read buffer of one WebSocket. Default 4 096.
     pub ws_read_buffer_bytes: usize,
+    /// `events_per_second` of one socket; 0, as of a supervisor that does not know it: any. Default 10 000.
+    #[serde(default)]
+    pub events_per_second: u64,
+    /// `bytes_per_second`, the same. Default 16 MiB.
+    #[serde(default)]
+    pub bytes_per_second: u64,
 }
 
 /// `[app]`

@@ -26,6 +26,7 @@ mod missed;
 mod orders;
 mod packet;
 mod poll;
+mod rate;
 mod ready;
 mod resume;
 mod ring;

@@ -21,7 +21,9 @@ use crate::dispatch::{Effect, Incoming, dispatch};
 use crate::ending::Ending;
 use crate::ending::note_closed;
 use crate::hub::MemberId;
+use crate::metrics::Limit;
 use crate::packet::Packet;
+use crate::rate::Rate;
 use crate::worker::{Phase, Worker, count};
 use futures_util::Stream;
 use futures_util::future::LocalBoxFuture;
@@ -35,7 +37,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::{Sleep, timeout};
+use tokio::time::{Instant, Sleep, sleep, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -126,6 +128,8 @@ enum Claimed {
 /// What only the connection's own task touches.
 struct Task {
     heart: Heart,
+    /// How fast the client sends. After a move it begins anew.
+    rate: Rate,
     /// Until this is done nothing more is read: the order of joins and events is kept.
     blocked: Option<LocalBoxFuture<'static, ()>>,
     /// Acks that wait for the log, refreshes of the session's lifetime.
@@ -195,9 +199,11 @@ impl Connection {
             };
             match message {
                 Poll::Ready(Some(Ok(message))) => {
+                    let bytes = message.len();
                     if let Err(ending) = self.take(message, task) {
                         return Poll::Ready(ending);
                     }
+                    self.hold_back(bytes, task);
                 }
                 Poll::Ready(Some(Err(e))) => return Poll::Ready(read_failed(e)),
                 Poll::Ready(None) => return Poll::Ready(Ending::TransportClosed),
@@ -253,6 +259,21 @@ impl Connection {
             }
         }
         None
+    }
+
+    /// Counts a message of so many bytes; a client that sends too fast is not read for a while.
+    fn hold_back(&self, bytes: usize, task: &mut Task) {
+        let Some(pause) = task.rate.take(&self.worker.settings.limits, bytes, Instant::now()) else {
+            return;
+        };
+        self.worker.metrics.limits.one(Limit::Rate);
+        let first = task.blocked.take();
+        task.blocked = Some(Box::pin(async move {
+            if let Some(first) = first {
+                first.await;
+            }
+            sleep(pause).await;
+        }));
     }
 
     /// Acts on one WebSocket message.

@@ -5,6 +5,8 @@ use super::get::{CLOSE, NOOP, moved, settles_in, unavailable};
 use super::recent::{known, remember};
 use super::{Abort, Reply, end, overlapped, patiently};
 use crate::ending::Ending;
+use crate::metrics::Limit;
+use crate::rate::pause_of_post;
 use crate::worker::Worker;
 use crate::ws::Speech;
 use futures_util::FutureExt;
@@ -12,6 +14,7 @@ use futures_util::future::LocalBoxFuture;
 use session::{Offset, Record, Sid};
 use std::rc::Rc;
 use store::{PostBegin, PostDone, PostEffects, RequestId};
+use tokio::time::sleep;
 use tracing::debug;
 use wire::engine::Refusal;
 
@@ -47,6 +50,7 @@ async fn serve(worker: &Rc<Worker>, sid: &Sid, speech: Speech, request: RequestI
     let mut begun = None;
     if let (Some(known), Some(Ok(text))) = (&known, &come)
         && may_go_on(worker, &known.record)
+        && pause_of_post(&worker.settings.limits, text).is_none()
     {
         let standing = Standing::Guess {
             revision: known.revision,
@@ -107,6 +111,11 @@ async fn serve(worker: &Rc<Worker>, sid: &Sid, speech: Speech, request: RequestI
             };
         }
     };
+    // The lease keeps others out meanwhile.
+    if let Some(pause) = pause_of_post(&worker.settings.limits, &text) {
+        worker.metrics.limits.one(Limit::Rate);
+        sleep(pause).await;
+    }
     remember(worker, revision, &Rc::new(record.clone()));
     let batch = Batch::new(worker, request, speech, Standing::Begun { parked }, record, sent);
     // What has begun is not outrun.

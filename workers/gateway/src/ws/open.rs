@@ -7,6 +7,7 @@ use crate::ending::Ending;
 use crate::metrics::Carried;
 use crate::missed::{self, Interest, Piece};
 use crate::packet::Packet;
+use crate::rate::Rate;
 use crate::ring::Logged;
 use crate::worker::Worker;
 use futures_util::future::LocalBoxFuture;
@@ -127,6 +128,7 @@ impl Connection {
     pub(super) fn start(self: Rc<Self>, heart: Heart, claim: Option<LocalBoxFuture<'static, ()>>) {
         let store_at = (!self.stored.get()).then(|| Box::pin(sleep(STORED_AFTER)));
         let task = Task {
+            rate: Rate::default(),
             heart,
             blocked: None,
             pending: FuturesUnordered::new(),
