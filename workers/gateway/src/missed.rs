@@ -1,6 +1,7 @@
 //! What a session has not seen of the log yet.
 
 use crate::emit;
+use crate::lines::line;
 use crate::orders;
 use crate::packet::Packet;
 use crate::ring::Logged;
@@ -93,7 +94,7 @@ pub(crate) fn read(worker: &Worker, offset: Offset, bytes: &bytes::Bytes) -> Opt
     let entry = match Entry::decode(bytes) {
         Ok(entry) => entry,
         Err(error) => {
-            warn!(%offset, %error, "log entry not understood");
+            line!(warn, %offset, %error, "log entry not understood");
             return None;
         }
     };

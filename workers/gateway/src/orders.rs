@@ -1,6 +1,7 @@
 //! Orders in the log: sockets are told from outside to join or leave rooms, or to go.
 
 use crate::hub::Outlet;
+use crate::lines::line;
 use crate::membership::note_join;
 use crate::packet::Packet;
 use crate::ring::Logged;
@@ -10,7 +11,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use store::Amended;
 use tokio::time::sleep;
-use tracing::{debug, warn};
+use tracing::debug;
 
 /// A record that somebody else writes is tried again after so long, and so often.
 const AGAIN_AFTER: Duration = Duration::from_millis(10);
@@ -110,7 +111,7 @@ pub(crate) async fn store(worker: &Worker, before: &Record, orders: &[Rc<Logged>
             Ok(Amended::Done | Amended::Gone) => return,
             Ok(Amended::Again) => sleep(AGAIN_AFTER).await,
             Err(error) => {
-                warn!(%error, "an order from outside was not stored");
+                line!(warn, %error, "an order from outside was not stored");
                 return;
             }
         }
@@ -120,7 +121,10 @@ pub(crate) async fn store(worker: &Worker, before: &Record, orders: &[Rc<Logged>
             Err(error) => debug!(%error, "record not read"),
         }
     }
-    warn!("an order from outside was not stored: the session is written all the time");
+    line!(
+        warn,
+        "an order from outside was not stored: the session is written all the time"
+    );
 }
 
 /// Whether an entry is an order for one of the session's sockets.

@@ -9,6 +9,7 @@ use crate::catchup::{self, Caught, Extent};
 use crate::dispatch::{Admitted, Returning, Seen};
 use crate::emit;
 use crate::ending::Ending;
+use crate::lines::line;
 use crate::metrics;
 use crate::missed::{Interest, Missing};
 use crate::worker::Worker;
@@ -245,7 +246,7 @@ pub(crate) fn close_ghost(worker: &Worker, sid: &str, epoch: u64) {
 /// Says that a client has to try once more to get its session back.
 pub(crate) fn postpone(worker: &Worker, nsp: &str, lost: &Lost) {
     worker.metrics.resumes.one(metrics::Resume::of(lost));
-    info!(nsp, reason = %lost, "session not recovered yet, the client has to come back");
+    line!(info, nsp, reason = %lost, "session not recovered yet, the client has to come back");
 }
 
 /// Says that a client could not be given its session back, and asks whether it may start anew.
@@ -258,7 +259,7 @@ pub(crate) fn start_anew(worker: &Worker, sid: &Sid, returning: &Returning, lost
         .trace
         .note(sid, "not_recovered", &[("namespace", Text(nsp)), ("why", Shown(&lost))]);
     worker.metrics.resumes.one(metrics::Resume::of(&lost));
-    info!(nsp, reason = %lost, "session not recovered, the client starts anew");
+    line!(info, nsp, reason = %lost, "session not recovered, the client starts anew");
     if let Lost::Refused(refusal) = lost {
         return Err(refusal);
     }

@@ -5,6 +5,7 @@ use super::{Abort, Park, Parked, Reply, end, note_foreign, overlapped, patiently
 use crate::catchup::{self, Extent};
 use crate::ending::Ending;
 use crate::fault::{self, Point};
+use crate::lines::line;
 use crate::metrics::Carried;
 use crate::missed::{self, Interest, Missing, Piece};
 use crate::orders;
@@ -18,7 +19,7 @@ use std::time::Duration;
 use store::{Amended, Mail, Poll, PollMode, RequestId, StoreError};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
-use tracing::{debug, warn};
+use tracing::debug;
 use wire::engine::{Payload, Refusal};
 
 /// A poll that only ends.
@@ -347,7 +348,7 @@ async fn answer(worker: &Rc<Worker>, answer: &Answer<'_>, mail: Mail) -> Reply {
     let older = match older.await.unwrap_or_else(|error| Err(Missing::Store(error))) {
         Ok(found) => found,
         Err(gap) => {
-            warn!(reason = %gap, "session ended: what it missed cannot be told");
+            line!(warn, reason = %gap, "session ended: what it missed cannot be told");
             end(worker, &answer.record.sid, &Ending::TransportClosed).await;
             return Reply::Packets(CLOSE.to_owned());
         }

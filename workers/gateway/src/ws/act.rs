@@ -6,6 +6,7 @@ use crate::emit::{Deed, refusal};
 use crate::ending::Ending;
 use crate::fault::{self, Point};
 use crate::hub::{MemberId, Outlet};
+use crate::lines::line;
 use crate::membership::{note_connected, note_join, note_room};
 use crate::metrics::Limit;
 use crate::orders::Order;
@@ -16,7 +17,7 @@ use session::trace::Value::Text;
 use session::{Joined, Offset};
 use std::rc::Rc;
 use store::{Restored, Saved, StoreError, Touched};
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 /// What a client is told when Redis is away.
 const UNAVAILABLE: &str = "service unavailable, try again";
@@ -224,7 +225,7 @@ impl Connection {
                 match this.save().await {
                     Kept::Yes => {}
                     Kept::NotNow(error) => {
-                        warn!(%error, "room could not be joined or left");
+                        line!(warn, %error, "room could not be joined or left");
                         // A room that was left stays so: what went to it meanwhile is missing.
                         joined.iter().for_each(|room| {
                             this.leave(&nsp, room);
