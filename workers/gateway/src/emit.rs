@@ -1,11 +1,13 @@
 //! Entries for the log, made from what an application wants to emit.
 
+use crate::metrics::Limit;
 use crate::worker::Worker;
 use app::Action;
 use bytes::Bytes;
 use futures_util::future::{Either, ready};
 use session::{Entry, EntryKind, Limits, Sid, Target};
 use store::{AppendError, Appended, Dedupe};
+use tokio::time::Instant;
 use wire::engine;
 use wire::foreign::{Order, Whom};
 use wire::socket;
@@ -23,6 +25,10 @@ pub(crate) struct Emit {
 impl Emit {
     /// Queues the entry; the future is done when it is in the log.
     pub(crate) fn append(self, worker: &Worker) -> impl Future<Output = Result<Appended, AppendError>> + use<> {
+        if self.id.is_some() && !worker.ids.take(Instant::now()) {
+            worker.metrics.limits.one(Limit::Ids);
+            return Either::Right(ready(Err(AppendError::TooManyIds)));
+        }
         let dedupe = self.id.map(|id| Dedupe::event(&self.nsp, &self.rooms, &id));
         let target = Target {
             nsp: self.nsp,
@@ -46,7 +52,8 @@ pub(crate) fn refusal(result: Result<Appended, AppendError>) -> Option<String> {
         AppendError::Closed
         | AppendError::QueueFull { .. }
         | AppendError::Timeout { .. }
-        | AppendError::TooLarge { .. } => error.to_string(),
+        | AppendError::TooLarge { .. }
+        | AppendError::TooManyIds => error.to_string(),
     })
 }
 

@@ -231,7 +231,12 @@ async fn streams(worker: &Rc<Worker>, doors: &Doors) -> Result<(), StoreError> {
                 Err(error @ (AppendError::Refused { .. } | AppendError::TooLarge { .. })) => {
                     refuse(worker, "stream", &error);
                 }
-                Err(error @ (AppendError::Closed | AppendError::QueueFull { .. } | AppendError::Timeout { .. })) => {
+                Err(
+                    error @ (AppendError::Closed
+                    | AppendError::TooManyIds
+                    | AppendError::QueueFull { .. }
+                    | AppendError::Timeout { .. }),
+                ) => {
                     debug!(%error, "events from outside have to wait");
                     again = true;
                 }

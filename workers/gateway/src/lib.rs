@@ -17,6 +17,7 @@ mod fault;
 mod handover;
 mod http;
 mod hub;
+mod ids;
 mod ingest;
 mod lines;
 mod lobby;

@@ -6,6 +6,7 @@ use crate::fault;
 use crate::handover::Heir;
 use crate::http::{self, Fate};
 use crate::hub::Hub;
+use crate::ids::Ids;
 use crate::lines::Lines;
 use crate::metrics::Metrics;
 use crate::poll::{Park, Recent};
@@ -141,6 +142,8 @@ pub(crate) struct Worker {
     pub(crate) failing: RefCell<Vec<String>>,
     /// About what emitters send, and what was written for clients, that cannot be read.
     pub(crate) unreadable: Lines,
+    /// Ids that clients gave their publishes.
+    pub(crate) ids: Ids,
     /// When Redis last refused to store a session (it is full, say), if it has stored none since.
     refused: Cell<Option<Instant>>,
 }
@@ -205,6 +208,7 @@ impl Worker {
             disks: Disks::of(settings.checks.values()),
             failing: RefCell::new(settings.checks.keys().cloned().collect()),
             unreadable: Lines::default(),
+            ids: Ids::default(),
             refused: Cell::new(None),
             settings,
         })

@@ -34,6 +34,7 @@ labels! {
         Refused = "result=refused",
         Timeout = "result=timeout",
         TooLarge = "result=too_large",
+        TooManyIds = "result=too_many_ids",
     }
 }
 
@@ -97,6 +98,7 @@ impl Published {
             AppendError::Refused { .. } => Self::Refused,
             AppendError::Timeout { .. } => Self::Timeout,
             AppendError::TooLarge { .. } => Self::TooLarge,
+            AppendError::TooManyIds => Self::TooManyIds,
         }
     }
 }

@@ -197,6 +197,9 @@ pub enum AppendError {
         /// The limit.
         max: usize,
     },
+    /// So many ids are remembered for clients of this worker already; nothing was queued.
+    #[error("too many ids: send it without one, or later")]
+    TooManyIds,
     /// Redis refused the whole batch for a reason that waiting does not heal.
     #[error("the log's writer was refused: {reason}")]
     Refused {

@@ -125,7 +125,7 @@ fn result(appended: &Appended) -> serde_json::Value {
 /// Some events may be in the log already: whoever gives them ids can send all of them again.
 fn failed(error: &AppendError, appended: usize) -> Answer {
     let status = match error {
-        AppendError::QueueFull { .. } => StatusCode::TOO_MANY_REQUESTS,
+        AppendError::QueueFull { .. } | AppendError::TooManyIds => StatusCode::TOO_MANY_REQUESTS,
         AppendError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         AppendError::Closed | AppendError::Refused { .. } | AppendError::Timeout { .. } => {
             StatusCode::SERVICE_UNAVAILABLE

@@ -137,6 +137,8 @@ labels! {
         Outbox = "limit=outbox",
         /// `engine.max_payload_bytes`.
         Payload = "limit=payload",
+        /// Ids of publishes that are remembered.
+        Ids = "limit=ids",
         /// `limits.events_per_second`, `limits.bytes_per_second`: a client is read later.
         Rate = "limit=rate",
         /// `socket.rooms_max`.
