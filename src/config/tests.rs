@@ -343,6 +343,10 @@ fn faults_of_pairs() {
     ] {
         check_faults(from_file(text), &[fault]);
     }
+}
+
+#[test]
+fn pairs_without_a_fault() {
     for good in [
         "[redis]\nurl = 'redis://h'\nmanaged = false",
         "[redis]\nenabled = false\n[workers]\ncount = 1",
