@@ -95,21 +95,7 @@ async fn serve(worker: &Rc<Worker>, sid: &Sid, speech: Speech, request: RequestI
     };
     let text = match text {
         Ok(text) => text,
-        Err(BodyError::TooLarge) => {
-            let nothing = PostEffects::default();
-            return match patiently(async || worker.store.post_finish(sid, request, nothing.clone()).await).await {
-                Ok(_) => Reply::TooLarge,
-                Err(error) => unavailable(&error),
-            };
-        }
-        Err(error) => {
-            end(worker, sid, &Ending::EngineProtocol("request body")).await;
-            return if matches!(error, BodyError::TooSlow) {
-                Reply::TooSlow
-            } else {
-                Reply::Broken
-            };
-        }
+        Err(error) => return unread(worker, sid, request, &error).await,
     };
     // The lease keeps others out meanwhile.
     if let Some(pause) = pause_of_post(&worker.settings.limits, &text) {
@@ -120,6 +106,27 @@ async fn serve(worker: &Rc<Worker>, sid: &Sid, speech: Speech, request: RequestI
     let batch = Batch::new(worker, request, speech, Standing::Begun { parked }, record, sent);
     // What has begun is not outrun.
     handle(batch, &text).await.unwrap_or(Reply::Unavailable)
+}
+
+/// The body of a POST that has begun is not had. One that is too large leaves the session as it is; all else ends it.
+async fn unread(worker: &Worker, sid: &Sid, request: RequestId, error: &BodyError) -> Reply {
+    match error {
+        BodyError::TooLarge => {
+            let nothing = PostEffects::default();
+            match patiently(async || worker.store.post_finish(sid, request, nothing.clone()).await).await {
+                Ok(_) => Reply::TooLarge,
+                Err(error) => unavailable(&error),
+            }
+        }
+        BodyError::TooSlow => {
+            end(worker, sid, &Ending::EngineProtocol("request body")).await;
+            Reply::TooSlow
+        }
+        BodyError::Gone | BodyError::NotText => {
+            end(worker, sid, &Ending::EngineProtocol("request body")).await;
+            Reply::Broken
+        }
+    }
 }
 
 /// Whether the session is not over: it is not being closed, and its time to join a namespace has not run out.
