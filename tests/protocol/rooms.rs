@@ -1,7 +1,7 @@
 //! Rooms over all workers, each member in whatever transport: everybody gets everything, once,
 //! and all in the same order.
 
-use crate::harness::{Plan, Poller, Server, Wire};
+use crate::harness::{Plan, Poller, Resp, Server, Wire};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -214,4 +214,94 @@ async fn a_socket_joins_only_so_many_rooms() {
     assert_eq!(wire.call(6, &json!(["leave", "r1"])).await, json!(["ok"]));
     assert!(wire.call(7, &json!(["join", "far too long"])).await[0].is_object());
     assert_eq!(wire.call(8, &json!(["join", "r4"])).await, json!(["ok"]));
+}
+
+/// Frames of a client, to be sent in one go: texts, masked with zeros.
+fn frames(texts: impl IntoIterator<Item = String>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for text in texts {
+        let length = u8::try_from(text.len()).ok().filter(|length| *length < 126);
+        bytes.extend([0x81, 0x80 | length.expect("a short text"), 0, 0, 0, 0]);
+        bytes.extend(text.as_bytes());
+    }
+    bytes
+}
+
+/// How often Redis has written a string: a record of a session, mostly.
+async fn writes(server: &Server) -> u64 {
+    let Resp::Text(text) = server.redis().command(&["INFO", "commandstats"]).await else {
+        panic!("no statistics");
+    };
+    let calls = text.lines().find_map(|line| line.strip_prefix("cmdstat_set:calls="));
+    calls.and_then(|rest| rest.split(',').next()?.parse().ok()).unwrap_or(0)
+}
+
+/// A client that joins and leaves as fast as it can write costs Redis no record for each.
+#[tokio::test]
+async fn changes_of_rooms_that_come_together_are_stored_together() {
+    const ROOMS: usize = 128;
+    const TOGGLES: usize = 400;
+    let server = Plan::new().start().await;
+    let mut wire = Wire::open(&server).await;
+    let socket = wire.connect().await["sid"].clone();
+    let before = writes(&server).await;
+    let joins = (0..ROOMS).map(|room| format!(r#"42{room}["join","r{room}"]"#));
+    let toggles = (0..TOGGLES).map(|at| {
+        let event = if at % 2 == 0 { "leave" } else { "join" };
+        format!(r#"42{}["{event}","r0"]"#, ROOMS + at)
+    });
+    let last = ROOMS + TOGGLES;
+    let one_too_many = format!(r#"42{last}["join","one too many"]"#);
+    let echo = format!(r#"42{}["echo","after"]"#, last + 1);
+    wire.send_raw(&frames(joins.chain(toggles).chain([one_too_many, echo])))
+        .await;
+    for id in 0..last {
+        assert_eq!(wire.data().await, format!(r#"43{id}["ok"]"#));
+    }
+    let refused = wire.data().await;
+    assert!(refused.starts_with(&format!(r#"43{last}[{{"error":"#)), "{refused}");
+    assert_eq!(wire.data().await, format!(r#"43{}["after"]"#, last + 1));
+    let written = writes(&server).await - before;
+    assert!(written < 40, "{written} writes");
+    // What is acked is stored.
+    let socket = socket.as_str().expect("a sid").to_owned();
+    let output = server.cli("sessions", &["show", &socket, "--json"]).await;
+    let session: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let rooms = session["namespaces"]["/"]["rooms"]
+        .as_object()
+        .map(serde_json::Map::len);
+    assert_eq!(rooms, Some(ROOMS), "{session}");
+}
+
+/// What is read behind a change of rooms comes after it, an end too.
+#[tokio::test]
+async fn a_room_is_acked_before_what_came_behind_it() {
+    let server = Plan::new().start().await;
+    for (behind, after) in [
+        (r#"42["unknown"]"#.to_owned(), None),
+        (r#"422["echo",1]"#.to_owned(), Some(r"432[1]")),
+        (r#"42["publish","room","x"]"#.to_owned(), Some(r#"42["message","x"]"#)),
+        (r#"422["join","other"]"#.to_owned(), Some(r#"432["ok"]"#)),
+    ] {
+        let mut wire = Wire::open(&server).await;
+        wire.connect().await;
+        wire.send_raw(&frames([r#"421["join","room"]"#.to_owned(), behind.clone()]))
+            .await;
+        assert_eq!(wire.data().await, r#"431["ok"]"#, "{behind}");
+        if let Some(after) = after {
+            // An event may carry its offset behind.
+            let got = wire.data().await;
+            assert!(got.starts_with(after.trim_end_matches(']')), "{got}");
+        }
+    }
+    // A close frame, and a packet against the protocol.
+    for behind in [vec![0x88, 0x82, 0, 0, 0, 0, 3, 232], frames(["49".to_owned()])] {
+        let mut wire = Wire::open(&server).await;
+        wire.connect().await;
+        let mut bytes = frames([r#"421["join","room"]"#.to_owned()]);
+        bytes.extend(&behind);
+        wire.send_raw(&bytes).await;
+        assert_eq!(wire.data().await, r#"431["ok"]"#, "{behind:?}");
+        wire.end().await;
+    }
 }

@@ -114,6 +114,14 @@ pub(crate) struct Act {
     pub(crate) ack: Option<(u128, Packet)>,
 }
 
+impl Act {
+    /// Whether it joins and leaves rooms and does nothing else.
+    pub(crate) fn changes_rooms_only(&self) -> bool {
+        let is_room = |action: &Action| matches!(action, Action::Join { .. } | Action::Leave { .. });
+        self.actions.iter().all(is_room)
+    }
+}
+
 /// Decides about a message of a session; updates what the record says about half-arrived packets
 /// and left namespaces. Events are counted in `events`.
 pub(crate) fn dispatch(

@@ -9,6 +9,7 @@ mod link;
 mod open;
 mod outbox;
 mod replay;
+mod rooms;
 mod transfer;
 mod unfinished;
 
@@ -29,6 +30,7 @@ use futures_util::Stream;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 use heart::{Beat, Heart};
+use rooms::Changes;
 use session::Record;
 use std::cell::{Cell, RefCell};
 use std::future::{Future as _, poll_fn};
@@ -132,12 +134,22 @@ struct Task {
     rate: Rate,
     /// Until this is done nothing more is read: the order of joins and events is kept.
     blocked: Option<LocalBoxFuture<'static, ()>>,
+    /// Changes of rooms, stored together.
+    changes: Option<Box<Changes>>,
+    /// What follows once these are stored.
+    next: Option<Box<Next>>,
     /// Acks that wait for the log, refreshes of the session's lifetime.
     pending: FuturesUnordered<LocalBoxFuture<'static, ()>>,
     /// After a move: the record gets our name. Nothing else is stored before.
     claim: Option<LocalBoxFuture<'static, ()>>,
     /// When a session that joined no namespace is stored all the same.
     store_at: Option<Pin<Box<Sleep>>>,
+}
+
+/// What was read behind changes of rooms.
+enum Next {
+    Effect(Effect),
+    End(Ending),
 }
 
 impl Task {
@@ -192,25 +204,40 @@ impl Connection {
                     Poll::Pending => break,
                 }
             }
+            match task.next.take().map(|next| *next) {
+                Some(Next::Effect(effect)) => {
+                    self.carry_out(effect, task);
+                    continue;
+                }
+                Some(Next::End(ending)) => return Poll::Ready(ending),
+                None => {}
+            }
             let message = {
                 let mut ws = self.ws.borrow_mut();
                 ws.get_mut().end_waits(!task.pending.is_empty());
                 Pin::new(&mut *ws).poll_next(cx)
             };
-            match message {
+            let taken = match message {
                 Poll::Ready(Some(Ok(message))) => {
                     let bytes = message.len();
-                    if let Err(ending) = self.take(message, task) {
-                        return Poll::Ready(ending);
-                    }
-                    self.hold_back(bytes, task);
+                    self.take(message, task).map(|()| self.hold_back(bytes, task))
                 }
-                Poll::Ready(Some(Err(e))) => return Poll::Ready(read_failed(e)),
-                Poll::Ready(None) => return Poll::Ready(Ending::TransportClosed),
+                Poll::Ready(Some(Err(e))) => Err(read_failed(e)),
+                Poll::Ready(None) => Err(Ending::TransportClosed),
+                Poll::Pending if task.changes.is_some() => {
+                    task.blocked = task.changes.take().map(|changes| self.store_changes(changes));
+                    Ok(())
+                }
                 Poll::Pending if self.claimed.get() != Claimed::NotYet && self.unsaved.take() => {
                     task.blocked = Some(self.save_change());
+                    Ok(())
                 }
                 Poll::Pending => break,
+            };
+            match taken {
+                Ok(()) => {}
+                Err(ending) if task.changes.is_none() => return Poll::Ready(ending),
+                Err(ending) => self.after_changes(Next::End(ending), task),
             }
         }
         if let Some(ending) = self.poll_beats(cx, task).or(self.ending.take()) {
@@ -262,12 +289,13 @@ impl Connection {
     }
 
     /// Counts a message of so many bytes; a client that sends too fast is not read for a while.
-    fn hold_back(&self, bytes: usize, task: &mut Task) {
+    fn hold_back(self: &Rc<Self>, bytes: usize, task: &mut Task) {
         let Some(pause) = task.rate.take(&self.worker.settings.limits, bytes, Instant::now()) else {
             return;
         };
         self.worker.metrics.limits.one(Limit::Rate);
-        let first = task.blocked.take();
+        let store = |changes| self.store_changes(changes);
+        let first = task.blocked.take().or_else(|| task.changes.take().map(store));
         task.blocked = Some(Box::pin(async move {
             if let Some(first) = first {
                 first.await;
@@ -299,13 +327,23 @@ impl Connection {
         );
         match effect.map_err(Ending::Protocol)? {
             Effect::Nothing => {}
+            Effect::Act(act) if act.changes_rooms_only() => self.change_rooms(act, task),
+            effect if task.changes.is_none() => self.carry_out(effect, task),
+            effect => self.after_changes(Next::Effect(effect), task),
+        }
+        Ok(())
+    }
+
+    /// Does what a packet leads to; whatever came before it is stored.
+    fn carry_out(self: &Rc<Self>, effect: Effect, task: &mut Task) {
+        match effect {
+            Effect::Nothing => {}
             Effect::Send(packet) => self.send(&packet),
             Effect::Admit(admitted) => task.blocked = Some(self.admit(admitted)),
             Effect::Return(returning) => task.blocked = Some(self.come_back(returning)),
             Effect::Act(act) => self.act(act, task),
             Effect::Left { nsp } => self.left(&nsp),
         }
-        Ok(())
     }
 
     /// Engine.IO packets that are no messages.
@@ -347,7 +385,7 @@ impl Connection {
     /// Ends the session in the store, or leaves it there for its client to come back to.
     async fn settle(&self, ending: &Ending) {
         self.worker.metrics.ended(ending);
-        let record = self.record.borrow().clone();
+        let record = self.stored_form();
         if self.worker.settings.logging.connections {
             info!(reason = %ending, who = record.shown_names(), transport = "websocket", "client disconnected");
         } else {

@@ -14,16 +14,16 @@ use crate::packet::Packet;
 use crate::resume::{self, Lost};
 use futures_util::future::LocalBoxFuture;
 use session::trace::Value::Text;
-use session::{Joined, Offset};
+use session::{Joined, Offset, Record};
 use std::rc::Rc;
 use store::{Restored, Saved, StoreError, Touched};
 use tracing::{debug, info};
 
 /// What a client is told when Redis is away.
-const UNAVAILABLE: &str = "service unavailable, try again";
+pub(super) const UNAVAILABLE: &str = "service unavailable, try again";
 
 /// How an attempt to store the session's record ended.
-enum Kept {
+pub(super) enum Kept {
     Yes,
     /// Redis is away.
     NotNow(StoreError),
@@ -251,7 +251,7 @@ impl Connection {
     }
 
     /// Whether the membership is new; the reason if there are too many.
-    fn join(&self, nsp: &str, room: &str) -> Result<bool, String> {
+    pub(super) fn join(&self, nsp: &str, room: &str) -> Result<bool, String> {
         let head = self.worker.head();
         let mut record = self.record.borrow_mut();
         let Some(joined) = record.namespaces.get_mut(nsp) else {
@@ -276,7 +276,7 @@ impl Connection {
     }
 
     /// Whether there was a membership.
-    fn leave(&self, nsp: &str, room: &str) -> bool {
+    pub(super) fn leave(&self, nsp: &str, room: &str) -> bool {
         let mut record = self.record.borrow_mut();
         let was_in = record
             .namespaces
@@ -291,9 +291,16 @@ impl Connection {
         was_in
     }
 
+    /// The record as it is stored: the beginning of a packet can be used by this connection alone, and may be large.
+    pub(super) fn stored_form(&self) -> Record {
+        let mut record = self.record.borrow().clone();
+        record.partial = None;
+        record
+    }
+
     /// Stores the record as it is now. Saves of a connection follow one another: reading is blocked
     /// meanwhile.
-    async fn save(&self) -> Kept {
+    pub(super) async fn save(&self) -> Kept {
         if self.claimed.get() == Claimed::NotYet {
             return Kept::NotNow(StoreError::Unavailable {
                 op: "save",
@@ -307,7 +314,7 @@ impl Connection {
                 Err(error) => Kept::NotNow(error),
             };
         }
-        let record = self.record.borrow().clone();
+        let record = self.stored_form();
         match self
             .worker
             .store
@@ -372,7 +379,7 @@ impl Connection {
         if self.is_kicked(self.written_in.get()).await {
             return self.end(Ending::Kicked);
         }
-        let record = self.record.borrow().clone();
+        let record = self.stored_form();
         match self.worker.store.restore(&record, self.worker.session_ttl()).await {
             Ok(Restored::Done | Restored::Present) => {
                 self.written_in.set(self.worker.head().epoch());

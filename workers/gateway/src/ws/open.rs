@@ -131,6 +131,8 @@ impl Connection {
             rate: Rate::default(),
             heart,
             blocked: None,
+            changes: None,
+            next: None,
             pending: FuturesUnordered::new(),
             claim,
             store_at,
@@ -165,7 +167,7 @@ impl Connection {
     /// Stores a session that is not stored yet.
     pub(super) async fn create(&self) -> Result<(), StoreError> {
         self.stored.set(true);
-        let record = self.record.borrow().clone();
+        let record = self.stored_form();
         let created = self
             .worker
             .store
