@@ -325,13 +325,26 @@ impl Connection {
             incoming,
             &self.worker.metrics.events_in,
         );
-        match effect.map_err(Ending::Protocol)? {
-            Effect::Nothing => {}
-            Effect::Act(act) if act.changes_rooms_only() => self.change_rooms(act, task),
-            effect if task.changes.is_none() => self.carry_out(effect, task),
-            effect => self.after_changes(Next::Effect(effect), task),
+        let effect = effect.map_err(Ending::Protocol)?;
+        if let Effect::Act(act) = effect {
+            if act.changes_rooms_only() {
+                self.change_rooms(act, task);
+            } else {
+                self.in_turn(Effect::Act(act), task);
+            }
+        } else if !matches!(effect, Effect::Nothing) {
+            self.in_turn(effect, task);
         }
         Ok(())
+    }
+
+    /// Does what a packet leads to, after the changes of rooms before it.
+    fn in_turn(self: &Rc<Self>, effect: Effect, task: &mut Task) {
+        if task.changes.is_some() {
+            self.after_changes(Next::Effect(effect), task);
+        } else {
+            self.carry_out(effect, task);
+        }
     }
 
     /// Does what a packet leads to; whatever came before it is stored.
