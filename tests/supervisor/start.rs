@@ -7,9 +7,14 @@ use nix::unistd::Pid;
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::os::unix::net::UnixDatagram;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 pub(crate) const TESTS: &[(&str, fn())] = &[
+    (
+        "what_nohup_ignores_stays_ignored_in_a_command",
+        what_nohup_ignores_stays_ignored_in_a_command,
+    ),
     (
         "ignored_and_blocked_signals_are_reset",
         ignored_and_blocked_signals_are_reset,
@@ -88,6 +93,29 @@ fn ignored_and_blocked_signals_are_reset() {
         supervisor.signal(Signal::SIGTERM);
         assert_eq!(supervisor.end(PATIENCE), Some(0), "{launcher:?}");
     }
+}
+
+/// `nohup anyworker tail` goes on without its terminal, and a job that a script runs beside itself hears no Control-C. An
+/// ignored `SIGCHLD` alone is reset: a command waits for programs that it runs.
+fn what_nohup_ignores_stays_ignored_in_a_command() {
+    // It waits for its standard input.
+    let mut command = Command::new("env")
+        .arg("--ignore-signal=HUP,INT,CHLD")
+        .arg(std::env::current_exe().unwrap())
+        .args(["check", "--state"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let pid = i32::try_from(command.id()).unwrap();
+    let ignored = until("a command at work", PATIENCE, || {
+        let ignored = signals(pid, "SigIgn:");
+        (ignored & bit(Signal::SIGXFSZ) != 0).then_some(ignored)
+    });
+    let wanted = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGPIPE, Signal::SIGXFSZ];
+    assert_eq!(ignored, wanted.into_iter().map(bit).sum::<u64>(), "{ignored:x}");
+    drop(command.stdin.take());
+    assert_eq!(command.wait().unwrap().code(), Some(78));
 }
 
 /// What is opened next must not get the number of standard error: it would be written to.
