@@ -21,6 +21,34 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(15);
 /// How long an answer may take before the command looks whether the supervisor is stopped at all.
 const STOPPED_LOOK: Duration = Duration::from_secs(1);
 
+/// Why a supervisor that has accepted a request does not answer it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+enum Silence {
+    /// Its process is stopped: SIGSTOP, SIGTSTP, a debugger.
+    #[error(
+        "the supervisor (pid {pid}) is stopped and answers only when it runs again; `kill -CONT {pid}` lets it run"
+    )]
+    Stopped {
+        /// The process.
+        pid: i32,
+    },
+    /// It runs, and [`ANSWER_PATIENCE`] is over.
+    #[error("the supervisor (pid {pid}) runs and did not answer within {} s; its log says what it does", ANSWER_PATIENCE.as_secs())]
+    Late {
+        /// The process.
+        pid: i32,
+    },
+    /// It closed the connection: it ended, or fell over the request.
+    #[error("the supervisor hung up; its log says why")]
+    HungUp,
+}
+
+impl From<Silence> for io::Error {
+    fn from(silence: Silence) -> Self {
+        Self::other(silence)
+    }
+}
+
 /// Exit codes of the commands: verdicts, for scripts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -105,15 +133,23 @@ pub(super) fn ask(socket: &Path, request: Request) -> io::Result<Answer> {
     let mut line = serde_json::to_vec(&request)?;
     line.push(b'\n');
     stream.write_all(&line)?;
-    tell_if_stopped(&stream)?;
+    if is_quiet(&stream, STOPPED_LOOK)?
+        && let silence @ Silence::Stopped { .. } = silence(&stream)?
+    {
+        if !patient {
+            return Err(silence.into());
+        }
+        // It waits without an end, and would say nothing.
+        writeln!(io::stderr(), "{silence}").ok();
+    }
+    if !patient && is_quiet(&stream, ANSWER_PATIENCE)? {
+        return Err(silence(&stream)?.into());
+    }
     stream.set_read_timeout((!patient).then_some(ANSWER_PATIENCE))?;
     let mut reader = BufReader::new(stream.take(ANSWER_BYTES_MAX));
     let mut text = String::new();
     if reader.read_line(&mut text)? == 0 {
-        return Err(io::Error::new(
-            ErrorKind::UnexpectedEof,
-            "the supervisor hung up; its log says why",
-        ));
+        return Err(Silence::HungUp.into());
     }
     let answer: Answer = serde_json::from_str(&text)?;
     if answer.ok && matches!(request, Request::Stop { .. }) {
@@ -123,22 +159,21 @@ pub(super) fn ask(socket: &Path, request: Request) -> io::Result<Answer> {
     Ok(answer)
 }
 
-/// Tells the operator why there is no answer yet, if the supervisor is stopped (SIGSTOP, SIGTSTP, a debugger): its socket
-/// accepts all the same, and a command that waits without an end would say nothing.
-fn tell_if_stopped(stream: &UnixStream) -> io::Result<()> {
-    let wait = PollTimeout::try_from(STOPPED_LOOK).unwrap_or(PollTimeout::MAX);
-    if poll(&mut [PollFd::new(stream.as_fd(), PollFlags::POLLIN)], wait)? > 0 {
-        return Ok(());
-    }
+/// Whether nothing comes for this long.
+fn is_quiet(stream: &UnixStream, wait: Duration) -> io::Result<bool> {
+    let wait = PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX);
+    Ok(poll(&mut [PollFd::new(stream.as_fd(), PollFlags::POLLIN)], wait)? == 0)
+}
+
+/// Why there is no answer yet: the socket of a stopped process accepts all the same.
+fn silence(stream: &UnixStream) -> io::Result<Silence> {
     let pid = getsockopt(stream, PeerCredentials)?.pid();
-    if std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| is_stopped(&stat)) {
-        writeln!(
-            io::stderr(),
-            "the supervisor (pid {pid}) is stopped and answers only when it runs again; `kill -CONT {pid}` lets it run"
-        )
-        .ok();
-    }
-    Ok(())
+    let stopped = std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| is_stopped(&stat));
+    Ok(if stopped {
+        Silence::Stopped { pid }
+    } else {
+        Silence::Late { pid }
+    })
 }
 
 /// proc_pid_stat(5): the state stands behind the name, which may hold anything; `T` is stopped, `t` by a tracer.
@@ -155,6 +190,9 @@ pub(super) fn unreachable(socket: &Path, error: &io::Error) -> String {
             "{place} may not be opened by this user, so whether a supervisor runs is not known: {error}; {}",
             who_may(socket)
         );
+    }
+    if let Some(silence) = error.get_ref().and_then(|inner| inner.downcast_ref::<Silence>()) {
+        return format!("no supervisor answers at {place}: {silence}");
     }
     let holder = socket
         .parent()
@@ -189,6 +227,15 @@ fn who_may(socket: &Path) -> String {
     match name {
         Some(name) => format!("run this command as {name} (sudo -u {name}), or as root (sudo)"),
         None => "run this command as root (sudo)".to_owned(),
+    }
+}
+
+#[test]
+fn silence_is_told_once_with_one_remedy() {
+    for silence in [Silence::Stopped { pid: 7 }, Silence::Late { pid: 7 }, Silence::HungUp] {
+        let text = unreachable(Path::new("/run/x/control.sock"), &silence.into());
+        assert_eq!(text, format!("no supervisor answers at /run/x/control.sock: {silence}"));
+        assert!(!text.contains("see the log"), "{text}");
     }
 }
 

@@ -1,13 +1,15 @@
 //! `anyworker check` of a binary that is to be used next, run aside: nobody waits for it, and what
 //! it says is read when it has ended.
 
+use super::memory;
 use super::spawn::{Binary, detach};
 use crate::config::Sources;
 use crate::fleet::{End, Moment};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, read};
-use std::io;
+use std::fs::File;
+use std::io::{self, Read, Seek};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -17,6 +19,12 @@ use tracing::warn;
 const CHECK_PATIENCE: Duration = Duration::from_secs(10);
 /// So much of what it complained is passed on (bytes). The rest is read, so that it does not wait for us, and thrown away.
 const COMPLAINT_BYTES_MAX: usize = 16 * 1024;
+/// Room for the configuration that it prints (bytes): a file of 1 MiB at most, with the source of each value. Only what is
+/// written takes memory.
+const ANSWER_BYTES_MAX: u32 = 4 * 1024 * 1024;
+/// Lines that every build of anyworker prints when a configuration is good, each with a value behind it: another program
+/// that ends with 0 whatever it is asked (`true`) does not.
+const ANSWER_LINES: [&str; 3] = ["[runtime]", "[workers]", "count = "];
 /// Reads before others have their turn; a pipe holds as much at first.
 const READS_PER_TURN: usize = 16;
 /// What systemd tells this process alone. All else of the environment goes along: the check is to read the configuration
@@ -38,7 +46,9 @@ pub(crate) struct Check {
     deadline: Option<Moment>,
     /// Its standard error, until that ends.
     complaint: Option<OwnedFd>,
-    /// What it has said there.
+    /// Its standard output.
+    answer: File,
+    /// What it has said on its standard error.
     heard: Vec<u8>,
     reaped: bool,
 }
@@ -60,7 +70,8 @@ impl Check {
             Some(state) => command.arg("--state").stdin(state),
             None => command.stdin(Stdio::null()),
         };
-        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        let answer = memory::output(c"anyworker-check", ANSWER_BYTES_MAX)?;
+        command.stdout(answer.try_clone()?).stderr(Stdio::piped());
         let mut child = detach(&mut command).spawn()?;
         let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(0));
         let complaint = child.stderr.take().map(OwnedFd::from);
@@ -71,6 +82,7 @@ impl Check {
             pid,
             deadline: Some(now + CHECK_PATIENCE),
             complaint: Some(complaint),
+            answer,
             heard: Vec::new(),
             reaped: false,
         })
@@ -124,10 +136,13 @@ impl Check {
     /// It ended: whether the binary is fit, or why not, one line each.
     pub(crate) fn verdict(mut self, end: End) -> Result<(), Vec<String>> {
         self.reaped = true;
-        if end == End::Code(0) {
+        let is_answered = self.answer();
+        if end == End::Code(0) && is_answered {
             return Ok(());
         }
-        let what = if self.deadline.is_none() {
+        let what = if end == End::Code(0) {
+            "it is not anyworker: `check` ended with 0 and did not print the configuration".to_owned()
+        } else if self.deadline.is_none() {
             format!("its own check did not end within {} s", CHECK_PATIENCE.as_secs())
         } else {
             format!("its own check failed: {end}")
@@ -136,6 +151,41 @@ impl Check {
         self.hear();
         lines.extend(String::from_utf8_lossy(&self.heard).lines().map(ToOwned::to_owned));
         Err(lines)
+    }
+}
+
+impl Check {
+    /// Whether it has printed the configuration.
+    fn answer(&mut self) -> bool {
+        let mut bytes = Vec::new();
+        let read = self.answer.rewind().and_then(|()| self.answer.read_to_end(&mut bytes));
+        read.is_ok() && is_configuration(&bytes)
+    }
+}
+
+/// Whether this is what `anyworker check` prints, with zeros behind it.
+fn is_configuration(bytes: &[u8]) -> bool {
+    let written = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
+    let text = String::from_utf8_lossy(written);
+    ANSWER_LINES
+        .iter()
+        .all(|wanted| text.lines().any(|line| line.starts_with(wanted)))
+}
+
+#[test]
+fn only_anyworker_prints_its_configuration() {
+    let good = "[admin]\naddress = \"\"  # default\n\n[runtime]\ndirectory = \"/run/x\"  # default\n\n[workers]\ncount = 2  # file\n";
+    assert!(is_configuration(good.as_bytes()));
+    assert!(is_configuration(&[good.as_bytes(), &[0; 64]].concat()));
+    for other in [
+        "",
+        "\0\0\0",
+        "anyworker 0.1.0\n",
+        "check\n",
+        "[runtime]\n",
+        &good.replace("[workers]", "workers"),
+    ] {
+        assert!(!is_configuration(other.as_bytes()), "{other:?}");
     }
 }
 

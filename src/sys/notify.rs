@@ -154,7 +154,7 @@ impl Notifier {
         let text = states.iter().map(|state| format!("{state}\n")).collect();
         let message = Message { text, descriptors };
         if self.waiting.len() >= WAITING_MAX {
-            return warn!(message = message.text, "systemd not notified: it takes nothing");
+            return warn!(told = message.text, "systemd not notified: it takes nothing");
         }
         // Food for the watchdog is the same each time: one helping waits.
         if self.waiting.back().is_none_or(|last| last.text != message.text) {
@@ -174,7 +174,7 @@ impl Notifier {
                 Ok(()) | Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => return,
                 Err(errno) => {
-                    warn!(%errno, message = message.text, "systemd not notified");
+                    warn!(%errno, told = message.text, "systemd not notified");
                     // It may listen at another socket of that name by now.
                     self.socket = None;
                 }

@@ -1,7 +1,6 @@
 //! What a Redis said before it ended, for the log and `status`.
 
-use nix::fcntl::{FcntlArg, SealFlag, fcntl};
-use nix::sys::memfd::{MFdFlags, memfd_create};
+use super::super::memory;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
@@ -31,14 +30,7 @@ pub(super) fn last(output: Option<File>, log: &Path, from: u64) -> Option<String
 
 /// Memory that a child can write to, and no more of it than this.
 pub(super) fn output() -> nix::Result<File> {
-    let memory = memfd_create(c"anyworker-redis", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
-    let memory = File::from(memory);
-    nix::unistd::ftruncate(&memory, OUTPUT_BYTES_MAX.into())?;
-    fcntl(
-        &memory,
-        FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK),
-    )?;
-    Ok(memory)
+    memory::output(c"anyworker-redis", OUTPUT_BYTES_MAX)
 }
 
 /// The end of a log, but nothing before `from`; from its begin if it is shorter by now.

@@ -24,7 +24,7 @@ use tracing::{debug, info, warn};
 const ORPHAN_GRACE: Duration = Duration::from_secs(30);
 /// A beat so late says that the loop stood still.
 const LATE: Duration = Duration::from_millis(500);
-/// A worker that dies while Redis is away is buried by then or not at all: its leases have run out.
+/// A worker that dies while Redis is away has its leases voided by then or not at all: they have run out.
 const BURY_PATIENCE: Duration = Duration::from_secs(600);
 /// Between two attempts.
 const BURY_RETRY: Duration = Duration::from_millis(500);
@@ -287,7 +287,7 @@ async fn bury(worker: &Worker, incarnation: &str) {
         };
         match buried {
             Err(error) if error.passing() && Instant::now() < give_up => {
-                debug!(incarnation, %error, "worker not buried yet");
+                debug!(incarnation, %error, "worker's leases not voided yet");
                 tokio::time::sleep(BURY_RETRY).await;
             }
             buried => break buried,
@@ -299,8 +299,8 @@ async fn bury(worker: &Worker, incarnation: &str) {
                 worker.trace.note(sid, "worker_died", &[("worker", Text(incarnation))]);
             }
             worker.metrics.swept.add(ended.len() as u64);
-            info!(incarnation, sessions = ended.len(), "worker buried");
+            info!(incarnation, sessions = ended.len(), "worker's leases voided");
         }
-        Err(error) => warn!(incarnation, %error, "worker not buried, its leases time out"),
+        Err(error) => warn!(incarnation, %error, "worker's leases not voided, they time out"),
     }
 }

@@ -182,7 +182,7 @@ async fn open_store(setup: &Setup, reason: &watch::Sender<String>) -> Result<(St
             Err(error) if error.cure() == Cure::Time => {
                 reason.send_replace(format!("{redis}: {error}"));
                 if !told {
-                    warn!(redis, %error, "redis cannot be used yet, trying again; nobody is served until it can");
+                    warn!(redis, %error, "redis cannot be used yet, trying again; clients are served when it can");
                     told = true;
                 }
                 sleep(REDIS_RETRY).await;

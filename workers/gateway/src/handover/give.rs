@@ -140,7 +140,7 @@ impl Gift {
     }
 
     fn refuse(&mut self, why: String, channel: &Channel) {
-        warn!(why, "connections cannot be handed over");
+        warn!(why, "connections not handed over");
         self.bereft = channel.is_closed();
         self.refused = Some(why);
     }

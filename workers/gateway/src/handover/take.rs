@@ -74,7 +74,7 @@ impl<P: DeserializeOwned> Parcel<P> {
     fn open(sockets: usize, descriptors: Vec<OwnedFd>) -> Result<Self, String> {
         // The kernel drops what this process has no numbers for.
         if descriptors.len() != sockets + 2 {
-            return Err(format!("{} of {} descriptors came", descriptors.len(), sockets + 2));
+            return Err(too_few(descriptors.len(), sockets + 2));
         }
         let mut descriptors = descriptors.into_iter();
         let (Some(token), Some(states)) = (descriptors.next(), descriptors.next()) else {
@@ -92,6 +92,16 @@ impl<P: DeserializeOwned> Parcel<P> {
         let connections = connections.collect::<Result<_, String>>()?;
         Ok(Self { token, connections })
     }
+}
+
+/// Why a unit is refused whose descriptors did not all fit, for the logs of both workers.
+fn too_few(came: usize, sent: usize) -> String {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let limit = limit.map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string());
+    format!(
+        "the receiving worker got {came} of {sent} descriptors: it has reached its limit of open files (RLIMIT_NOFILE {limit}); \
+         raise LimitNOFILE of the unit, or `ulimit -Hn`, and restart the supervisor"
+    )
 }
 
 /// Room for a unit. Its descriptors have come and are of the reserve, which holds one unit: a worker that is full takes one

@@ -72,8 +72,8 @@ pub(super) fn examine(redis: &Redis, fleet: Option<&Fleet>, evidence: &Evidence,
     match &evidence.rights {
         Ok(rights) => commands(&reach, redis, rights, findings),
         Err(error) => {
-            findings.unseen("redis.dangerous_commands", format!("MULTI: {error}"));
-            findings.unseen("redis.permissions", format!("MULTI: {error}"));
+            findings.unseen("redis.dangerous_commands", format!("not tried: {error}"));
+            findings.unseen("redis.permissions", format!("not tried: {error}"));
         }
     }
 }

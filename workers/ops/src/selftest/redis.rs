@@ -123,7 +123,7 @@ async fn session(context: &Context, inspector: &Inspector, sheet: &mut Sheet) ->
         None => sheet.failed(&format!("Session lifetime is {:?}, not {ttl:?}", trial.ttl))?,
     }
     if trial.cleaned {
-        sheet.passed("Session cleaned up, in the same step: nobody has counted it")
+        sheet.passed("Session cleaned up, in the same step: no count includes it")
     } else {
         sheet.failed("Session not cleaned up")
     }

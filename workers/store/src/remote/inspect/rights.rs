@@ -63,13 +63,15 @@ impl Inspector {
             }
         }
         for channel in [vec![self.keys.log_channel()], doors.channels()].concat() {
-            if let Err(error) = self.link.subscribe(std::slice::from_ref(&channel)).await {
-                rights.missing.push(Missing::of("SUBSCRIBE", &channel, error));
+            let heard = self.link.subscribe(std::slice::from_ref(&channel)).await;
+            if let Some(reason) = denied(heard)? {
+                rights.missing.push(Missing::of("SUBSCRIBE", &channel, reason));
             }
         }
         for pattern in doors.patterns() {
-            if let Err(error) = self.link.subscribe_to(&[], std::slice::from_ref(&pattern)).await {
-                rights.missing.push(Missing::of("PSUBSCRIBE", &pattern, error));
+            let heard = self.link.subscribe_to(&[], std::slice::from_ref(&pattern)).await;
+            if let Some(reason) = denied(heard)? {
+                rights.missing.push(Missing::of("PSUBSCRIBE", &pattern, reason));
             }
         }
         Ok(rights)
@@ -114,6 +116,16 @@ impl Inspector {
                 reason: "the answer is too short".to_owned(),
             }),
         }
+    }
+}
+
+/// Why Redis would not let the user subscribe, in its words. Only a refusal tells of rights: a Redis that is full, loads
+/// its data or is gone has not looked at them.
+fn denied<T>(heard: Result<T, StoreError>) -> Result<Option<String>, StoreError> {
+    match heard {
+        Ok(_) => Ok(None),
+        Err(StoreError::Refused { reason, .. }) => Ok(Some(reason)),
+        Err(error) => Err(error),
     }
 }
 
@@ -169,6 +181,29 @@ fn needed(keys: &Keys) -> Vec<(&'static str, Cmd)> {
 mod tests {
     use super::*;
     use std::collections::BTreeSet;
+
+    #[test]
+    fn only_a_refusal_is_a_missing_right() {
+        let reason = "max number of clients reached".to_owned();
+        let away = StoreError::Unavailable {
+            op: "subscribe",
+            reason,
+        };
+        assert!(matches!(
+            denied(Err::<(), _>(away)),
+            Err(StoreError::Unavailable { .. })
+        ));
+        let after = std::time::Duration::from_secs(1);
+        let late = StoreError::Timeout { op: "subscribe", after };
+        assert!(matches!(denied(Err::<(), _>(late)), Err(StoreError::Timeout { .. })));
+        let reason = "NOPERM no permissions".to_owned();
+        let refused = StoreError::Refused {
+            op: "subscribe",
+            reason: reason.clone(),
+        };
+        assert_eq!(denied(Err::<(), _>(refused)).unwrap(), Some(reason));
+        assert_eq!(denied(Ok(())).unwrap(), None);
+    }
 
     #[test]
     fn what_scripts_call_is_needed() {
