@@ -78,6 +78,7 @@ pub(super) fn socket(values: &mut Values) -> Socket {
     );
     Socket {
         connect_timeout: values.millis("socket.connect_timeout_ms"),
+        connect_bytes_max: values.size("socket.connect_bytes_max"),
         namespaces: namespaces.unwrap_or(Namespaces::All),
         namespaces_max: values.size("socket.namespaces_max"),
         rooms_max: values.size("socket.rooms_max"),
@@ -148,6 +149,8 @@ pub(super) fn trace(values: &Values) -> Trace {
 pub(super) fn limits(values: &Values) -> Limits {
     Limits {
         connections_max: values.size("limits.connections_max"),
+        buffers_bytes_max: values.size("limits.buffers_bytes_max"),
+        handshakes_max: values.size("limits.handshakes_max"),
         outbox_bytes_max: values.size("limits.outbox_bytes_max"),
         ws_read_buffer_bytes: values.size("limits.ws_read_buffer_bytes"),
         events_per_second: values.int("limits.events_per_second"),

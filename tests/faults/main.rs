@@ -13,6 +13,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod budget;
 mod clock;
 mod crowd;
 mod deaf;

@@ -10,6 +10,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod limits;
+
+pub use limits::Limits;
+
 /// A text that must not be shown: `Debug` masks it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -120,11 +124,19 @@ pub enum SameSite {
     Strict,
 }
 
+/// Default of a key that the supervisor of an older build does not know.
+const fn connect_bytes_max() -> usize {
+    16 * 1024
+}
+
 /// `[socket]`: Socket.IO v5.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Socket {
     /// `connect_timeout_ms`: a client that joined no namespace by then is closed. Default 45 000.
     pub connect_timeout: Duration,
+    /// `connect_bytes_max`: a message or a body of a client that has joined no namespace yet. Default 16 KiB.
+    #[serde(default = "connect_bytes_max")]
+    pub connect_bytes_max: usize,
     /// `namespaces`: the list that exists, or `"*"` for all. Default `["/"]`.
     pub namespaces: Namespaces,
     /// `namespaces_max`: namespaces one client may join. Default 32.
@@ -352,23 +364,6 @@ pub enum TraceLevel {
     Sessions,
     /// Each request of those that poll.
     Requests,
-}
-
-/// `[limits]`: per worker unless said otherwise.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Limits {
-    /// `connections_max`: open TCP connections; further ones wait in the accept queue. Default 20 000.
-    pub connections_max: usize,
-    /// `outbox_bytes_max`: unsent bytes of one connection; beyond it, it is closed. Default 1 MiB.
-    pub outbox_bytes_max: usize,
-    /// `ws_read_buffer_bytes`: read buffer of one WebSocket. Default 4 096.
-    pub ws_read_buffer_bytes: usize,
-    /// `events_per_second` of one socket; 0, as of a supervisor that does not know it: any. Default 10 000.
-    #[serde(default)]
-    pub events_per_second: u64,
-    /// `bytes_per_second`, the same. Default 16 MiB.
-    #[serde(default)]
-    pub bytes_per_second: u64,
 }
 
 /// `[app]`

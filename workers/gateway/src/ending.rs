@@ -28,6 +28,8 @@ pub(crate) enum Ending {
     LogLost,
     /// Another worker serves the connection now: nothing ends.
     Moved,
+    /// The worker's buffers were full, and this client had much of them: `limits.buffers_bytes_max`.
+    OverBudget,
     /// Two polls or two POSTs at once. The one before may be that of a worker whose death nobody has told.
     Overlap,
     /// A message is larger than `engine.max_payload_bytes`.
@@ -59,6 +61,7 @@ impl Ending {
             | Self::ClientLeft
             | Self::Drain
             | Self::LogLost
+            | Self::OverBudget
             | Self::Overlap
             | Self::PingTimeout
             | Self::SlowClient
@@ -82,7 +85,7 @@ impl Ending {
             Self::BadFrame(code, _) => *code,
             Self::Drain => CloseCode::Restart,
             Self::PayloadTooLarge => CloseCode::Size,
-            Self::LogLost | Self::SlowClient | Self::StoreUnavailable => CloseCode::Again,
+            Self::LogLost | Self::OverBudget | Self::SlowClient | Self::StoreUnavailable => CloseCode::Again,
             Self::ClientLeft
             | Self::ConnectTimeout
             | Self::Dismissed
@@ -123,6 +126,7 @@ impl fmt::Display for Ending {
             Self::Kicked => f.write_str("session was ended"),
             Self::LogLost => f.write_str("entries of the log are missing"),
             Self::Moved => f.write_str("moved to another worker"),
+            Self::OverBudget => f.write_str("too much is buffered for all clients"),
             Self::Overlap => f.write_str("two requests at once"),
             Self::PayloadTooLarge => f.write_str("message too large"),
             Self::PingTimeout => f.write_str("ping timeout"),

@@ -12,7 +12,8 @@ mod query;
 mod socket;
 mod switch;
 
-use crate::metrics::Code;
+use crate::budget::{Share, Standing};
+use crate::metrics::{Code, Limit};
 use crate::ready;
 use crate::worker::{Counted, Worker};
 pub(crate) use answer::{Answer, body, plain, unavailable};
@@ -21,16 +22,18 @@ use bytes::Bytes;
 pub(crate) use fields::host_fault;
 use http::header::{CONNECTION, EXPECT, HeaderName};
 use http::{HeaderValue, Method, Request, StatusCode, Version};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use socket::{Progress, Socket};
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -125,14 +128,17 @@ async fn hold(
         .header_read_timeout(None)
         .max_buf_size(http.header_bytes_max.max(8192));
     let progress = Arc::new(Progress::new(asked));
+    // Of an answer that is being written.
+    let share = Rc::new(worker.budget.share(Standing::Settled));
     let service = {
-        let (worker, progress) = (worker.clone(), progress.clone());
+        let (worker, progress, share) = (worker.clone(), progress.clone(), share.clone());
         service_fn(move |mut request: Request<Incoming>| {
             progress.begin();
             request.extensions_mut().insert(progress.clone());
-            let (worker, progress) = (worker.clone(), progress.clone());
+            let (worker, progress, share) = (worker.clone(), progress.clone(), share.clone());
             async move {
                 let answer = route(&worker, request, peer).await;
+                share.set(length(&answer));
                 progress.end();
                 Ok::<_, Infallible>(answer)
             }
@@ -144,7 +150,13 @@ async fn hold(
         let decided = tokio::select! {
             // First: a request that has come by now is none to close a connection on.
             biased;
-            ended = &mut connection => break ended,
+            ended = poll_fn(|cx| poll_within(&mut connection, &progress, &share, cx)) => match ended {
+                Some(ended) => break ended,
+                None => {
+                    worker.metrics.limits.one(Limit::Buffers);
+                    return None;
+                }
+            },
             Ok(()) = fate.changed() => fate.borrow_and_update().clone(),
         };
         match decided {
@@ -176,6 +188,29 @@ async fn hold(
         debug!(%error, "connection ended");
     }
     None
+}
+
+/// Goes on with a connection, and keeps its share up to date; nothing if the worker needs that back.
+fn poll_within<C: Future + Unpin>(
+    connection: &mut C,
+    progress: &Progress,
+    share: &Share,
+    cx: &mut Context<'_>,
+) -> Poll<Option<C::Output>> {
+    let ended = Pin::new(connection).poll(cx);
+    if progress.is_idle() {
+        share.set(0);
+    }
+    if ended.is_pending() && share.watch(cx).is_ready() {
+        return Poll::Ready(None);
+    }
+    ended.map(Some)
+}
+
+/// Bytes of an answer's body.
+fn length(answer: &Answer) -> usize {
+    let exact = answer.body().size_hint().exact().unwrap_or_default();
+    usize::try_from(exact).unwrap_or(usize::MAX)
 }
 
 async fn route(worker: &Rc<Worker>, request: Request<Incoming>, peer: SocketAddr) -> Answer {

@@ -5,6 +5,7 @@
 mod accept;
 mod admin;
 mod admission;
+mod budget;
 mod catchup;
 mod channel;
 mod control;

@@ -49,6 +49,10 @@ fn look(worker: &Worker) {
     metrics.ready.set_count(u64::from(ready::is_ready(worker)));
     metrics.redis_up.set_count(u64::from(ready::is_redis_up(worker)));
     metrics.slow.set_count(worker.counters.stuck.get());
+    metrics.buffers.set_count(worker.budget.held() as u64);
+    metrics
+        .buffers_max
+        .set_count(worker.settings.limits.buffers_bytes_max as u64);
     let ring = worker.ring.borrow();
     metrics.position.set_count(ring.head().seq());
     metrics.ring.set_count(ring.bytes() as u64);

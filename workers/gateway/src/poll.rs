@@ -7,7 +7,7 @@ mod post;
 mod recent;
 
 pub(crate) use get::get;
-pub(crate) use post::{BodyError, post};
+pub(crate) use post::{Allowance, BodyError, Incoming, Taken, post};
 pub(crate) use recent::{Recent, remember};
 
 use crate::ending::{Ending, note_closed};
@@ -32,6 +32,8 @@ const REDIS_RETRY: Duration = Duration::from_millis(100);
 /// How a polling request is answered.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Reply {
+    /// 503: too much is buffered for all clients; the session is over.
+    Busy,
     /// 400 without a body: the request broke a rule and the session is over.
     Broken,
     /// 200 with the packets of a poll.

@@ -1,6 +1,7 @@
 //! What the parts of one worker share.
 
 use crate::admission::Identity;
+use crate::budget::Budget;
 use crate::catchup::CatchUp;
 use crate::fault;
 use crate::handover::Heir;
@@ -98,6 +99,8 @@ pub(crate) struct Worker {
     pub(crate) connections_max: u64,
     /// How long a connection without a request stays open, for clients.
     pub(crate) keepalive: Option<HeaderValue>,
+    /// What clients may make it keep.
+    pub(crate) budget: Rc<Budget>,
     pub(crate) hub: RefCell<Hub>,
     pub(crate) ring: RefCell<Ring>,
     /// Sessions that wait for what the ring no longer has.
@@ -184,6 +187,7 @@ impl Worker {
             limits,
             connections_max: connections_max(&settings),
             keepalive: http::promise(&settings.http),
+            budget: Budget::new(settings.limits.buffers_bytes_max),
             hub: RefCell::default(),
             catch_up: CatchUp::default(),
             ring: RefCell::new(Ring::new(position, settings.log.ring_bytes_max)),

@@ -14,7 +14,7 @@ mod transfer;
 mod unfinished;
 
 pub(crate) use closing::close;
-pub(crate) use link::{Link, Luggage};
+pub(crate) use link::{Link, Luggage, Refused};
 pub(crate) use open::{Opening, handshake, open, over};
 pub(crate) use transfer::{Arrival, Claim, Leaver, Portrait};
 
@@ -31,7 +31,7 @@ use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 use heart::{Beat, Heart};
 use rooms::Changes;
-use session::Record;
+use session::{Partial, Record};
 use std::cell::{Cell, RefCell};
 use std::future::{Future as _, poll_fn};
 use std::pin::Pin;
@@ -170,6 +170,9 @@ impl Connection {
         if matches!(ending, Ending::Moved) {
             return;
         }
+        if matches!(ending, Ending::OverBudget) {
+            self.free_buffers().await;
+        }
         self.stage.set(Stage::Ending);
         self.asked.take();
         if let Some(claim) = claim {
@@ -189,6 +192,9 @@ impl Connection {
             Stage::Frozen => return Poll::Pending,
             Stage::Gone => return Poll::Ready(Ending::Moved),
             Stage::Asked | Stage::Ending | Stage::Here => {}
+        }
+        if self.ws.borrow().get_ref().poll_evicted(cx).is_ready() {
+            return Poll::Ready(Ending::OverBudget);
         }
         loop {
             if let Some(ending) = self.ending.take() {
@@ -326,6 +332,8 @@ impl Connection {
             &self.worker.metrics.events_in,
         );
         let effect = effect.map_err(Ending::Protocol)?;
+        let gathered = self.record.borrow().partial.as_ref().map_or(0, Partial::size);
+        self.ws.borrow_mut().get_mut().gathered(gathered);
         if let Effect::Act(act) = effect {
             if act.changes_rooms_only() {
                 self.change_rooms(act, task);
@@ -449,7 +457,11 @@ pub(crate) fn read_failed(error: WsError) -> Ending {
     match error {
         WsError::Capacity(_) => Ending::PayloadTooLarge,
         WsError::ConnectionClosed | WsError::AlreadyClosed => Ending::TransportClosed,
-        WsError::Io(e) => Ending::TransportError(e.kind().to_string()),
+        WsError::Io(e) => match e.get_ref().and_then(|e| e.downcast_ref::<Refused>()) {
+            Some(Refused::OverBudget) => Ending::OverBudget,
+            Some(Refused::TooLarge) => Ending::PayloadTooLarge,
+            None => Ending::TransportError(e.kind().to_string()),
+        },
         // The end of the stream; all other faults of the protocol are frames against the rules.
         WsError::Protocol(end @ ProtocolError::ResetWithoutClosingHandshake) => Ending::TransportError(end.to_string()),
         WsError::Protocol(fault) => Ending::BadFrame(CloseCode::Protocol, fault.to_string()),

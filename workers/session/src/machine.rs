@@ -101,7 +101,14 @@ impl Record {
         }
         let packet = socket::decode(text, &limits.packet)?;
         match packet {
-            Packet::Event { attachments: 1.., .. } | Packet::Ack { attachments: 1.., .. } => {
+            Packet::Event {
+                nsp, attachments: 1.., ..
+            }
+            | Packet::Ack {
+                nsp, attachments: 1.., ..
+            } => {
+                // Before the attachments: nothing is gathered for a client that may not send it.
+                self.joined(nsp)?;
                 self.partial = Some(Partial {
                     text: text.to_owned(),
                     attachments: Vec::new(),

@@ -95,6 +95,14 @@ pub struct Partial {
     pub attachments: Vec<bytes::Bytes>,
 }
 
+impl Partial {
+    /// Bytes of what has come.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.text.len() + self.attachments.iter().map(bytes::Bytes::len).sum::<usize>()
+    }
+}
+
 mod base64_list {
     //! Attachments as base64 texts.
     use base64::{Engine as _, engine::general_purpose::STANDARD};

@@ -52,6 +52,11 @@ pub(super) fn stopping() -> Answer {
     try_later(r#"{"code":3,"message":"Service unavailable: the server is stopping"}"#)
 }
 
+/// The worker has all that it can bear.
+pub(super) fn busy() -> Answer {
+    try_later(r#"{"code":3,"message":"Service unavailable: too much to do for all clients"}"#)
+}
+
 fn try_later(json: &'static str) -> Answer {
     let mut answer = body(StatusCode::SERVICE_UNAVAILABLE, "application/json", json);
     answer.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_S);
@@ -62,6 +67,7 @@ fn try_later(json: &'static str) -> Answer {
 pub(crate) fn reply(worker: &Worker, gzip: bool, reply: Reply) -> Answer {
     match reply {
         Reply::Broken => body(StatusCode::BAD_REQUEST, "text/plain; charset=UTF-8", ""),
+        Reply::Busy => busy(),
         Reply::Packets(payload) => packets(worker, gzip, payload),
         Reply::Refused(refusal) => refused(refusal),
         Reply::Taken => body(StatusCode::OK, "text/html", "ok"),

@@ -1,14 +1,16 @@
 //! Request bodies: bounded in size and time.
 
 use super::socket::Progress;
-use crate::poll::BodyError;
+use crate::budget::{Share, Standing};
+use crate::poll::{Allowance, BodyError, Taken};
 use crate::worker::Worker;
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
 use http::{Extensions, HeaderMap, Request};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use hyper::body::{Body as _, Frame, Incoming, SizeHint};
-use std::future::pending;
+use std::cell::Cell;
+use std::future::{pending, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -93,30 +95,44 @@ impl hyper::body::Body for Body {
 
 /// Reads the body of a POST: text, whatever its `Content-Type` says. python-engineio 4.0 to 4.2 sends its text as
 /// `application/octet-stream`; Node's server refuses that, python-engineio's takes it.
-pub(crate) async fn read(worker: &Worker, request: Request<&mut Body>) -> Result<String, BodyError> {
-    let max = worker.settings.engine.max_payload_bytes;
+pub(crate) async fn read(
+    worker: &Worker,
+    request: Request<&mut Body>,
+    allowance: &Cell<Allowance>,
+) -> Result<Taken, BodyError> {
     let (head, body) = request.into_parts();
-    let bytes = bounded(worker, &head.headers, body, max).await?;
-    String::from_utf8(bytes.into()).map_err(|_| BodyError::NotText)
+    let (bytes, share) = gather(worker, &head.headers, body, allowance).await?;
+    let text = String::from_utf8(bytes).map_err(|_| BodyError::NotText)?;
+    Ok(Taken { text, _share: share })
 }
 
-/// A body of at most `max` bytes.
+/// A body of at most `max` bytes, and its share of the budget.
 pub(super) async fn bounded(
     worker: &Worker,
     headers: &HeaderMap,
     body: &mut Body,
     max: usize,
-) -> Result<Bytes, BodyError> {
-    if declared(headers).is_some_and(|bytes| bytes > max) {
-        return Err(BodyError::TooLarge);
-    }
+) -> Result<(Bytes, Share), BodyError> {
+    let allowance = Cell::new(Allowance::Settled(max));
+    let (bytes, share) = gather(worker, headers, body, &allowance).await?;
+    Ok((bytes.into(), share))
+}
+
+async fn gather(
+    worker: &Worker,
+    headers: &HeaderMap,
+    body: &mut Body,
+    allowance: &Cell<Allowance>,
+) -> Result<(Vec<u8>, Share), BodyError> {
     let progress = body.progress.clone();
+    let share = worker.budget.share(Standing::Unsettled);
     let collect = async {
         tokio::select! {
             // First: what has come by now is there at once, and whatever is not will never come.
             biased;
-            collected = Limited::new(&mut *body, max).collect() => Some(collected),
-            () = ended(progress) => None,
+            collected = collect(&mut *body, declared(headers), allowance, &share) => collected,
+            () = ended(progress) => Err(BodyError::Gone),
+            () = poll_fn(|cx| share.watch(cx)) => Err(BodyError::OverBudget),
         }
     };
     match timeout(worker.settings.http.body_timeout, collect).await {
@@ -124,10 +140,44 @@ pub(super) async fn bounded(
             body.late = true;
             Err(BodyError::TooSlow)
         }
-        Ok(Some(Ok(body))) => Ok(body.to_bytes()),
-        Ok(Some(Err(error))) if error.is::<LengthLimitError>() => Err(BodyError::TooLarge),
-        Ok(Some(Err(_)) | None) => Err(BodyError::Gone),
+        Ok(collected) => {
+            let bytes = collected?;
+            share.stand(Standing::Used);
+            Ok((bytes, share))
+        }
     }
+}
+
+async fn collect(
+    body: &mut Body,
+    declared: Option<usize>,
+    allowance: &Cell<Allowance>,
+    share: &Share,
+) -> Result<Vec<u8>, BodyError> {
+    allowed(declared.unwrap_or_default(), allowance).await?;
+    let mut bytes = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| BodyError::Gone)?;
+        let Some(data) = frame.data_ref() else { continue };
+        share.stand(allowed(bytes.len() + data.len(), allowance).await?);
+        bytes.extend_from_slice(data);
+        share.set(bytes.len());
+    }
+    Ok(bytes)
+}
+
+/// Whether a body may have so many bytes, and what its client is. If that is more than a guess allows, it waits until more is known: the caller
+/// polls it again then.
+async fn allowed(bytes: usize, allowance: &Cell<Allowance>) -> Result<Standing, BodyError> {
+    poll_fn(|_| {
+        Poll::Ready(match allowance.get() {
+            Allowance::Guess(max) if bytes > max => return Poll::Pending,
+            Allowance::Unsettled(max) | Allowance::Settled(max) if bytes > max => Err(BodyError::TooLarge),
+            Allowance::Guess(_) | Allowance::Unsettled(_) => Ok(Standing::Unsettled),
+            Allowance::Settled(_) => Ok(Standing::Settled),
+        })
+    })
+    .await
 }
 
 /// Ready when nothing more comes from the client of a request.

@@ -1,8 +1,9 @@
 //! `POST /api/emit`: an event, or a list of them, for our clients. Answers 200 only when all are in the log.
 
-use super::answer::{Answer, body, plain};
+use super::answer::{Answer, body, busy, plain};
 use super::body::{Body, bounded};
 use crate::emit::entry_of;
+use crate::metrics::Limit;
 use crate::poll::BodyError;
 use crate::worker::Worker;
 use bytes::Bytes;
@@ -36,8 +37,12 @@ pub(super) async fn serve(worker: &Worker, request: Request<&mut Body>) -> Answe
     // More than the queue holds could never be appended.
     let max = worker.settings.log.queue_bytes_max;
     let (head, body) = request.into_parts();
-    let text = match bounded(worker, &head.headers, body, max).await {
-        Ok(text) => text,
+    let (text, _share) = match bounded(worker, &head.headers, body, max).await {
+        Ok(taken) => taken,
+        Err(BodyError::OverBudget) => {
+            worker.metrics.limits.one(Limit::Buffers);
+            return busy();
+        }
         Err(BodyError::TooLarge) => {
             let why = format!("the body is larger than log.queue_bytes_max, {max} bytes");
             return refuse(StatusCode::PAYLOAD_TOO_LARGE, &why);

@@ -8,17 +8,17 @@ use super::switch::{self, Offer};
 use super::{body, client, fields, official, origin};
 use crate::dispatch::flag;
 use crate::metrics::{Handshake, Upgrade};
-use crate::poll;
+use crate::poll::{self, Allowance, Incoming};
 use crate::upgrade::upgrade;
 use crate::worker::{Counted, Worker, new_sid, unix_ms};
-use crate::ws::{self, Link, Luggage, Opening, Speech, Style};
+use crate::ws::{self, Luggage, Opening, Speech, Style};
 use boot::{Cookie, Offsets, SameSite};
 use http::header::{ORIGIN, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use session::trace::Value::Text;
 use session::{Record, Sid, Transport};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use store::{CREATED_REVISION, RequestId, UpgradeBegin};
@@ -110,7 +110,12 @@ async fn polling(worker: &Rc<Worker>, request: Request<&mut Body>, peer: SocketA
             Box::pin(poll::get(worker, &sid, id, ended)).await
         }
         Method::POST => {
-            let body = Box::pin(body::read(worker, request));
+            let allowance = Cell::new(Allowance::Settled(worker.settings.engine.max_payload_bytes));
+            let text = Box::pin(body::read(worker, request, &allowance));
+            let body = Incoming {
+                allowance: &allowance,
+                text,
+            };
             Box::pin(poll::post(worker, &sid, id, speech, body)).await
         }
         _ => poll::Reply::Refused(Refusal::BadMethod),
@@ -273,8 +278,7 @@ async fn websocket(worker: &Rc<Worker>, mut request: Request<&mut Body>, peer: S
             unread,
             ..Luggage::default()
         };
-        let link = Link::new(tcp, luggage);
-        let ws = ws::over(link, &worker).await;
+        let ws = ws::over(tcp, luggage, &worker).await;
         match purpose {
             Purpose::Fresh(record) => ws::open(worker, ws, style, record, Opening::Fresh).await,
             Purpose::Upgrade { sid, request } => upgrade(worker, ws, style, sid, request).await,

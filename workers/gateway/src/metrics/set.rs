@@ -96,6 +96,7 @@ labels! {
         Drain = "reason=drain",
         Kicked = "reason=kicked",
         LogLost = "reason=log_lost",
+        OverBudget = "reason=over_budget",
         Overlap = "reason=overlap",
         PayloadTooLarge = "reason=payload_too_large",
         PingTimeout = "reason=ping_timeout",
@@ -129,10 +130,14 @@ labels! {
 labels! {
     /// Limits.
     pub(crate) enum Limit {
+        /// `limits.buffers_bytes_max`: a connection was closed for it, or a body was not read.
+        Buffers = "limit=buffers",
         /// `limits.connections_max`: further connections wait in the accept queue.
         Connections = "limit=connections",
         /// The process may have no more file descriptors.
         Descriptors = "limit=descriptors",
+        /// `limits.handshakes_max`.
+        Handshakes = "limit=handshakes",
         /// `limits.outbox_bytes_max`.
         Outbox = "limit=outbox",
         /// `engine.max_payload_bytes`.
@@ -187,6 +192,12 @@ instruments! {
         pub(crate) connections: Gauges<Spoken> = "gw_connections", Rule::EachSum;
         /// The most that a worker takes: limits.connections_max, or what its descriptors allow.
         pub(crate) connections_max: Gauge = "gw_connections_max", Rule::Each;
+        /// What clients make a worker keep: messages and bodies that are not complete, and what is not read.
+        pub(crate) buffers: Gauge = "gw_buffers_bytes", Rule::EachSum;
+        /// The most that it may be: limits.buffers_bytes_max.
+        pub(crate) buffers_max: Gauge = "gw_buffers_bytes_max", Rule::Each;
+        /// Polling sessions that began on the worker and have joined no namespace yet, as far as it knows.
+        pub(crate) unsettled: Gauge = "gw_unsettled_sessions", Rule::EachSum;
         /// WebSockets that have not taken all that was written to them last: their clients are slow.
         pub(crate) slow: Gauge = "gw_slow_connections", Rule::EachSum;
         /// Sessions of which a worker holds something; a polling session between two requests is nobody's.
@@ -302,6 +313,7 @@ impl Why {
             Ending::Kicked => Self::Kicked,
             Ending::LogLost => Self::LogLost,
             Ending::Moved => return None,
+            Ending::OverBudget => Self::OverBudget,
             Ending::Overlap => Self::Overlap,
             Ending::PayloadTooLarge => Self::PayloadTooLarge,
             Ending::PingTimeout => Self::PingTimeout,
@@ -344,6 +356,7 @@ impl Metrics {
             self.ends.one(why);
         }
         match ending {
+            Ending::OverBudget => self.limits.one(Limit::Buffers),
             Ending::PayloadTooLarge => self.limits.one(Limit::Payload),
             Ending::SlowClient => {
                 self.limits.one(Limit::Outbox);

@@ -4,6 +4,7 @@ use super::batch::{Batch, Standing, Stop};
 use super::get::{CLOSE, NOOP, moved, settles_in, unavailable};
 use super::recent::{known, remember};
 use super::{Abort, Reply, end, overlapped, patiently};
+use crate::budget::Share;
 use crate::ending::Ending;
 use crate::metrics::Limit;
 use crate::rate::pause_of_post;
@@ -12,11 +13,30 @@ use crate::ws::Speech;
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use session::{Offset, Record, Sid};
+use std::cell::Cell;
 use std::rc::Rc;
 use store::{PostBegin, PostDone, PostEffects, RequestId};
 use tokio::time::sleep;
 use tracing::debug;
 use wire::engine::Refusal;
+
+/// How many bytes of a body are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Allowance {
+    /// By what was known of the session when it was here last: of a longer body the rest waits until more is known.
+    Guess(usize),
+    /// The session has joined no namespace: a longer body is refused.
+    Unsettled(usize),
+    /// The same of one that has.
+    Settled(usize),
+}
+
+/// The text of a body, which counts until all of it is acted on.
+pub(crate) struct Taken {
+    pub(crate) text: String,
+    /// Counts as long as it is there.
+    pub(crate) _share: Share,
+}
 
 /// Why a request body could not be had.
 #[derive(Debug)]
@@ -25,39 +45,59 @@ pub(crate) enum BodyError {
     Gone,
     /// Not UTF-8.
     NotText,
-    /// Over `engine.max_payload_bytes`.
+    /// The worker's budget is used up, and this body had to give back its part.
+    OverBudget,
+    /// Over `engine.max_payload_bytes`, or `socket.connect_bytes_max` of a session that has joined no namespace.
     TooLarge,
     /// Not whole within `http.body_timeout_ms`.
     TooSlow,
 }
 
-/// The body, once it has arrived.
-pub(crate) type Body<'a> = LocalBoxFuture<'a, Result<String, BodyError>>;
+/// The body of a POST.
+pub(crate) struct Incoming<'a> {
+    /// How much of it is read, which the session decides.
+    pub(crate) allowance: &'a Cell<Allowance>,
+    /// The body, once it has arrived.
+    pub(crate) text: LocalBoxFuture<'a, Result<Taken, BodyError>>,
+}
 
 /// Serves a POST with a sid.
-pub(crate) async fn post(worker: &Rc<Worker>, sid: &Sid, request: RequestId, speech: Speech, body: Body<'_>) -> Reply {
+pub(crate) async fn post(
+    worker: &Rc<Worker>,
+    sid: &Sid,
+    request: RequestId,
+    speech: Speech,
+    body: Incoming<'_>,
+) -> Reply {
     let abort = Abort::new(worker, sid);
     let reply = serve(worker, sid, speech, request, body).await;
     abort.disarm();
     reply
 }
 
-async fn serve(worker: &Rc<Worker>, sid: &Sid, speech: Speech, request: RequestId, mut body: Body<'_>) -> Reply {
+async fn serve(worker: &Rc<Worker>, sid: &Sid, speech: Speech, request: RequestId, body: Incoming<'_>) -> Reply {
+    let Incoming {
+        allowance,
+        text: mut body,
+    } = body;
     let known = known(worker, sid);
     // A body that came with the head, of a session that was here lately, usually needs one step of the store
     // instead of two.
+    if let Some(known) = &known {
+        allowance.set(guessed(worker, &known.record));
+    }
     let come = known.is_some().then(|| (&mut body).now_or_never()).flatten();
     let mut begun = None;
-    if let (Some(known), Some(Ok(text))) = (&known, &come)
+    if let (Some(known), Some(Ok(taken))) = (&known, &come)
         && may_go_on(worker, &known.record)
-        && pause_of_post(&worker.settings.limits, text).is_none()
+        && pause_of_post(&worker.settings.limits, &taken.text).is_none()
     {
         let standing = Standing::Guess {
             revision: known.revision,
         };
         let record = Record::clone(&known.record);
         let batch = Batch::new(worker, request, speech, standing, record, Offset::default());
-        match handle(batch, text).await {
+        match handle(batch, &taken.text).await {
             Ok(reply) => return reply,
             Err(outrun) => begun = outrun,
         }
@@ -89,43 +129,59 @@ async fn serve(worker: &Rc<Worker>, sid: &Sid, speech: Speech, request: RequestI
         end(worker, sid, &Ending::ConnectTimeout).await;
         return Reply::Broken;
     }
-    let text = match come {
+    allowance.set(allowed(worker, &record));
+    let taken = match come {
         Some(come) => come,
         None => body.await,
     };
-    let text = match text {
-        Ok(text) => text,
-        Err(error) => return unread(worker, sid, request, &error).await,
+    let taken = match taken {
+        Ok(taken) => taken,
+        Err(error) => return untaken(worker, sid, request, &error).await,
     };
     // The lease keeps others out meanwhile.
-    if let Some(pause) = pause_of_post(&worker.settings.limits, &text) {
+    if let Some(pause) = pause_of_post(&worker.settings.limits, &taken.text) {
         worker.metrics.limits.one(Limit::Rate);
         sleep(pause).await;
     }
     remember(worker, revision, &Rc::new(record.clone()));
     let batch = Batch::new(worker, request, speech, Standing::Begun { parked }, record, sent);
     // What has begun is not outrun.
-    handle(batch, &text).await.unwrap_or(Reply::Unavailable)
+    handle(batch, &taken.text).await.unwrap_or(Reply::Unavailable)
 }
 
-/// The body of a POST that has begun is not had. One that is too large leaves the session as it is; all else ends it.
-async fn unread(worker: &Worker, sid: &Sid, request: RequestId, error: &BodyError) -> Reply {
-    match error {
+/// The answer to a POST whose body could not be had.
+async fn untaken(worker: &Rc<Worker>, sid: &Sid, request: RequestId, error: &BodyError) -> Reply {
+    let (ending, reply) = match error {
         BodyError::TooLarge => {
             let nothing = PostEffects::default();
-            match patiently(async || worker.store.post_finish(sid, request, nothing.clone()).await).await {
+            return match patiently(async || worker.store.post_finish(sid, request, nothing.clone()).await).await {
                 Ok(_) => Reply::TooLarge,
                 Err(error) => unavailable(&error),
-            }
+            };
         }
-        BodyError::TooSlow => {
-            end(worker, sid, &Ending::EngineProtocol("request body")).await;
-            Reply::TooSlow
-        }
-        BodyError::Gone | BodyError::NotText => {
-            end(worker, sid, &Ending::EngineProtocol("request body")).await;
-            Reply::Broken
-        }
+        BodyError::OverBudget => (Ending::OverBudget, Reply::Busy),
+        BodyError::TooSlow => (Ending::EngineProtocol("request body"), Reply::TooSlow),
+        BodyError::Gone | BodyError::NotText => (Ending::EngineProtocol("request body"), Reply::Broken),
+    };
+    end(worker, sid, &ending).await;
+    reply
+}
+
+/// Longest body of a session: little before it has joined a namespace.
+fn allowed(worker: &Worker, record: &Record) -> Allowance {
+    let (engine, socket) = (&worker.settings.engine, &worker.settings.socket);
+    if record.settled {
+        Allowance::Settled(engine.max_payload_bytes)
+    } else {
+        Allowance::Unsettled(engine.max_payload_bytes.min(socket.connect_bytes_max))
+    }
+}
+
+/// The same by what was known of the session when it was here last: it may have joined a namespace since, elsewhere.
+fn guessed(worker: &Worker, known: &Record) -> Allowance {
+    match allowed(worker, known) {
+        Allowance::Guess(max) | Allowance::Unsettled(max) => Allowance::Guess(max),
+        Allowance::Settled(max) => Allowance::Settled(max),
     }
 }
 
@@ -207,6 +263,7 @@ fn farewell(ending: &Ending, parked: bool) -> Option<&'static str> {
         | Ending::Kicked
         | Ending::LogLost
         | Ending::Moved
+        | Ending::OverBudget
         | Ending::Overlap
         | Ending::PayloadTooLarge
         | Ending::PingTimeout

@@ -86,6 +86,7 @@ impl Connection {
         {
             let mut record = self.record.borrow_mut();
             (record.offsets, record.settled) = (true, true);
+            self.ws.borrow_mut().get_mut().settle();
             record.join(nsp, found.joined.clone());
         }
         let moved = match self.save().await {
@@ -113,6 +114,7 @@ impl Connection {
         }
         let joined = self.worker.new_membership(&record, admitted.identity);
         record.settled = true;
+        self.ws.borrow_mut().get_mut().settle();
         record.join(&admitted.nsp, joined.clone());
         joined
     }

@@ -1,14 +1,16 @@
 //! The closing handshake of a WebSocket (RFC 6455, 5.5.1 and 7.1): each side sends one close frame, then the server
 //! closes the TCP connection.
 
-use super::Link;
+use super::{Connection, Link, Luggage, over};
 use futures_util::Sink as _;
+use rustix::net::Shutdown;
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -25,6 +27,7 @@ const CLOSE_MAX: Duration = Duration::from_secs(1);
 pub(crate) async fn close(ws: &RefCell<WebSocketStream<Link>>, frame: Option<CloseFrame>) {
     // One that was asked to move reads nothing.
     ws.borrow_mut().get_mut().open();
+    ws.borrow_mut().get_mut().discard();
     let closing = async {
         // What the library has to say comes first: pongs, or its answer to the client's close frame. That one carries the
         // client's code, or 1002 if the code is not to be sent.
@@ -41,6 +44,26 @@ pub(crate) async fn close(ws: &RefCell<WebSocketStream<Link>>, frame: Option<Clo
     };
     if timeout(CLOSE_MAX, closing).await.is_err() {
         debug!("client did not close");
+    }
+}
+
+impl Connection {
+    /// Frees what was read and what is unsent: the connection gets a new WebSocket over the same socket, only to be closed.
+    /// After a part of a frame no close frame can follow.
+    pub(super) async fn free_buffers(&self) {
+        let can_say_why = self.ws.borrow().get_ref().unsent() == 0;
+        match self.socket().and_then(|fd| TcpStream::from_std(fd.into())) {
+            Ok(tcp) => {
+                let fresh = over(tcp, Luggage::default(), &self.worker).await;
+                drop(self.ws.replace(fresh));
+            }
+            // It is freed with the connection.
+            Err(error) => debug!(%error, "buffers are not freed at once"),
+        }
+        if !can_say_why {
+            // An error means that it is closed already.
+            rustix::net::shutdown(self.ws.borrow().get_ref(), Shutdown::Both).ok();
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! more and to keep what is written.
 
 use super::unfinished::Unfinished;
+use crate::budget::{Share, Standing};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -30,6 +31,23 @@ pub(crate) struct Link {
     unread: Option<Box<Bytes>>,
     /// See [`Link::end_waits`].
     end_waits: bool,
+    /// Attachments that wait for the rest of their packet (bytes).
+    gathered: usize,
+    /// Longest message that is read (bytes).
+    allowed: usize,
+    /// What it has of the worker's budget.
+    share: Share,
+}
+
+/// Why nothing more is read from a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refused {
+    /// The worker's budget is used up (`limits.buffers_bytes_max`), and this connection was chosen to give back its part.
+    #[error("too much is buffered")]
+    OverBudget,
+    /// The message is longer than allowed before the first namespace is joined (`socket.connect_bytes_max`).
+    #[error("message too large")]
+    TooLarge,
 }
 
 /// What lies between a connection and its socket, in both directions.
@@ -51,15 +69,53 @@ enum Flow {
 }
 
 impl Link {
-    pub(crate) fn new(tcp: TcpStream, Luggage { unread, unsent }: Luggage) -> Self {
-        Self {
+    /// A link whose client has not joined a namespace, with messages of at most `allowed` bytes.
+    pub(crate) fn new(tcp: TcpStream, Luggage { unread, unsent }: Luggage, share: Share, allowed: usize) -> Self {
+        let link = Self {
             tcp,
             unfinished: Unfinished::default(),
             flow: Flow::Open,
             unsent: unsent.as_slice().into(),
             unread: (!unread.is_empty()).then(|| Box::new(unread)),
             end_waits: false,
+            gathered: 0,
+            allowed,
+            share,
+        };
+        link.count();
+        link
+    }
+
+    /// Its client has joined a namespace: the WebSocket's own limits are enough.
+    pub(super) fn settle(&mut self) {
+        self.allowed = usize::MAX;
+        self.share.stand(Standing::Settled);
+    }
+
+    /// Notes how much of a packet waits for its attachments (bytes).
+    pub(super) fn gathered(&mut self, bytes: usize) {
+        if self.gathered != bytes {
+            self.gathered = bytes;
+            self.count();
         }
+    }
+
+    /// Ready if the worker needs back what this connection holds.
+    pub(super) fn poll_evicted(&self, cx: &Context<'_>) -> Poll<()> {
+        self.share.watch(cx)
+    }
+
+    /// Keeps nothing of what is still read.
+    pub(super) fn discard(&mut self) {
+        self.unfinished.discard();
+        self.count();
+    }
+
+    /// Tells the budget what is in memory here.
+    fn count(&self) {
+        let unread = self.unread.as_ref().map_or(0, |unread| unread.len());
+        let held = self.unfinished.held() + self.unsent.len() + self.gathered + unread;
+        self.share.set(held);
     }
 
     /// Reads no more; whoever opens it again has to wake the reader.
@@ -119,6 +175,7 @@ impl Link {
         // There is room.
         header.format(length, &mut (&mut self.unsent).writer()).ok();
         self.unsent.extend_from_slice(payload);
+        self.count();
         true
     }
 
@@ -159,6 +216,7 @@ impl Link {
         } else {
             self.unsent.clear();
         }
+        self.count();
         Ok(())
     }
 }
@@ -175,6 +233,12 @@ impl AsyncRead for Link {
             return Poll::Pending;
         }
         let this = &mut *self;
+        if this.share.watch(cx).is_ready() {
+            return Poll::Ready(Err(io::Error::other(Refused::OverBudget)));
+        }
+        if this.unfinished.expected() > this.allowed {
+            return Poll::Ready(Err(io::Error::other(Refused::TooLarge)));
+        }
         let before = buf.filled().len();
         match &mut this.unread {
             Some(unread) => {
@@ -192,6 +256,7 @@ impl AsyncRead for Link {
             }
         }
         this.unfinished.feed(buf.filled().get(before..).unwrap_or_default());
+        this.count();
         Poll::Ready(Ok(()))
     }
 }
@@ -203,6 +268,7 @@ impl AsyncWrite for Link {
             ready!(self.poll_send(cx))?;
         }
         self.unsent.extend_from_slice(bytes);
+        self.count();
         Poll::Ready(Ok(bytes.len()))
     }
 
@@ -218,6 +284,7 @@ impl AsyncWrite for Link {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::budget::Budget;
     use futures_util::StreamExt as _;
     use std::future::poll_fn;
     use tokio::net::TcpListener;
@@ -232,7 +299,12 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (server, _) = listener.accept().await.unwrap();
-        (Link::new(server, Luggage::default()), client)
+        (link(server, Luggage::default()), client)
+    }
+
+    fn link(tcp: TcpStream, luggage: Luggage) -> Link {
+        let share = Budget::new(usize::MAX).share(Standing::Settled);
+        Link::new(tcp, luggage, share, usize::MAX)
     }
 
     #[tokio::test]
@@ -275,7 +347,7 @@ mod tests {
         assert!(link.try_send().unwrap());
         let luggage = link.luggage().unwrap();
         assert_eq!(luggage.unsent, b"\x81\x04kept");
-        let mut next = Link::new(link.tcp, luggage);
+        let mut next = self::link(link.tcp, luggage);
         poll_fn(|cx| next.poll_send(cx)).await.unwrap();
         let mut client = WebSocketStream::from_raw_socket(client, Role::Client, None).await;
         assert_eq!(client.next().await.unwrap().unwrap(), Message::text("kept"));

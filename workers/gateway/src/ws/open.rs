@@ -1,7 +1,8 @@
 //! How a WebSocket begins to serve its session.
 
 use super::heart::Heart;
-use super::{Claimed, Connection, Link, Stage, Style, Task};
+use super::{Claimed, Connection, Link, Luggage, Stage, Style, Task};
+use crate::budget::Standing;
 use crate::catchup::{self, Extent};
 use crate::ending::Ending;
 use crate::metrics::Carried;
@@ -20,6 +21,7 @@ use std::rc::Rc;
 use std::task::Waker;
 use std::time::Duration;
 use store::{Mail, Saved, StoreError};
+use tokio::net::TcpStream;
 use tokio::time::sleep;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
@@ -44,8 +46,10 @@ pub(crate) enum Opening {
     },
 }
 
-/// A WebSocket over a link.
-pub(crate) async fn over(link: Link, worker: &Worker) -> WebSocketStream<Link> {
+/// A WebSocket over a TCP connection. Until its client has joined a namespace, messages are short.
+pub(crate) async fn over(tcp: TcpStream, luggage: Luggage, worker: &Worker) -> WebSocketStream<Link> {
+    let share = worker.budget.share(Standing::Unsettled);
+    let link = Link::new(tcp, luggage, share, worker.settings.socket.connect_bytes_max);
     let (limits, max) = (&worker.settings.limits, worker.settings.engine.max_payload_bytes);
     let config = WebSocketConfig::default()
         .read_buffer_size(limits.ws_read_buffer_bytes)
@@ -126,6 +130,9 @@ impl Connection {
     /// Starts the task that serves the connection until its end. The record is stored with the first
     /// namespace that the client joins, in one step; a client that takes its time is stored without.
     pub(super) fn start(self: Rc<Self>, heart: Heart, claim: Option<LocalBoxFuture<'static, ()>>) {
+        if !self.is_unsettled() {
+            self.ws.borrow_mut().get_mut().settle();
+        }
         let store_at = (!self.stored.get()).then(|| Box::pin(sleep(STORED_AFTER)));
         let task = Task {
             rate: Rate::default(),

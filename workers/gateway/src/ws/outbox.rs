@@ -55,6 +55,9 @@ impl Connection {
         if !link.put(kind, payload, max) {
             self.overflowed.set(true);
             self.end(Ending::SlowClient);
+        } else if link.unsent() > early && !self.stuck.get() {
+            // What is large goes out at once: in all outboxes of a room it would take a large part of the budget.
+            self.send_some(link);
         }
     }
 

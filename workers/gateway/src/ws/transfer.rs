@@ -198,7 +198,7 @@ impl Arrival {
     /// Rebuilds a connection.
     pub(crate) async fn new(worker: &Worker, tcp: TcpStream, portrait: Portrait, luggage: Luggage) -> Self {
         let unsent = !luggage.unsent.is_empty();
-        let ws = over(Link::new(tcp, luggage), worker).await;
+        let ws = over(tcp, luggage, worker).await;
         Self { ws, portrait, unsent }
     }
 

@@ -28,6 +28,11 @@ pub(crate) struct Unfinished {
     overflow: bool,
     /// A close frame is complete.
     closed: bool,
+    /// Payload of the complete fragments of the present message, and of the present frame (bytes).
+    fragments_bytes: usize,
+    frame_bytes: usize,
+    /// Nothing is kept, since nothing reads on.
+    discards: bool,
 }
 
 impl Unfinished {
@@ -40,6 +45,7 @@ impl Unfinished {
             if self.payload_left > 0 {
                 let step = (read.len() - at).min(usize::try_from(self.payload_left).unwrap_or(usize::MAX));
                 at += step;
+                self.frame_bytes += step;
                 self.payload_left -= step as u64;
             } else {
                 if self.header_bytes == 0 {
@@ -69,6 +75,23 @@ impl Unfinished {
         self.closed
     }
 
+    /// Bytes in memory for the message that is not complete: the library's, and the copy here.
+    pub(crate) fn held(&self) -> usize {
+        self.fragments_bytes + self.frame_bytes + self.bytes.len()
+    }
+
+    /// How long the message is at least, by what its frames announce (bytes).
+    pub(crate) fn expected(&self) -> usize {
+        let left = usize::try_from(self.payload_left).unwrap_or(usize::MAX);
+        (self.fragments_bytes + self.frame_bytes).saturating_add(left)
+    }
+
+    /// Keeps nothing from now on: what is still read is only looked at for the end.
+    pub(crate) fn discard(&mut self) {
+        self.discards = true;
+        self.bytes = Vec::new();
+    }
+
     fn push_header(&mut self, byte: u8) {
         if let Some(place) = self.header.get_mut(usize::from(self.header_bytes)) {
             *place = byte;
@@ -94,6 +117,7 @@ impl Unfinished {
         let (last, control) = (first & 0x80 != 0, first & 0x08 != 0);
         self.header_bytes = 0;
         self.closed |= first & 0x0f == CLOSE;
+        let frame_bytes = std::mem::take(&mut self.frame_bytes);
         if control && self.in_message {
             match self.frame_from.checked_sub(self.bytes.len()) {
                 Some(before) => self.keep(read.get(kept..kept + before).unwrap_or_default()),
@@ -103,9 +127,11 @@ impl Unfinished {
         }
         if !control && !last {
             self.in_message = true;
+            self.fragments_bytes += frame_bytes;
             return kept;
         }
-        (self.in_message, self.overflow) = (false, false);
+        // A control frame that stands alone ends no message: there is none.
+        (self.in_message, self.overflow, self.fragments_bytes) = (false, false, 0);
         if self.bytes.capacity() > KEPT_BYTES {
             self.bytes = Vec::new();
         } else {
@@ -115,6 +141,9 @@ impl Unfinished {
     }
 
     fn keep(&mut self, more: &[u8]) {
+        if self.discards {
+            return;
+        }
         if self.overflow || self.bytes.len() + more.len() > UNFINISHED_BYTES_MAX {
             self.overflow = true;
             self.bytes = Vec::new();
@@ -259,6 +288,42 @@ mod tests {
             assert_eq!(messages, expected);
             assert_eq!(before, b"");
         }
+    }
+
+    #[test]
+    fn bytes_count_until_their_message_is_complete() {
+        let mut rng = fastrand::Rng::with_seed(1);
+        let mut unfinished = Unfinished::default();
+        // The beginning of a message in three frames.
+        let long = frame(&mut rng, 0x01, &[0; 1000]);
+        let (head, rest) = long.split_at(100);
+        unfinished.feed(head);
+        let header = long.len() - 1000;
+        assert_eq!((unfinished.held(), unfinished.expected()), (200 - header, 1000));
+        unfinished.feed(rest);
+        assert_eq!(unfinished.held(), long.len() + 1000);
+        // Control frames in between are answered and gone.
+        let ping = frame(&mut rng, 0x89, b"ping");
+        unfinished.feed(&ping);
+        assert_eq!((unfinished.held(), unfinished.expected()), (long.len() + 1000, 1000));
+        let more = frame(&mut rng, 0x00, &vec![0; UNFINISHED_BYTES_MAX]);
+        unfinished.feed(&more);
+        assert_eq!(unfinished.held(), 1000 + UNFINISHED_BYTES_MAX, "too much for a copy");
+        unfinished.feed(&frame(&mut rng, 0x80, b"end"));
+        assert_eq!((unfinished.held(), unfinished.expected()), (0, 0));
+        unfinished.feed(&ping[..3]);
+        assert_eq!(unfinished.held(), 3);
+        unfinished.feed(&ping[3..]);
+        assert_eq!(unfinished.held(), 0);
+    }
+
+    #[test]
+    fn an_announced_length_counts_before_it_comes() {
+        let mut unfinished = Unfinished::default();
+        unfinished.feed(b"\x82\xff\xff\xff\xff\xff\xff\xff\xff\xff");
+        assert!(unfinished.expected() < 100, "the mask is missing");
+        unfinished.feed(b"mask");
+        assert_eq!(unfinished.expected(), usize::MAX);
     }
 
     #[test]

@@ -1,0 +1,255 @@
+//! What clients make a worker keep is bounded for all of them together, and for those that have not joined a namespace.
+
+use crate::harness::{Link, Plan, Poller, Request, Server, Wire, ask, soon, until};
+use serde_json::{Value, json};
+use std::fs;
+use tokio::net::{TcpSocket, TcpStream};
+
+/// The budget of these tests (bytes).
+const BUDGET: usize = 8 << 20;
+/// Attackers, and bytes that each of them has the worker keep: ten times the budget.
+const ATTACKERS: usize = 90;
+const PART: usize = 900_000;
+/// Clients that read nothing, and how many events of 90 KB they get: the kernel takes the first of them.
+const DEAF: usize = 40;
+const EVENTS: u64 = 60;
+/// What the worker's memory may grow by: buffers double as they grow, and some memory is not given back at once.
+const GROWTH_MAX: usize = 5 * BUDGET;
+
+/// One worker. An outbox alone may have more than the budget, which is what these tests are about.
+async fn server() -> Server {
+    let limits = format!("limits = {{ buffers_bytes_max = {BUDGET}, outbox_bytes_max = 33554432 }}");
+    Plan::new()
+        .with("workers = { count = 1 }\ndiagnostics = { engine_echo = '/engine.io/' }")
+        .with(&limits)
+        .start()
+        .await
+}
+
+/// The head of a masked text frame (RFC 6455, 5.2) and as much of its payload as there is.
+fn frame(length: usize, payload: &str) -> Vec<u8> {
+    let head = [0x81, 0x80 | 127].into_iter();
+    let mask = [0; 4];
+    head.chain((length as u64).to_be_bytes())
+        .chain(mask)
+        .chain(payload.bytes())
+        .collect()
+}
+
+/// Resident memory of the only worker (bytes).
+async fn resident(server: &Server) -> usize {
+    let pid = server.status().await.ready_pids()[0];
+    let text = fs::read_to_string(format!("/proc/{pid}/statm")).expect("a worker");
+    let pages: usize = text.split(' ').nth(1).expect("pages").parse().expect("a number");
+    pages * 4096
+}
+
+/// The sum of what a metric says, over all label sets that contain `label`.
+async fn metric(server: &Server, name: &str, label: &str) -> f64 {
+    let page = ask(server.admin, Request::get("/metrics")).await.expect("a page");
+    let is_wanted = |line: &&str| line.starts_with(name) && line.contains(label);
+    page.text()
+        .lines()
+        .filter(is_wanted)
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+        .sum()
+}
+
+async fn metric_when(server: &Server, name: &str, label: &str, wanted: impl Fn(f64) -> bool) {
+    until(name, async || wanted(metric(server, name, label).await).then_some(())).await;
+}
+
+/// A client that does what clients do, on both transports, while others attack.
+struct Bystander {
+    wire: Wire,
+    /// It has half of its own message on the way.
+    slow: Wire,
+    poller: Poller,
+}
+
+impl Bystander {
+    async fn new(server: &Server) -> Self {
+        let mut wire = Wire::open(server).await;
+        wire.connect().await;
+        let poller = Poller::open(server).await;
+        poller.connect().await;
+        let mut slow = Wire::open(server).await;
+        slow.connect().await;
+        slow.send_raw(&frame(100_000, r#"427["echo",""#)).await;
+        slow.send_raw(&vec![b'x'; 50_000]).await;
+        Self { wire, slow, poller }
+    }
+
+    async fn is_served(&mut self) {
+        assert_eq!(self.wire.call(0, &json!(["echo", 1])).await, json!([1]));
+        assert_eq!(self.poller.call(0, &json!(["echo", 1])).await, json!([1]));
+    }
+
+    async fn finishes(mut self) {
+        self.is_served().await;
+        let rest = 100_000 - 50_000 - r#"427["echo",""#.len() - r#""]"#.len();
+        self.slow.send_raw(&vec![b'x'; rest]).await;
+        self.slow.send_raw(br#""]"#).await;
+        let ack = self.slow.data().await;
+        assert!(ack.starts_with(r#"437["xxx"#), "{}", &ack[..20]);
+    }
+}
+
+async fn assert_bounded(server: &Server, before: usize) {
+    let grown = resident(server).await.saturating_sub(before);
+    eprintln!("{grown} bytes more");
+    assert!(grown < GROWTH_MAX, "{grown} bytes more");
+    metric_when(server, "gw_limits_reached_total", "limit=\"buffers\"", |n| n > 0.0).await;
+    let held = metric(server, "gw_buffers_bytes{", "").await;
+    assert!(held > 0.0 && held <= BUDGET as f64, "{held} bytes are held");
+}
+
+#[tokio::test]
+async fn messages_that_are_never_finished_stay_within_the_budget() {
+    let server = server().await;
+    let mut bystander = Bystander::new(&server).await;
+    let before = resident(&server).await;
+    let mut attackers = Vec::new();
+    for _ in 0..ATTACKERS {
+        let mut wire = Wire::open(&server).await;
+        wire.connect().await;
+        wire.send_raw(&frame(999_000, "42")).await;
+        wire.send_raw(&vec![b'x'; PART]).await;
+        attackers.push(wire);
+        bystander.is_served().await;
+    }
+    assert_bounded(&server, before).await;
+    assert_eq!(attackers[0].end().await, Some(1013));
+    metric_when(&server, "gw_disconnects_total", "reason=\"over_budget\"", |n| n > 0.0).await;
+    bystander.finishes().await;
+}
+
+#[tokio::test]
+async fn bodies_that_are_never_finished_stay_within_the_budget() {
+    let server = server().await;
+    let mut bystander = Bystander::new(&server).await;
+    let before = resident(&server).await;
+    let mut attackers = Vec::new();
+    for _ in 0..ATTACKERS {
+        let poller = Poller::open(&server).await;
+        poller.connect().await;
+        let head = Request::new("POST", &poller.target()).header("Content-Length", "999000");
+        let mut link = Link::open(server.addr).await.expect("connect");
+        link.send(&head.bytes(server.addr)).await.expect("send");
+        // It may have been refused already.
+        drop(link.send(&vec![b'x'; PART]).await);
+        attackers.push((poller, link));
+        bystander.is_served().await;
+    }
+    assert_bounded(&server, before).await;
+    let (poller, mut link) = attackers.swap_remove(0);
+    // The rest is read and forgotten before the answer.
+    link.send(&vec![b'x'; 999_000 - PART]).await.expect("send");
+    let reply = soon("the answer", link.reply(false)).await.expect("an answer");
+    assert_eq!((reply.status, reply.header("retry-after")), (503, Some("1")));
+    poller.assert_gone().await;
+    bystander.finishes().await;
+}
+
+/// A WebSocket that receives as little as the system allows.
+async fn deaf(server: &Server) -> Wire {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(4096).expect("a small buffer");
+    let stream: TcpStream = soon("connect", socket.connect(server.addr)).await.expect("connect");
+    let target = "/socket.io/?EIO=4&transport=websocket";
+    let mut wire = Wire::dial_on(stream, server.addr, target, &[])
+        .await
+        .expect("a WebSocket");
+    assert!(wire.text().await.starts_with("0{"));
+    wire.connect().await;
+    wire
+}
+
+#[tokio::test]
+async fn what_is_never_read_stays_within_the_budget() {
+    let server = server().await;
+    let mut bystander = Bystander::new(&server).await;
+    let mut reader = Wire::open(&server).await;
+    reader.connect().await;
+    assert_eq!(reader.call(0, &json!(["join", "room"])).await, json!(["ok"]));
+    let mut deaf_ones = Vec::new();
+    for _ in 0..DEAF {
+        let mut wire = deaf(&server).await;
+        assert_eq!(wire.call(0, &json!(["join", "room"])).await, json!(["ok"]));
+        deaf_ones.push(wire);
+    }
+    let before = resident(&server).await;
+    let payload = "x".repeat(90_000);
+    for id in 0..EVENTS {
+        let ack = bystander.wire.call(id, &json!(["publish", "room", payload])).await;
+        assert_eq!(ack, json!(["ok"]));
+        assert!(reader.data().await.starts_with(r#"42["message","xxx"#));
+        bystander.is_served().await;
+    }
+    assert_bounded(&server, before).await;
+    metric_when(&server, "gw_disconnects_total", "reason=\"over_budget\"", |n| n > 0.0).await;
+    bystander.finishes().await;
+}
+
+#[tokio::test]
+async fn before_a_namespace_is_joined_messages_are_short() {
+    let server = server().await;
+    let connect = |length: usize| {
+        let rest = length - r#"40{"x":""}"#.len();
+        format!(r#"40{{"x":"{}"}}"#, "x".repeat(rest))
+    };
+    let mut wire = Wire::open(&server).await;
+    wire.send(&connect(16_384)).await;
+    assert!(wire.data().await.starts_with("40{"));
+    // From now on they may be as long as `engine.max_payload_bytes`.
+    let long = "x".repeat(900_000);
+    assert_eq!(wire.call(0, &json!(["echo", long])).await, json!([long]));
+    let mut wire = Wire::open(&server).await;
+    wire.send_raw(&frame(16_385, "40")).await;
+    assert_eq!(wire.end().await, Some(1009), "before the rest has come");
+    let mut echo = Wire::open_echo(&server).await;
+    echo.send(&format!("4{long}")).await;
+    assert_eq!(echo.data().await.len(), 900_001, "there are no namespaces to join");
+}
+
+#[tokio::test]
+async fn before_a_namespace_is_joined_bodies_are_short() {
+    let server = server().await;
+    let poller = Poller::open(&server).await;
+    let body = format!(r#"40{{"x":"{}"}}"#, "x".repeat(16_384));
+    assert_eq!(poller.post(body).await.status, 413);
+    poller.connect().await;
+    let long = "x".repeat(900_000);
+    assert_eq!(poller.call(0, &json!(["echo", long])).await, json!([long]));
+}
+
+/// The reference server gathers the attachments first and closes then.
+#[tokio::test]
+async fn no_attachments_are_gathered_before_a_namespace_is_joined() {
+    let server = server().await;
+    let mut wire = Wire::open(&server).await;
+    wire.send(r#"451-["x",{"_placeholder":true,"num":0}]"#).await;
+    assert_eq!(wire.end().await, None);
+}
+
+#[tokio::test]
+async fn a_connection_that_moves_takes_its_part_of_the_budget_along() {
+    let server = server().await;
+    let mut wire = Wire::open(&server).await;
+    wire.connect().await;
+    let text = json!(["echo", "x".repeat(200_000)]).to_string();
+    let packet = format!("425{text}");
+    let (first, second) = packet.split_at(100_000);
+    wire.send_raw(&frame(packet.len(), first)).await;
+    let holds = |n: f64| n >= 100_000.0;
+    metric_when(&server, "gw_buffers_bytes{", "", holds).await;
+    let former = server.status().await.ready_pids();
+    let reloaded = server.cli("reload", &["--wait"]).await;
+    assert!(reloaded.status.success(), "{reloaded:?}");
+    assert_ne!(server.status().await.ready_pids(), former);
+    metric_when(&server, "gw_buffers_bytes{", "", holds).await;
+    wire.send_raw(second.as_bytes()).await;
+    let ack: Value = serde_json::from_str(&wire.data().await[3..]).expect("an ack");
+    assert_eq!(ack[0].as_str().map(str::len), Some(200_000));
+    metric_when(&server, "gw_buffers_bytes{", "", |n| n < 100_000.0).await;
+}
