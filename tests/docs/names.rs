@@ -158,3 +158,52 @@ fn defaults_are_those_of_the_code() {
     }
     assert!(compared > 15, "{compared}");
 }
+
+/// The table of limits in docs/security.md: each key has that default, each test exists, and no row is without either.
+#[test]
+fn limits_and_their_tests_exist() {
+    let read = |path: &str| std::fs::read_to_string(root().join(path)).unwrap();
+    let (security, configure) = (read("docs/security.md"), read("docs/configure.md"));
+    let digits = |text: &str| text.chars().filter(char::is_ascii_digit).collect::<String>();
+    let tests = sources();
+    let (_, table) = security.split_once("| what grows |").expect("the table");
+    let (table, _) = table.split_once("\n\n").expect("its end");
+    let mut rows = 0;
+    for row in table.lines().skip(2) {
+        let cells: Vec<&str> = row.trim_matches(['|', ' ']).split(" | ").collect();
+        let [_, limit, _, shown] = cells.as_slice() else {
+            panic!("{row}");
+        };
+        for limit in limit.split("; ").filter(|limit| limit.starts_with('`')) {
+            let (key, said) = limit.trim_start_matches('`').split_once("`: ").expect(limit);
+            let said = digits(said.split(',').next().unwrap());
+            let (_, rest) = configure.split_once(&format!("\n### {key}\n")).expect(key);
+            let (_, rest) = rest.split_once("\nDefault `").expect(key);
+            assert_eq!(said, digits(rest.split('`').next().unwrap()), "{key}");
+        }
+        assert!(limit.chars().any(|c| c.is_ascii_digit()), "no limit: {row}");
+        for name in shown.split('`').skip(1).step_by(2) {
+            assert!(tests.contains(&format!("fn {name}(")), "{name}: no such test");
+        }
+        assert!(shown.contains('`'), "no test: {row}");
+        rows += 1;
+    }
+    assert!(rows > 15, "{rows}");
+}
+
+/// All tests, and what they test.
+fn sources() -> String {
+    let mut text = String::new();
+    let mut directories = vec![root().join("tests"), root().join("workers")];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() && !path.ends_with("node_modules") {
+                directories.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                text.push_str(&std::fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    text
+}

@@ -1,6 +1,6 @@
 //! What clients make a worker keep is bounded for all of them together, and for those that have not joined a namespace.
 
-use crate::harness::{Link, Plan, Poller, Request, Server, Wire, ask, soon, until};
+use crate::harness::{Link, Plan, Poller, Request, Resp, Server, Wire, ask, soon, until};
 use serde_json::{Value, json};
 use std::fs;
 use tokio::net::{TcpSocket, TcpStream};
@@ -252,4 +252,73 @@ async fn a_connection_that_moves_takes_its_part_of_the_budget_along() {
     let ack: Value = serde_json::from_str(&wire.data().await[3..]).expect("an ack");
     assert_eq!(ack[0].as_str().map(str::len), Some(200_000));
     metric_when(&server, "gw_buffers_bytes{", "", |n| n < 100_000.0).await;
+}
+
+/// How long a key still lives (milliseconds).
+async fn left(server: &Server, key: &str) -> i64 {
+    let answer = server.redis().command(&["PTTL", key]).await;
+    let Resp::Int(left) = answer else {
+        panic!("{answer:?}");
+    };
+    left
+}
+
+#[tokio::test]
+async fn handshakes_alone_do_not_fill_redis() {
+    const HANDSHAKES: usize = 10;
+    let server = Plan::new()
+        .with("workers = { count = 1 }\nlimits = { handshakes_max = 10 }\nsocket = { connect_timeout_ms = 2000 }")
+        .start()
+        .await;
+    let member = Poller::open(&server).await;
+    member.connect().await;
+    let mut idle = Vec::new();
+    for _ in 0..HANDSHAKES {
+        idle.push(Poller::open(&server).await);
+    }
+    let refused = Poller::handshake(server.addr, "/socket.io/").await.expect("an answer");
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
+    metric_when(&server, "gw_unsettled_sessions", "", |n| n == 10.0).await;
+    metric_when(&server, "gw_limits_reached_total", "limit=\"handshakes\"", |n| n == 1.0).await;
+    // Nobody else notices: WebSockets begin, and who has joined is served.
+    let mut wire = Wire::open(&server).await;
+    wire.connect().await;
+    assert_eq!(member.call(0, &json!(["echo", 1])).await, json!([1]));
+    // What lies in Redis lives little longer than a client has time, until it joins.
+    let keys = |sid: &str| {
+        [
+            format!("socketio:session:{{{sid}}}"),
+            format!("socketio:poll:{{{sid}}}"),
+        ]
+    };
+    let joins = idle.pop().expect("a session");
+    for key in keys(&joins.sid) {
+        assert!((1..=7000).contains(&left(&server, &key).await), "{key}");
+    }
+    joins.connect().await;
+    let [session, poll] = keys(&joins.sid);
+    assert!(left(&server, &session).await > 100_000, "as long as it can be resumed");
+    assert!(
+        left(&server, &poll).await > 30_000,
+        "as long as it need not answer a ping"
+    );
+    // That made room for one.
+    idle.push(Poller::open(&server).await);
+    for key in idle.iter().flat_map(|poller| keys(&poller.sid)) {
+        until("it is gone", async || (left(&server, &key).await == -2).then_some(())).await;
+    }
+    drop(Poller::open(&server).await);
+}
+
+/// A pong shows that a client is there; it does not keep a session that joins nothing.
+#[tokio::test]
+async fn pongs_do_not_keep_a_session_without_a_namespace() {
+    let server = Plan::new()
+        .with("workers = { count = 1 }\nsocket = { connect_timeout_ms = 2000 }")
+        .start()
+        .await;
+    let poller = Poller::open(&server).await;
+    poller.say("3").await;
+    let left = left(&server, &format!("socketio:session:{{{}}}", poller.sid)).await;
+    assert!((1..=7000).contains(&left), "{left} ms");
 }

@@ -45,7 +45,8 @@ async fn a_name_that_no_namespace_can_have_is_refused() {
     let server = Plan::new().with("socket = { namespaces = ['*'] }").start().await;
     let poller = Poller::open(&server).await;
     // What comes before the first namespace is short.
-    poller.connect().await;
+    poller.say("40/x,").await;
+    poller.poll_until(|packet| packet.starts_with("40/x,")).await;
     let mut wire = Wire::open(&server).await;
     wire.send(&format!("40/{},", "n".repeat(255))).await;
     assert!(wire.data().await.starts_with("40/nnn"));

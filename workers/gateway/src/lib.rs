@@ -35,6 +35,7 @@ mod ring;
 mod start;
 mod tailer;
 mod trace;
+mod unsettled;
 mod upgrade;
 mod worker;
 mod ws;

@@ -53,6 +53,8 @@ fn look(worker: &Worker) {
     metrics
         .buffers_max
         .set_count(worker.settings.limits.buffers_bytes_max as u64);
+    let unsettled = worker.unsettled.borrow_mut().count();
+    metrics.unsettled.set_count(unsettled as u64);
     let ring = worker.ring.borrow();
     metrics.position.set_count(ring.head().seq());
     metrics.ring.set_count(ring.bytes() as u64);

@@ -67,6 +67,8 @@ mod tests {
     fn limits(events_per_second: u64, bytes_per_second: u64) -> Limits {
         Limits {
             connections_max: 1,
+            buffers_bytes_max: 1,
+            handshakes_max: 1,
             outbox_bytes_max: 1,
             ws_read_buffer_bytes: 1,
             events_per_second,

@@ -14,6 +14,7 @@ use crate::poll::{Park, Recent};
 use crate::ready::Disks;
 use crate::ring::Ring;
 use crate::trace::Tracer;
+use crate::unsettled::Unsettled;
 use crate::ws::Connection;
 use ::http::HeaderValue;
 use app::{App, Relay};
@@ -30,6 +31,10 @@ use tracing::warn;
 
 /// After a refusal to store a session, new ones are sent away for so long; then one tries again.
 const REFUSAL_BELIEVED: Duration = Duration::from_secs(2);
+
+/// A session that joins no namespace is in Redis so much longer than its client has time for that
+/// (`socket.connect_timeout_ms`): a CONNECT that is under way at the end of it finds the session.
+pub(crate) const SETTLING_MARGIN: Duration = Duration::from_secs(5);
 
 /// How far the worker is on its way out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +112,8 @@ pub(crate) struct Worker {
     pub(crate) catch_up: CatchUp,
     /// Polls that wait here.
     pub(crate) parks: RefCell<FxHashMap<Sid, Vec<Rc<Park>>>>,
+    /// Polling sessions that began here and have joined no namespace yet.
+    pub(crate) unsettled: RefCell<Unsettled>,
     /// What it knows of polling sessions.
     pub(crate) recent: RefCell<Recent>,
     /// WebSockets of this worker.
@@ -192,6 +199,7 @@ impl Worker {
             catch_up: CatchUp::default(),
             ring: RefCell::new(Ring::new(position, settings.log.ring_bytes_max)),
             parks: RefCell::default(),
+            unsettled: RefCell::new(Unsettled::new(settings.limits.handshakes_max, unsettled_ttl(&settings))),
             recent: RefCell::default(),
             sockets: RefCell::default(),
             dirty: RefCell::default(),
@@ -265,6 +273,15 @@ impl Worker {
         session_ttl(&self.settings)
     }
 
+    /// How long the record of a session is kept without a sign of life.
+    pub(crate) fn ttl(&self, record: &Record) -> Duration {
+        if record.settled {
+            self.session_ttl()
+        } else {
+            unsettled_ttl(&self.settings)
+        }
+    }
+
     /// What a client wants about offsets, where that is for it to say.
     pub(crate) fn heeded(&self, wants: Option<bool>) -> Option<bool> {
         let recovery = &self.settings.recovery;
@@ -321,6 +338,11 @@ pub(crate) fn session_ttl(settings: &Settings) -> Duration {
     } else {
         liveness
     }
+}
+
+/// The same of a session that has joined no namespace: nothing is to be found in it later.
+fn unsettled_ttl(settings: &Settings) -> Duration {
+    session_ttl(settings).min(settings.socket.connect_timeout + SETTLING_MARGIN)
 }
 
 /// A fresh id of an Engine.IO session.

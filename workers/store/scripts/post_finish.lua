@@ -3,7 +3,7 @@
 -- ARGV: 1 me and request, 2 epoch of the record, 3 json or '', 4 pong (0|1), 5 ping interval ms, 6 liveness ms,
 --       7 most items of mail, 8 most bytes of mail, 9 wake channel, 10 sid, 11 ttl of the record ms,
 --       12 position that the cursor goes back to or '', 13 revision of the record that a whole POST knows or '',
---       14 dead key prefix, 15 lease of a POST ms, 16… mail
+--       14 dead key prefix, 15 lease of a POST ms, 16 whether the session lives on from now (0|1), 17… mail
 local now, whole = now_ms(), ARGV[13] ~= ''
 if redis.call('EXISTS', KEYS[1]) == 0 then return whole and 'behind' or 'gone' end
 local p = redis.call('HMGET', KEYS[2], 'cur', 'post', 'done', 'get', 'bytes', 'sent', 'rev', 'postd', 'first', 'ar')
@@ -26,15 +26,15 @@ if ARGV[3] ~= '' then
     return 'fenced ' .. epoch
   end
 end
-if #ARGV > 15 then
+if #ARGV > 16 then
   local bytes = tonumber(p[5]) or 0
-  for i = 16, #ARGV do bytes = bytes + #ARGV[i] end
-  if bytes > tonumber(ARGV[8]) or redis.call('LLEN', KEYS[3]) + #ARGV - 15 > tonumber(ARGV[7]) then
+  for i = 17, #ARGV do bytes = bytes + #ARGV[i] end
+  if bytes > tonumber(ARGV[8]) or redis.call('LLEN', KEYS[3]) + #ARGV - 16 > tonumber(ARGV[7]) then
     redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])
     wake(ARGV[9], p[4], ARGV[10])
     return 'full'
   end
-  redis.call('RPUSH', KEYS[3], unpack(ARGV, 16))
+  redis.call('RPUSH', KEYS[3], unpack(ARGV, 17))
   set[#set + 1] = 'bytes'
   set[#set + 1] = int(bytes)
   anything = true
@@ -58,9 +58,11 @@ if ARGV[12] ~= '' then
 end
 local ttl = redis.call('PTTL', KEYS[2])
 if ARGV[4] == '1' then
-  ttl = ARGV[6]
   set[#set + 1] = 'ping'
   set[#set + 1] = int(now + ARGV[5])
+end
+if ARGV[16] == '1' then
+  ttl = ARGV[6]
   redis.call('PEXPIRE', KEYS[1], ARGV[11])
   redis.call('PEXPIRE', KEYS[2], ttl)
 end

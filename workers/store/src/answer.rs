@@ -187,6 +187,20 @@ pub struct PostEffects<'a> {
     /// A membership was resumed that has seen the log only up to here: the next poll reads it from
     /// here on. Each membership's own `since` says what of it is new to it.
     pub rewind: Option<Offset>,
+    /// Whether the session has joined a namespace, which decides how long it is kept.
+    pub settling: Settling,
+}
+
+/// Whether a session has joined a namespace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Settling {
+    /// Not yet. A pong does not prolong it beyond this time from now.
+    Still(Duration),
+    /// With this POST: it is kept from now on as others are.
+    Now,
+    /// Long ago.
+    #[default]
+    Over,
 }
 
 /// What became of a POST's effects.

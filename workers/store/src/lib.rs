@@ -25,7 +25,7 @@ mod tail;
 
 pub use answer::{
     Amended, Appended, CREATED_REVISION, Evictions, Mail, Part, Poll, PollMode, PostBegin, PostDone, PostEffects,
-    RequestId, Restored, Saved, Touched, UpgradeBegin, UpgradeFinish, UpgradeStep,
+    RequestId, Restored, Saved, Settling, Touched, UpgradeBegin, UpgradeFinish, UpgradeStep,
 };
 pub use counts::Counts;
 pub use dedupe::Dedupe;

@@ -1,5 +1,6 @@
 //! What a worker says about its store when it opens it.
 
+use crate::answer::Settling;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -44,6 +45,15 @@ impl Options {
     #[must_use]
     pub fn liveness(&self) -> Duration {
         self.ping_interval.saturating_add(self.ping_timeout)
+    }
+
+    /// How long a session and its record are kept after a POST that prolongs them.
+    pub(crate) fn lifetimes(&self, settling: Settling) -> (Duration, Duration) {
+        let left = match settling {
+            Settling::Still(left) => left,
+            Settling::Now | Settling::Over => Duration::MAX,
+        };
+        (self.liveness().min(left), self.record_ttl().min(left))
     }
 
     /// How long the record of a polling session is kept without a sign of life.

@@ -7,7 +7,7 @@ use super::socket::Socket;
 use super::switch::{self, Offer};
 use super::{body, client, fields, official, origin};
 use crate::dispatch::flag;
-use crate::metrics::{Handshake, Upgrade};
+use crate::metrics::{Handshake, Limit, Upgrade};
 use crate::poll::{self, Allowance, Incoming};
 use crate::upgrade::upgrade;
 use crate::worker::{Counted, Worker, new_sid, unix_ms};
@@ -145,9 +145,17 @@ async fn begin(
         worker.metrics.handshakes.one(Handshake::PollingUnavailable);
         return answer::stopping();
     }
+    if !worker.unsettled.borrow_mut().has_room() {
+        worker.metrics.handshakes.one(Handshake::PollingUnavailable);
+        worker.metrics.limits.one(Limit::Handshakes);
+        return answer::busy();
+    }
     let record = new_record(worker, request.headers(), query, peer, Transport::Polling, speech);
+    if !record.settled {
+        worker.unsettled.borrow_mut().begin(record.sid.clone());
+    }
     let asked = request_id(worker, request.headers(), query, peer);
-    let (head, ttl) = (worker.head(), worker.session_ttl());
+    let (head, ttl) = (worker.head(), worker.ttl(&record));
     let created = worker.store.create_for(&record, asked, head, ttl).await;
     worker.note_stored(&created);
     if let Err(error) = created {

@@ -1,5 +1,6 @@
 //! The packets of one POST: decided one after the other, their outcome stored in one step.
 
+use super::get::settles_in;
 use super::recent::remember;
 use super::{end_with, note_foreign, patiently};
 use crate::dispatch::{Act, Admitted, Effect, Incoming, Returning, dispatch};
@@ -10,7 +11,7 @@ use crate::membership::{note_connected, note_join, note_room};
 use crate::metrics::Limit;
 use crate::packet::Packet;
 use crate::resume::{self, Found, Lost};
-use crate::worker::Worker;
+use crate::worker::{SETTLING_MARGIN, Worker};
 use crate::ws::Speech;
 use app::Action;
 use bytes::Bytes;
@@ -19,7 +20,7 @@ use meter::Counter;
 use session::trace::Value::{Number, Text};
 use session::{Joined, Names, Offset, Pid, Record};
 use std::rc::Rc;
-use store::{AppendError, Appended, PostBegin, PostDone, PostEffects, RequestId, StoreError};
+use store::{AppendError, Appended, PostBegin, PostDone, PostEffects, RequestId, Settling, StoreError};
 use tracing::info;
 use wire::engine;
 
@@ -104,6 +105,8 @@ pub(super) struct Batch<'a> {
     resumed: Vec<Found>,
     /// Events in it.
     events: Counter,
+    /// Whether the session had joined a namespace before.
+    was_settled: bool,
 }
 
 impl<'a> Batch<'a> {
@@ -120,6 +123,7 @@ impl<'a> Batch<'a> {
             request,
             speech,
             standing,
+            was_settled: record.settled,
             record,
             packets: 0,
             noted: Vec::new(),
@@ -167,6 +171,11 @@ impl<'a> Batch<'a> {
             mail,
             pong: self.pong,
             rewind: self.resumed.iter().map(|found| found.joined.since).min(),
+            settling: match (self.was_settled, self.record.settled) {
+                (true, _) => Settling::Over,
+                (false, true) => Settling::Now,
+                (false, false) => Settling::Still(settles_in(self.worker, &self.record) + SETTLING_MARGIN),
+            },
         };
         let (store, sid, request) = (&self.worker.store, &self.record.sid, self.request);
         let done = match self.standing {

@@ -50,6 +50,9 @@ pub(super) fn learn(
 
 /// Redis has this.
 pub(crate) fn remember(worker: &Worker, revision: u64, record: &Rc<Record>) {
+    if record.settled {
+        worker.unsettled.borrow_mut().end(&record.sid);
+    }
     let mut recent = worker.recent.borrow_mut();
     if is_small(record) {
         let record = Rc::clone(record);
@@ -62,6 +65,7 @@ pub(crate) fn remember(worker: &Worker, revision: u64, record: &Rc<Record>) {
 /// The session is over.
 pub(super) fn forget(worker: &Worker, sid: &Sid) {
     worker.recent.borrow_mut().0.pop(sid);
+    worker.unsettled.borrow_mut().end(sid);
 }
 
 fn is_small(record: &Record) -> bool {

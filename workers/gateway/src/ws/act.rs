@@ -320,7 +320,7 @@ impl Connection {
         match self
             .worker
             .store
-            .save(&record, record.epoch, self.worker.session_ttl())
+            .save(&record, record.epoch, self.worker.ttl(&record))
             .await
         {
             Ok(Saved::Done) => Kept::Yes,
@@ -328,7 +328,7 @@ impl Connection {
                 self.end(Ending::Kicked);
                 Kept::Lost
             }
-            Ok(Saved::Gone) => match self.worker.store.restore(&record, self.worker.session_ttl()).await {
+            Ok(Saved::Gone) => match self.worker.store.restore(&record, self.worker.ttl(&record)).await {
                 Ok(Restored::Done) => Kept::Yes,
                 Ok(Restored::Present) => Kept::NotNow(StoreError::Unavailable {
                     op: "save",
@@ -357,7 +357,10 @@ impl Connection {
             if !this.stored.get() {
                 return;
             }
-            let (sid, ttl) = (this.record.borrow().sid.clone(), this.worker.session_ttl());
+            let (sid, ttl) = {
+                let record = this.record.borrow();
+                (record.sid.clone(), this.worker.ttl(&record))
+            };
             match this.worker.store.touch(&sid, ttl).await {
                 Ok(Touched::Alive) => {
                     let record = this.record.borrow().clone();
@@ -382,7 +385,7 @@ impl Connection {
             return self.end(Ending::Kicked);
         }
         let record = self.stored_form();
-        match self.worker.store.restore(&record, self.worker.session_ttl()).await {
+        match self.worker.store.restore(&record, self.worker.ttl(&record)).await {
             Ok(Restored::Done | Restored::Present) => {
                 self.written_in.set(self.worker.head().epoch());
                 resume::refresh_pids(&self.worker, &record).await;

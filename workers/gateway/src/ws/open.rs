@@ -83,6 +83,8 @@ pub(crate) async fn open(
         Opening::Upgraded { after, mail } => {
             let sid = connection.record.borrow().sid.clone();
             worker.trace.note(&sid, "upgraded", &[("after", At(after))]);
+            // Connections have a limit of their own.
+            worker.unsettled.borrow_mut().end(&sid);
             connection.catch_up(after, mail).await;
         }
     }
@@ -178,7 +180,7 @@ impl Connection {
         let created = self
             .worker
             .store
-            .create(&record, Offset::ZERO, self.worker.session_ttl())
+            .create(&record, Offset::ZERO, self.worker.ttl(&record))
             .await;
         self.worker.note_stored(&created);
         if created.is_err() {
@@ -197,7 +199,7 @@ impl Connection {
             record.worker = self.worker.name().to_owned();
             (record.clone(), former)
         };
-        match self.worker.store.save(&record, former, self.worker.session_ttl()).await {
+        match self.worker.store.save(&record, former, self.worker.ttl(&record)).await {
             Ok(Saved::Done) => {}
             Ok(Saved::Gone) => return self.end(Ending::Kicked),
             Ok(Saved::Fenced { .. }) => return self.end(Ending::TakenOver),

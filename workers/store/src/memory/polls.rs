@@ -2,7 +2,8 @@
 
 use super::{Holder, Lease, Memory, Session, Space};
 use crate::answer::{
-    Mail, Poll, PollMode, PostBegin, PostDone, PostEffects, RequestId, UpgradeBegin, UpgradeFinish, UpgradeStep,
+    Mail, Poll, PollMode, PostBegin, PostDone, PostEffects, RequestId, Settling, UpgradeBegin, UpgradeFinish,
+    UpgradeStep,
 };
 use crate::limits::{MAIL_BYTES_MAX, MAIL_ITEMS_MAX, POST_LEASE, UPGRADE_REPEATABLE};
 use session::{Offset, Record, Sid};
@@ -158,9 +159,12 @@ impl Memory {
             session.record = record.clone();
             poll.revision += 1;
         }
+        if effects.pong || effects.settling == Settling::Now {
+            let (liveness, ttl) = self.options.lifetimes(effects.settling);
+            session.expires = now + ttl;
+            poll.expires = now + liveness;
+        }
         if effects.pong {
-            session.expires = now + self.options.record_ttl();
-            poll.expires = now + self.options.liveness();
             poll.ping_due = Some(now + self.options.ping_interval);
         }
         if let Some(position) = effects.rewind {

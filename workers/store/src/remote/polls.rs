@@ -5,7 +5,7 @@ use super::reply::{Packed, Reply};
 use super::script::Script;
 use super::{Remote, millis};
 use crate::answer::{
-    Poll, PollMode, PostBegin, PostDone, PostEffects, RequestId, UpgradeBegin, UpgradeFinish, UpgradeStep,
+    Poll, PollMode, PostBegin, PostDone, PostEffects, RequestId, Settling, UpgradeBegin, UpgradeFinish, UpgradeStep,
 };
 use crate::error::StoreError;
 use crate::limits::{HOLDER_GRACE, HOLDER_LOOK, MAIL_BYTES_MAX, MAIL_ITEMS_MAX, POST_LEASE, UPGRADE_REPEATABLE};
@@ -171,6 +171,7 @@ impl Remote {
         effects: &PostEffects<'_>,
     ) -> Result<PostDone, StoreError> {
         let (keys, script) = (&self.shared.keys, &self.shared.scripts.post_finish);
+        let (liveness, ttl) = self.shared.options.lifetimes(effects.settling);
         let (epoch, json) = effects.record.map(|r| (r.epoch, r.to_json())).unwrap_or_default();
         let mut cmd = script.call(&[keys.session(sid), keys.poll(sid), keys.mail(sid)]);
         cmd.arg(self.mine(request))
@@ -178,16 +179,17 @@ impl Remote {
             .arg(json)
             .arg(u8::from(effects.pong))
             .arg(millis(self.shared.options.ping_interval))
-            .arg(millis(self.shared.options.liveness()))
+            .arg(millis(liveness))
             .arg(MAIL_ITEMS_MAX)
             .arg(MAIL_BYTES_MAX)
             .arg(keys.wake_prefix())
             .arg(sid.as_str())
-            .arg(millis(self.shared.options.record_ttl()))
+            .arg(millis(ttl))
             .arg(effects.rewind.map(|offset| offset.to_string()).unwrap_or_default())
             .arg(known.map(|n| n.to_string()).unwrap_or_default())
             .arg(keys.dead_prefix())
-            .arg(millis(POST_LEASE));
+            .arg(millis(POST_LEASE))
+            .arg(u8::from(effects.pong || effects.settling == Settling::Now));
         for (tag, packet) in effects.mail {
             let mut item = format!("{tag} ").into_bytes();
             item.extend_from_slice(packet);
