@@ -2,7 +2,8 @@
 
 use crate::echo_server;
 use crate::harness::{Link, Plan, Poller, Reply, Request, Server, ask, ms, soon, until, within};
-use serde_json::json;
+use serde_json::{Value, json};
+use std::cell::Cell;
 use std::io::Read;
 
 /// Long enough that two requests of a pair have met different workers.
@@ -515,5 +516,34 @@ async fn a_query_key_of_the_application_named_t_is_no_id_of_a_request() {
             let ack = poller.call(number, &json!(["echo", number])).await;
             assert_eq!(ack, json!([number]), "{own}");
         }
+    }
+}
+
+/// python-engineio writes its clock behind the application's `t`, but into no POST.
+#[tokio::test]
+async fn a_query_key_of_the_application_named_t_is_no_id_of_a_post_that_has_no_other() {
+    let server = Plan::new().start().await;
+    let clock = Cell::new(0);
+    let get = async |query: &str| {
+        clock.set(clock.get() + 1);
+        let target = format!("/socket.io/?t=mytoken1&{query}&t=1796.{}", clock.get());
+        soon("get", ask(server.addr, Request::get(&target))).await.expect("get")
+    };
+    let opened = get("transport=polling&EIO=4").await;
+    let handshake: Value = serde_json::from_str(&opened.text()[1..]).expect("JSON");
+    let session = format!(
+        "transport=polling&EIO=4&sid={}",
+        handshake["sid"].as_str().expect("a sid")
+    );
+    let post = async |packet: &str| {
+        let request = Request::post(&format!("/socket.io/?t=mytoken1&{session}"), packet);
+        let reply = soon("post", ask(server.addr, request)).await.expect("post");
+        assert_eq!(reply.pair(), (200, "ok"), "{packet}");
+    };
+    post("40").await;
+    assert!(get(&session).await.text().starts_with("40"));
+    for number in 0..5 {
+        post(&format!("42{number}[\"echo\",{number}]")).await;
+        assert_eq!(get(&session).await.text(), format!("43{number}[{number}]"));
     }
 }

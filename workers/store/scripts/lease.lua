@@ -25,10 +25,10 @@ local function id_of(lease)
 end
 
 -- Whether that id tells a request from all others. A client of which every request has the same (a token under the same
--- name) has it in its handshake too (`first`), or in a request of the other kind.
+-- name) has it in its handshake too (`first`, a list), or in a request of the other kind.
 local function telling(mine, first, ...)
   local id = id_of(mine)
-  if not id or id == first then return false end
+  if not id or string.find(' ' .. (first or '') .. ' ', ' ' .. id .. ' ', 1, true) then return false end
   for _, other in ipairs({...}) do
     if id_of(other) == id then return false end
   end

@@ -166,18 +166,18 @@ impl Store {
     /// # Errors
     /// [`StoreError`]; then it may exist until its TTL, but no client knows it.
     pub async fn create(&self, record: &Record, head: Offset, ttl: Duration) -> Result<(), StoreError> {
-        self.create_for(record, self.request(), head, ttl).await
+        self.create_for(record, &[], head, ttl).await
     }
 
-    /// The same, for a handshake that may have come with an id. Requests of the session that come with it again are
-    /// told apart by it no more than by none.
+    /// The same, for a handshake that came with ids. Requests of the session that come with one of them again are not
+    /// told apart by it.
     ///
     /// # Errors
     /// As [`Self::create`].
     pub async fn create_for(
         &self,
         record: &Record,
-        asked: RequestId,
+        asked: &[RequestId],
         head: Offset,
         ttl: Duration,
     ) -> Result<(), StoreError> {

@@ -41,7 +41,10 @@ const CONSTANT: &[u8] = b"a-token";
 
 async fn polling_for(store: &Store, handshake: RequestId, head: Offset) {
     let record = record(1, Polling, "a");
-    store.create_for(&record, handshake, head, LONG).await.unwrap();
+    store
+        .create_for(&record, &[store.request(), handshake], head, LONG)
+        .await
+        .unwrap();
 }
 
 /// A client of which every request has the same id is served like one without ids: its POSTs are done, each of them, and

@@ -1,3 +1,5 @@
+//! What sessions that catch up get to see, without a worker.
+
 use super::*;
 use futures_util::FutureExt as _;
 use session::{Entry, EntryKind, Joined, Names, Record, Sid, Target, Transport};

@@ -19,6 +19,7 @@ use hyper_util::rt::TokioIo;
 use session::trace::Value::Text;
 use session::{Record, Sid, Transport};
 use std::cell::{Cell, RefCell};
+use std::iter;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use store::{CREATED_REVISION, RequestId, UpgradeBegin};
@@ -133,6 +134,9 @@ fn request_id(worker: &Worker, headers: &HeaderMap, query: &Query<'_>, peer: Soc
     }
 }
 
+/// How many `t` of a handshake's query are noted: one of the client, one of the application, and some to spare.
+const CONSTANTS_MAX: usize = 4;
+
 /// The handshake of a polling session.
 async fn begin(
     worker: &Worker,
@@ -155,8 +159,11 @@ async fn begin(
         worker.unsettled.borrow_mut().begin(record.sid.clone());
     }
     let asked = request_id(worker, request.headers(), query, peer);
+    let constants = query.constants().take(CONSTANTS_MAX);
+    let constants = constants.map(|id| worker.store.request().repeatable(id));
+    let asked: Vec<RequestId> = iter::once(asked).chain(constants).collect();
     let (head, ttl) = (worker.head(), worker.ttl(&record));
-    let created = worker.store.create_for(&record, asked, head, ttl).await;
+    let created = worker.store.create_for(&record, &asked, head, ttl).await;
     worker.note_stored(&created);
     if let Err(error) = created {
         debug!(%error, "session could not be stored");

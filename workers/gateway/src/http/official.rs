@@ -36,7 +36,7 @@ pub(crate) fn is_client(query: &Query<'_>, headers: &HeaderMap, transport: Trans
     let has_origin = headers.contains_key(ORIGIN);
     let is_other = OTHERS.iter().any(|name| agent.contains(name)) || (agent.contains(OKHTTP) && !has_origin);
     let is_like = match transport {
-        Transport::Polling => query.timestamp.as_deref().is_some_and(is_timestamp),
+        Transport::Polling => query.timestamps.last().is_some_and(|text| is_timestamp(text)),
         // Browsers and React Native send an origin; the client's library on Node offers compression by default.
         Transport::Websocket => {
             let deflates = |value: &str| value.contains("permessage-deflate");

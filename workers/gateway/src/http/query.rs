@@ -1,6 +1,7 @@
 //! The query of an engine request.
 
 use percent_encoding::percent_decode_str;
+use smallvec::SmallVec;
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
@@ -9,7 +10,7 @@ use std::ops::RangeInclusive;
 /// is a token.
 const REQUEST_ID_BYTES: RangeInclusive<usize> = 7..=20;
 
-/// The parameters that mean something to us; the first of each name counts, but the last `t`.
+/// The parameters that mean something to us; the first of each name counts, but each `t`.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Query<'a> {
     pub(crate) eio: Option<Cow<'a, str>>,
@@ -17,9 +18,9 @@ pub(crate) struct Query<'a> {
     pub(crate) sid: Option<Cow<'a, str>>,
     /// Whether events are to carry their offset.
     pub(crate) recovery: Option<Cow<'a, str>>,
-    /// `t`: stock clients write something else here in every request, so that no cache answers it. It stands behind what
-    /// the application adds to the query, which may have a `t` of its own.
-    pub(crate) timestamp: Option<Cow<'a, str>>,
+    /// Each `t`: stock clients write something else here in every request, so that no cache answers it. It stands behind
+    /// what the application adds to the query, which may have a `t` of its own; python-engineio adds none to a POST.
+    pub(crate) timestamps: SmallVec<[Cow<'a, str>; 1]>,
     /// Binary messages are sent as base64 texts over WebSocket too.
     pub(crate) b64: bool,
     /// See [`is_in_official_order`].
@@ -40,7 +41,7 @@ impl<'a> Query<'a> {
                 "sid" => &mut query.sid,
                 "recovery" => &mut query.recovery,
                 "t" => {
-                    query.timestamp = Some(percent_decode_str(value).decode_utf8_lossy());
+                    query.timestamps.push(percent_decode_str(value).decode_utf8_lossy());
                     continue;
                 }
                 "b64" => {
@@ -58,15 +59,24 @@ impl<'a> Query<'a> {
         query
     }
 
-    /// What may tell this request of its session from all others: a `t` that looks as if a stock client made it. Whether
-    /// it differs from request to request, the store sees (`telling` in `lease.lua`). A mere number may be seconds, and
-    /// come twice.
+    /// What may tell this request of its session from all others: the last `t`, if it looks as if a stock client made it.
+    /// Whether it differs from request to request, the store sees (`telling` in `lease.lua`).
     pub(crate) fn request_id(&self) -> Option<&[u8]> {
-        let id = self.timestamp.as_deref()?.as_bytes();
-        let is_clock = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-        let is_number = id.iter().all(u8::is_ascii_digit);
-        (REQUEST_ID_BYTES.contains(&id.len()) && id.iter().all(is_clock) && !is_number).then_some(id)
+        self.timestamps.last().and_then(|id| as_request_id(id))
     }
+
+    /// What a handshake has of that kind, wherever it stands: a later request with the same has it from the application.
+    pub(crate) fn constants(&self) -> impl Iterator<Item = &[u8]> {
+        self.timestamps.iter().filter_map(|id| as_request_id(id))
+    }
+}
+
+/// A `t` that may be a stock client's. A mere number may be seconds, and come twice.
+fn as_request_id(timestamp: &str) -> Option<&[u8]> {
+    let id = timestamp.as_bytes();
+    let is_clock = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    let is_number = id.iter().all(u8::is_ascii_digit);
+    (REQUEST_ID_BYTES.contains(&id.len()) && id.iter().all(is_clock) && !is_number).then_some(id)
 }
 
 /// Whether a handshake's query is put together as the official JavaScript client does it (`createTransport` and `uri` of
@@ -113,6 +123,8 @@ mod tests {
         ] {
             assert_eq!(Query::parse(text).request_id(), id.map(str::as_bytes), "{text}");
         }
+        let python = Query::parse("t=abcdefgh&transport=polling&EIO=4&t=1795678.123&t=x");
+        assert!(python.constants().eq([b"abcdefgh".as_slice(), b"1795678.123"]));
         assert_eq!(Query::parse("sid=&EIO=4").sid, None);
         assert_eq!(Query::parse("EIO=3&EIO=4").eio.as_deref(), Some("3"));
     }

@@ -98,8 +98,8 @@ struct PollState {
     answered: Option<(Holder, bool)>,
     /// The last POST finished.
     finished: Option<Holder>,
-    /// The id that the handshake came with.
-    first: Option<u64>,
+    /// The ids that the handshake came with.
+    first: Vec<u64>,
 }
 
 /// Expired entries are removed when they are met, and all of them this often.
@@ -191,7 +191,7 @@ impl Space {
 }
 
 impl PollState {
-    fn new(asked: RequestId, head: Offset, now: Instant, ttl: Duration, ping_interval: Duration) -> Self {
+    fn new(asked: &[RequestId], head: Offset, now: Instant, ttl: Duration, ping_interval: Duration) -> Self {
         Self {
             expires: now + ttl,
             revision: 1,
@@ -205,7 +205,7 @@ impl PollState {
             probed: false,
             answered: None,
             finished: None,
-            first: asked.given(),
+            first: asked.iter().filter_map(|request| request.given()).collect(),
         }
     }
 
@@ -224,6 +224,6 @@ impl PollState {
     fn tells(&self, mine: &Holder, others: [Option<&Holder>; 2]) -> bool {
         let id = mine.request.given();
         let others = others.into_iter().flatten().map(|other| other.request.given());
-        id.is_some() && others.chain([self.first]).all(|other| other != id)
+        id.is_some_and(|id| !self.first.contains(&id)) && others.into_iter().all(|other| other != id)
     }
 }

@@ -21,7 +21,7 @@ fn session(record: &Record, expires: Instant, poll: Option<PollState>) -> Sessio
 }
 
 impl Memory {
-    pub(crate) fn create(&self, record: &Record, asked: RequestId, head: Offset, ttl: Duration) {
+    pub(crate) fn create(&self, record: &Record, asked: &[RequestId], head: Offset, ttl: Duration) {
         let now = Instant::now();
         let poll = match record.transport {
             Transport::Polling => Some(PollState::new(

@@ -22,7 +22,7 @@ impl Remote {
     pub(crate) async fn create(
         &self,
         record: &Record,
-        asked: RequestId,
+        asked: &[RequestId],
         head: Offset,
         ttl: Duration,
     ) -> Result<(), StoreError> {
@@ -31,13 +31,15 @@ impl Remote {
         match record.transport {
             Transport::Polling => {
                 let script = &self.shared.scripts.create;
+                let ids = asked.iter().filter_map(|request| request.given());
+                let ids: Vec<String> = ids.map(|id| format!("{id:x}")).collect();
                 let mut cmd = script.call(&[keys.session(sid), keys.poll(sid), keys.mail(sid), keys.moved(sid)]);
                 cmd.arg(record.to_json())
                     .arg(millis(ttl))
                     .arg(head.to_string())
                     .arg(millis(self.shared.options.ping_interval))
                     .arg(millis(ttl.min(self.shared.options.liveness())))
-                    .arg(asked.given().map(|id| format!("{id:x}")).unwrap_or_default());
+                    .arg(ids.join(" "));
                 link.script(Lane::Requests, script, &cmd).await?;
             }
             Transport::Websocket => {
