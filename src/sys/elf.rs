@@ -2,8 +2,10 @@
 //! kernel refuses to a shell, whose complaint names neither the file nor the reason.
 
 use super::spawn::Binary;
+use nix::fcntl::OFlag;
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 /// What of the ELF header says for which machine a file is (elf(5)): `e_ident`, `e_type`, `e_machine`.
@@ -39,7 +41,12 @@ pub(crate) fn examine(binary: &Binary) -> Result<(), NotAProgram> {
 fn header(path: &Path) -> io::Result<Header> {
     let mut header = [0; HEADER_BYTES];
     let mut bytes = Vec::with_capacity(HEADER_BYTES);
-    File::open(path)?.take(HEADER_BYTES as u64).read_to_end(&mut bytes)?;
+    // A FIFO in the binary's place must not stop the supervisor's only thread.
+    let file = File::options()
+        .read(true)
+        .custom_flags(OFlag::O_NONBLOCK.bits())
+        .open(path)?;
+    file.take(HEADER_BYTES as u64).read_to_end(&mut bytes)?;
     header.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
     Ok(header)
 }
