@@ -8,8 +8,9 @@ use crate::fleet::SLOTS_MAX;
 use crate::manual;
 use crate::reactor::State;
 use crate::sys::log;
-use crate::sys::runtime::control_socket;
+use crate::sys::runtime::{control_socket, look};
 use crate::sys::spawn::{Inherited, ignore_write_errors, inherited, reset_dispositions, reset_for_command};
+use crate::sys::trust::Distrust;
 use crate::sys::user;
 use crate::{operator, run};
 use boot::Exit;
@@ -236,6 +237,12 @@ fn check(sources: &Sources, state: bool) -> io::Result<ExitCode> {
                 writeln!(io::stderr(), "{error}").ok();
                 return Ok(Exit::Config.into());
             }
+            if let Err(distrust) = look(&config.runtime_directory)
+                && is_fault(&distrust, nix::unistd::geteuid().is_root())
+            {
+                writeln!(io::stderr(), "runtime.directory: {distrust}").ok();
+                return Ok(Exit::Config.into());
+            }
             io::stdout().write_all(config.masked_toml().as_bytes())?;
             for notice in &config.notices {
                 writeln!(io::stderr(), "notice: {notice}").ok();
@@ -243,6 +250,17 @@ fn check(sources: &Sources, state: bool) -> io::Result<ExitCode> {
             Ok(Verdict::Good.into())
         }
         Err(faults) => complain(&faults),
+    }
+}
+
+/// Whether `run` would refuse the runtime directory for this. Root may ask for a fleet of another user that is not running:
+/// then nothing says that the owner of the directory is the wrong one.
+const fn is_fault(distrust: &Distrust, is_root: bool) -> bool {
+    match distrust {
+        Distrust::Kind { .. } | Distrust::Writable { .. } => true,
+        Distrust::Link { .. } | Distrust::Owner { .. } => !is_root,
+        // This user may not look there; it is another one's fleet.
+        Distrust::Io { .. } => false,
     }
 }
 

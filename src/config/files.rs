@@ -151,12 +151,6 @@ fn facts(directory: &Path) -> Facts<'_> {
         },
         is_directory: Path::is_dir,
         is_taken: |path| path.exists() && !path.is_dir(),
-        is_private: |path| match std::fs::symlink_metadata(path) {
-            Ok(found) => {
-                let ours = found.uid() == nix::unistd::geteuid().as_raw() || found.uid() == 0;
-                found.is_dir() && ours && found.mode() & 0o002 == 0
-            }
-            Err(error) => error.kind() == ErrorKind::NotFound,
-        },
+        is_private: |path| crate::sys::runtime::look(path).is_ok(),
     }
 }

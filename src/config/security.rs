@@ -72,10 +72,7 @@ pub(super) fn findings(
         Finding {
             name: "runtime_directory_private",
             passed: (facts.is_private)(directory),
-            reason: format!(
-                "{} belongs to somebody else, or anybody may write there",
-                directory.display()
-            ),
+            reason: format!("another user owns {}, or may write there", directory.display()),
         },
     ];
     let Some(redis) = &settings.redis else { return findings };

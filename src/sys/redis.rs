@@ -365,7 +365,11 @@ impl ManagedRedis {
         let wait = self.pause();
         let log = self.directory.join("redis.log");
         let cause = self.cause.take();
-        let said = words::last(self.output.take(), &log, self.log_from);
+        let output = self.output.take();
+        // A killed one says nothing of it: its last lines are those of its start.
+        let said = (end != End::Signal(nix::libc::SIGKILL))
+            .then(|| words::last(output, &log, self.log_from))
+            .flatten();
         error!(pid, reason = %end, cause, said, wait_ms = millis(wait), log = %log.display(), "managed Redis died");
         let cause = cause.map(|cause| format!(", {cause}")).unwrap_or_default();
         let said = said.map(|said| format!("; it said: {said}")).unwrap_or_default();

@@ -5,11 +5,11 @@
 
 use super::trust::{self, Distrust, Inode};
 use super::user::Identity;
-use nix::unistd::{fchown, getpid};
+use nix::unistd::{Uid, fchown, getpid};
 use std::fs::{self, File, Permissions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -87,6 +87,18 @@ pub(crate) fn holder(directory: &Path) -> Option<i32> {
     let inodes = [directory.to_owned(), lock_file(directory)].map(|path| Inode::behind(&path));
     let locks = fs::read_to_string("/proc/locks").ok()?;
     locks.lines().find_map(|line| parse_holder(line, &inodes))
+}
+
+/// Judges a runtime directory as a start of its fleet would, whoever asks: the owner of the lock file of a supervisor that
+/// runs is trusted besides root and us.
+///
+/// # Errors
+/// When a start would refuse it.
+pub(crate) fn look(directory: &Path) -> Result<(), Distrust> {
+    let lock = fs::symlink_metadata(lock_file(directory)).ok();
+    let owner = lock.filter(|_| holder(directory).is_some());
+    let owner = owner.map(|found| Uid::from_raw(found.uid()));
+    trust::look(directory, owner.as_slice())
 }
 
 /// `1: FLOCK  ADVISORY  WRITE 1234 fd:01:5678 0 EOF`. The device is left out: some file systems show another one here

@@ -1,7 +1,7 @@
 //! Whether a directory or a file can be trusted: no other user owns it, can write there, or has put a link in its place.
 //! Whatever the supervisor creates, locks or truncates below a shared directory (`/tmp`) goes through here.
 
-use nix::unistd::{Uid, getegid, geteuid};
+use nix::unistd::{Uid, User, getegid, geteuid};
 use std::fs::{DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -36,10 +36,12 @@ pub(crate) enum Distrust {
         mode: u32,
     },
     /// A symbolic link that another user made, or that leads to a file.
-    #[error("{path} is a symbolic link that is not followed; name the real path, or remove the link")]
+    #[error("{path} is a symbolic link of user {owner} and is not followed; name the real path, or remove the link")]
     Link {
         /// What.
         path: PathBuf,
+        /// The user id of the link's owner.
+        owner: u32,
     },
     /// It is something else than expected.
     #[error("{path} is no {wanted}; remove it, or name another directory")]
@@ -111,9 +113,16 @@ pub(crate) fn directory(path: &Path, owners: &[Uid]) -> Result<File, Distrust> {
             if error.kind() != ErrorKind::AlreadyExists {
                 return Distrust::io("creating", path)(error);
             }
-            Distrust::Kind {
-                path: path.to_owned(),
-                wanted: "directory",
+            // A link of another user is not even looked through in a sticky directory (`fs.protected_symlinks`).
+            match path.symlink_metadata() {
+                Ok(link) if link.is_symlink() && !is_trusted(link.uid(), owners) => Distrust::Link {
+                    path: path.to_owned(),
+                    owner: link.uid(),
+                },
+                _ => Distrust::Kind {
+                    path: path.to_owned(),
+                    wanted: "directory",
+                },
             }
         })?;
     // A link of our own or of root leads to where we want (DynamicUser= of systemd makes one).
@@ -124,25 +133,65 @@ pub(crate) fn directory(path: &Path, owners: &[Uid]) -> Result<File, Distrust> {
     let opened = match opened {
         Err(error) if link.is_symlink() && !is_followed => {
             tracing::debug!(%error, path = %path.display(), "link not followed");
-            return Err(Distrust::Link { path: path.to_owned() });
+            return Err(Distrust::Link {
+                path: path.to_owned(),
+                owner: link.uid(),
+            });
         }
         opened => opened.map_err(Distrust::io("opening", path))?,
     };
     let found = opened.metadata().map_err(Distrust::io("looking at", path))?;
-    let facts = Facts::from(&found);
+    judge(path, Facts::from(&found), owners, getegid().as_raw())?;
+    Ok(opened)
+}
+
+/// Judges a directory as [`directory`] does, and changes nothing: a missing one is fine. For commands that ask about a fleet,
+/// maybe as root while it runs as another user, who is then in `owners`.
+///
+/// # Errors
+/// When a start of one of `owners` would refuse it.
+pub(crate) fn look(path: &Path, owners: &[Uid]) -> Result<(), Distrust> {
+    let link = match path.symlink_metadata() {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        found => found.map_err(Distrust::io("looking at", path))?,
+    };
+    if link.is_symlink() && !is_trusted(link.uid(), owners) {
+        return Err(Distrust::Link {
+            path: path.to_owned(),
+            owner: link.uid(),
+        });
+    }
+    let found = path.metadata().map_err(Distrust::io("looking at", path))?;
+    if !found.is_dir() {
+        return Err(Distrust::Kind {
+            path: path.to_owned(),
+            wanted: "directory",
+        });
+    }
+    // Its owner's group is not ours.
+    let theirs = User::from_uid(Uid::from_raw(found.uid())).ok().flatten();
+    let own_group = if found.uid() == geteuid().as_raw() {
+        getegid()
+    } else {
+        theirs.map_or_else(getegid, |user| user.gid)
+    };
+    judge(path, Facts::from(&found), owners, own_group.as_raw())
+}
+
+fn judge(path: &Path, facts: Facts, owners: &[Uid], own_group: u32) -> Result<(), Distrust> {
     if !is_trusted(facts.uid, owners) {
         return Err(Distrust::Owner {
             path: path.to_owned(),
             owner: facts.uid,
         });
     }
-    if is_open(facts, getegid().as_raw()) {
+    if is_open(facts, own_group) {
         return Err(Distrust::Writable {
             path: path.to_owned(),
             mode: facts.mode,
         });
     }
-    Ok(opened)
+    Ok(())
 }
 
 /// Opens a file of ours for reading and writing, and creates it for this user alone if it is missing. It is not
@@ -161,7 +210,11 @@ pub(crate) fn file(path: &Path) -> Result<File, Distrust> {
         .open(path);
     let opened = match opened {
         Err(error) if error.raw_os_error() == Some(nix::libc::ELOOP) => {
-            return Err(Distrust::Link { path: path.to_owned() });
+            let owner = path.symlink_metadata().map_err(Distrust::io("looking at", path))?.uid();
+            return Err(Distrust::Link {
+                path: path.to_owned(),
+                owner,
+            });
         }
         opened => opened.map_err(Distrust::io("opening", path))?,
     };
@@ -236,6 +289,27 @@ mod tests {
         assert!(!open(0o770, GROUP), "our own group, as with umask 002");
         assert!(open(0o770, GROUP + 1));
         assert!(!open(0o1770, GROUP + 1), "as admitted for workers.user");
+    }
+
+    #[test]
+    fn a_look_judges_as_a_start_and_makes_nothing() {
+        let scratch = tempfile::tempdir().unwrap();
+        let at = |name: &str| scratch.path().join(name);
+        look(&at("missing"), &[]).unwrap();
+        assert!(!at("missing").exists());
+        fs::create_dir(at("own")).unwrap();
+        mode(&at("own"), 0o700);
+        symlink(at("own"), at("link")).unwrap();
+        look(&at("link"), &[]).unwrap();
+        mode(&at("own"), 0o777);
+        for name in ["own", "link"] {
+            assert!(
+                matches!(look(&at(name), &[]), Err(Distrust::Writable { mode: 0o777, .. })),
+                "{name}"
+            );
+        }
+        fs::write(at("file"), "").unwrap();
+        assert!(matches!(look(&at("file"), &[]), Err(Distrust::Kind { .. })));
     }
 
     fn mode(path: &Path, mode: u32) {
@@ -316,7 +390,19 @@ mod tests {
         symlink(at("real"), at("link")).unwrap();
         directory(&at("link"), &[]).unwrap();
         lchown(at("link"), Some(STRANGER), None).unwrap();
-        assert!(matches!(directory(&at("link"), &[]), Err(Distrust::Link { .. })));
+        for refused in [directory(&at("link"), &[]).map(|_| ()), look(&at("link"), &[])] {
+            let error = refused.unwrap_err();
+            assert!(matches!(error, Distrust::Link { owner: STRANGER, .. }), "{error}");
+        }
+        symlink(at("nowhere"), at("dangling")).unwrap();
+        lchown(at("dangling"), Some(STRANGER), None).unwrap();
+        let error = directory(&at("dangling"), &[]).unwrap_err();
+        assert!(
+            error.to_string().contains("is a symbolic link of user 65534"),
+            "{error}"
+        );
+        assert!(matches!(look(&at("theirs"), &[]), Err(Distrust::Owner { .. })));
+        look(&at("theirs"), &[Uid::from_raw(STRANGER)]).unwrap();
         fs::write(at("lock"), "7").unwrap();
         chown(at("lock"), Some(STRANGER), None).unwrap();
         assert!(matches!(file(&at("lock")), Err(Distrust::Owner { .. })));
