@@ -35,6 +35,14 @@ pub(crate) struct ManagedRedis {
     pub(crate) last_exit: Option<String>,
 }
 
+impl ManagedRedis {
+    /// What is known of it, for an operator who cannot reach it.
+    pub(crate) fn told(&self) -> String {
+        let last = self.last_exit.as_deref().unwrap_or("never");
+        format!("the supervisor says: {}, last exit: {last}", self.state)
+    }
+}
+
 /// An entry of `workers` of it.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Worker {

@@ -27,8 +27,20 @@ enum Reach {
     Unknown(String),
 }
 
+/// Words of a Redis that answers, and serves later: it loads its data, runs a script, or waits for its master.
+const PASSING: [&str; 6] = [
+    "LOADING",
+    "loading the dataset",
+    "BUSY",
+    "busy running a script",
+    "MASTERDOWN",
+    "MASTER is down",
+];
+/// Words of a Redis without room for one more client.
+const CROWDED: [&str; 2] = ["max number of clients", "max concurrent connections"];
+
 /// What helps against an answer to PING that is none.
-fn way_in(redis: &Redis, error: &StoreError) -> String {
+fn way_in(redis: &Redis, is_running: bool, error: &StoreError) -> String {
     let text = error.to_string();
     let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
     if matches!(error, StoreError::Unauthorized { .. }) || says(&["NOPERM"]) {
@@ -41,6 +53,16 @@ fn way_in(redis: &Redis, error: &StoreError) -> String {
         .to_owned()
     } else if says(&["Permission denied", "permission denied"]) {
         "this user may not ask it: run this command as root (sudo), or as the user of anyworker (sudo -u USER)"
+            .to_owned()
+    } else if says(&PASSING) {
+        "it is there and answers, and serves again by itself: wait, and see its log for how long it takes".to_owned()
+    } else if says(&CROWDED) {
+        "it is there, and has as many clients as it may have: raise maxclients, or end clients that are not needed \
+         (`CLIENT LIST`)"
+            .to_owned()
+    } else if redis.managed && is_running {
+        "the supervisor runs and starts it again by itself; if it does not come back, see redis.log in redis.directory: \
+         docs/operate.md, \"Redis does not start\""
             .to_owned()
     } else if redis.managed {
         "start the fleet (`anyworker run`); if it runs as another user, ask as that user (sudo -u USER) or as root. Or see \
@@ -58,10 +80,9 @@ pub(super) fn examine(redis: &Redis, fleet: Option<&Fleet>, evidence: &Evidence,
     if let Some(error) = &evidence.down {
         let mut seen = format!("{}: {error}", redis.url);
         if let Some(managed) = fleet.and_then(|fleet| fleet.supervisor.redis.as_ref()) {
-            let last = managed.last_exit.as_deref().unwrap_or("never");
-            seen += &format!("; the supervisor says: {}, last exit: {last}", managed.state);
+            seen += &format!("; {}", managed.told());
         }
-        findings.fail("redis.reachable", seen, way_in(redis, error));
+        findings.fail("redis.reachable", seen, way_in(redis, fleet.is_some(), error));
     } else {
         findings.pass("redis.reachable", format!("{} answers", redis.url));
     }

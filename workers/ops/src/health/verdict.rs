@@ -63,7 +63,9 @@ pub(super) struct Seen<'a> {
 pub(super) fn of(context: &Context, seen: &Seen<'_>) -> (Verdict, Vec<String>) {
     let mut findings = fleet(seen);
     if let Some(error) = &seen.redis_down {
-        findings.push((Verdict::Unhealthy, format!("Redis cannot be used: {error}")));
+        let managed = seen.fleet.and_then(|fleet| fleet.supervisor.redis.as_ref());
+        let why = managed.map(|redis| format!("; {}", redis.told())).unwrap_or_default();
+        findings.push((Verdict::Unhealthy, format!("Redis cannot be used: {error}{why}")));
     }
     findings.extend(seen.latency.and_then(latency));
     findings.extend(writes(seen));
