@@ -2,19 +2,23 @@
 
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::resource::{Resource, getrlimit};
 use serde::Serialize;
 use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, Seek, Write};
 use std::os::fd::OwnedFd;
 
-/// Memory that a child can write to, and no more of it than this (bytes). What is not written yet reads as zeros.
+/// Memory that a child can write to, and no more of it than this (bytes), or than a file may have (`RLIMIT_FSIZE`). What is
+/// not written yet reads as zeros.
 ///
 /// # Errors
 /// When there are no descriptors.
 pub(crate) fn output(name: &CStr, bytes_max: u32) -> nix::Result<File> {
     let memory = File::from(memfd_create(name, MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?);
-    nix::unistd::ftruncate(&memory, bytes_max.into())?;
+    let (file_max, _) = getrlimit(Resource::RLIMIT_FSIZE)?;
+    let bytes = i64::try_from(file_max).unwrap_or(i64::MAX).min(bytes_max.into());
+    nix::unistd::ftruncate(&memory, bytes)?;
     let seals = SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK;
     fcntl(&memory, FcntlArg::F_ADD_SEALS(seals))?;
     Ok(memory)
