@@ -302,14 +302,6 @@ fn faults_of_pairs() {
             "[log]\nentry_bytes_max = 9_000_000",
             "log.queue_bytes_max: 8388608 cannot hold",
         ),
-        (
-            "[limits]\nevents_per_second = 409",
-            "limits.events_per_second: 409: what one",
-        ),
-        (
-            "[limits]\nbytes_per_second = 99_999",
-            "limits.bytes_per_second: 99999: what one",
-        ),
         ("[log]\nbytes_max = 999_999", "log.bytes_max: 999999 cannot hold"),
         (
             "[redis]\nmemory_bytes_max = 400_000_000",
@@ -339,6 +331,22 @@ fn faults_of_pairs() {
         (
             "[socket]\nnamespaces = ['chat']",
             "socket.namespaces: \"chat\" is not a namespace; write \"/chat\"",
+        ),
+    ] {
+        check_faults(from_file(text), &[fault]);
+    }
+}
+
+#[test]
+fn rates_that_no_full_post_could_keep_are_faults() {
+    for (text, fault) in [
+        (
+            "[limits]\nevents_per_second = 409",
+            "limits.events_per_second: 409: what one",
+        ),
+        (
+            "[limits]\nbytes_per_second = 99_999",
+            "limits.bytes_per_second: 99999: what one",
         ),
     ] {
         check_faults(from_file(text), &[fault]);
