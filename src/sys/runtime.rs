@@ -89,7 +89,7 @@ pub(crate) fn holder(directory: &Path) -> Option<i32> {
     locks.lines().find_map(|line| parse_holder(line, &inodes))
 }
 
-/// Judges a runtime directory as a start of its fleet would, whoever asks: the owner of the lock file of a supervisor that
+/// Judges a runtime directory as a start of its fleet would, for any caller: the owner of the lock file of a supervisor that
 /// runs is trusted besides root and us.
 ///
 /// # Errors

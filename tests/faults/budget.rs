@@ -280,7 +280,7 @@ async fn handshakes_alone_do_not_fill_redis() {
     assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
     metric_when(&server, "gw_unsettled_sessions", "", |n| n == 10.0).await;
     metric_when(&server, "gw_limits_reached_total", "limit=\"handshakes\"", |n| n == 1.0).await;
-    // Nobody else notices: WebSockets begin, and who has joined is served.
+    // No other client notices: WebSockets begin, and members are served.
     let mut wire = Wire::open(&server).await;
     wire.connect().await;
     assert_eq!(member.call(0, &json!(["echo", 1])).await, json!([1]));

@@ -62,14 +62,14 @@ async fn assert_poller_beats(poller: &Poller) {
     }
 }
 
-/// A room delivers, what it delivers comes once, and the leader of the doors reads on.
+/// A room delivers, each event comes once, and the ingest leader reads on.
 async fn assert_delivers(server: &Server, wires: &mut [Wire], round: i64) {
     let before = Instant::now();
     let event = json!({ "method": "emit", "event": "door", "data": [round], "room": "room" }).to_string();
-    // A leader that was replaced subscribes anew: what is published meanwhile is nobody's.
+    // A leader that was replaced subscribes anew: what is published meanwhile is lost.
     let heard = |answer| matches!(answer, Resp::Int(1..));
     while !heard(server.redis().command(&["PUBLISH", "socketio", &event]).await) {
-        assert!(before.elapsed() < ms(4000), "nobody leads the doors");
+        assert!(before.elapsed() < ms(4000), "no ingest leader");
         crate::harness::pass(ms(20)).await;
     }
     for wire in &mut *wires {
@@ -127,7 +127,7 @@ async fn a_clock_that_is_set_back_costs_nothing() {
     server.redis().keys_when("all sessions end", "socketio:poll:*", 0).await;
 }
 
-/// Everything in Redis that expires has expired. What a worker holds it writes again; a polling session is held by nobody
+/// Everything in Redis that expires has expired. What a worker holds it writes again; no worker holds a polling session
 /// between two requests, and is lost: its client begins a new one.
 #[tokio::test]
 async fn a_clock_that_is_set_forward_takes_no_websocket() {

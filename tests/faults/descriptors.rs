@@ -75,7 +75,7 @@ async fn clients_do_not_take_the_last_descriptor() {
     server.logged("too few descriptors for limits.connections_max").await;
     assert!(server.log().contains("accepted=358"), "{}", server.log());
     assert_room_works(&mut wires, 1).await;
-    // All connections to Redis are made anew, those of the doors too.
+    // All connections to Redis are made anew, those of ingest too.
     server.redis_mut().kill();
     pass(ms(300)).await;
     server.redis_mut().again().await;
@@ -93,7 +93,7 @@ async fn clients_do_not_take_the_last_descriptor() {
     .await;
     assert_room_works(&mut wires, 2).await;
     assert!(!server.log().contains("Too many open files"), "{}", server.log());
-    // What has a session moves to the next worker, whoever crowds in there.
+    // What has a session moves to the next worker, however full that is.
     let output = server.cli("reload", &["--wait"]).await;
     assert!(output.status.success(), "{output:?}");
     assert_room_works(&mut wires, 3).await;

@@ -4,7 +4,7 @@ use crate::harness::{PATIENCE, Plan, ms};
 use nix::sys::signal::Signal;
 use std::time::{Duration, Instant};
 
-/// RFC 5737: nobody has it.
+/// RFC 5737: no host has it.
 const NOWHERE: &str = "198.51.100.77:8000";
 
 fn plan(key: &str, wait_ms: u64) -> Plan {

@@ -62,7 +62,7 @@ async fn what_is_no_redis_is_told_from_one_that_is_away() {
     assert!(server.log().contains(&fault), "{}", server.log());
 }
 
-/// The answers of a Redis that serves nobody now: whatever the login is, they are waited for. The client library takes an
+/// The answers of a Redis that serves no client now: whatever the login is, they are waited for. The client library takes an
 /// error in answer to AUTH for a wrong password, whatever it says.
 #[tokio::test]
 async fn what_passes_is_waited_for_at_the_start_with_any_login() {
@@ -81,7 +81,7 @@ async fn what_passes_is_waited_for_at_the_start_with_any_login() {
         let mut holder = redis.hold().await;
         holder.command(&["CONFIG", "SET", "maxclients", "1"]).await;
         let mut server = fleet(&url).await;
-        // On a unix socket Redis is gone before it is asked: then nobody reads why.
+        // On a unix socket Redis is gone before it is asked: then the reason is lost.
         server.logged("redis cannot be used yet, trying again").await;
         assert!(server.exited().is_none(), "{url}: {}", server.log());
         holder.command(&["CONFIG", "SET", "maxclients", "100"]).await;

@@ -320,7 +320,7 @@ async fn packets_before_the_first_namespace() {
     }
 }
 
-/// The reference server has no limit of packets and depth: whoever reaches ours is no client.
+/// The reference server has no limit of packets and depth: no stock client reaches ours.
 #[tokio::test]
 async fn bodies_at_the_limits() {
     let server = server().await;

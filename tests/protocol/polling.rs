@@ -125,7 +125,7 @@ async fn two_polls_at_once_close_the_session() {
     }
 }
 
-/// A worker on the same machine says that it lives, so nobody waits for news of its death: with heartbeats shorter than
+/// A worker on the same machine says that it lives, so no request waits for news of its death: with heartbeats shorter than
 /// that wait the first poll would have its ping, and the overlap would never be seen.
 #[tokio::test]
 async fn two_polls_at_once_are_seen_before_the_next_ping() {

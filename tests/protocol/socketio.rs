@@ -119,7 +119,7 @@ async fn ids_of_acks_come_back_as_they_are() {
             let packets = poller.poll().await;
             assert!(packets[0].starts_with(&format!("43{id}[")), "{packets:?}");
         }
-        // An ack that nobody waits for.
+        // An ack that no call waits for.
         wire.send(&format!("43{id}[]")).await;
     }
     wire.send(&format!(r#"42{}["echo",1]"#, "9".repeat(39))).await;

@@ -69,7 +69,7 @@ async fn a_polling_session_upgrades_and_leaves() {
         "left",
         "closed",
     ];
-    // Each request, by whom, with how many packets. A worker that only answered a poll writes its notes at a time of its own.
+    // Each request, its worker, its number of packets. A worker that only answered a poll writes its notes at a time of its own.
     let is_request = |note: &&Value| note["what"] == "get" || note["what"] == "post";
     let life = until("the notes of all requests", async || {
         let life = lived(&server, &poller.sid, &wanted).await;

@@ -101,7 +101,7 @@ fn a_program_that_is_not_there_is_the_reason() {
 
 #[test]
 fn it_starts_with_nothing_of_ours() {
-    // Signals 32 and 33 are the C library's own, which lets nobody change them.
+    // Signals 32 and 33 are the C library's own, which no program may change.
     const OF_LIBC: u64 = 0b11 << 31;
     let script =
         "env | sort > env; umask > umask; ls -l /proc/self/fd > fd; grep Sig /proc/self/status > signals; exit 1";

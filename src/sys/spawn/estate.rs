@@ -11,7 +11,7 @@ pub(crate) struct Estate(BTreeSet<RawFd>);
 
 impl Estate {
     /// To be made before this process opens anything of its own under these numbers; they were open,
-    /// and nobody else's, when the former binary wrote them down.
+    /// and of no other, when the former binary wrote them down.
     pub(crate) fn new(numbers: impl IntoIterator<Item = RawFd>) -> Self {
         Self(
             numbers

@@ -7,7 +7,7 @@ use crate::Settings;
 /// socket unit), those of the runtime (epoll, eventfd, signals, timers). Also room for what comes and goes: names that are looked up, paths
 /// that are tried, a handover's channel.
 const OWN: u64 = 64;
-/// Connections to Redis besides the pool: one that hears the log, two of the leader of the doors (channels, streams), one that
+/// Connections to Redis besides the pool: one that hears the log, two of the ingest leader (channels, streams), one that
 /// asks why a login failed; and as many again while broken ones are being replaced.
 const REDIS: u64 = 8;
 /// Visitors of the admin listener (16), each with a memfd of what the fleet has counted.

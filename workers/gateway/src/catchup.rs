@@ -108,7 +108,7 @@ pub(crate) async fn older_than_ring(
     let mut reader = Reader::new(after, extent, interest, held);
     while !reader.is_done(worker.ring.borrow().floor(), entries_max) {
         reader = wait(worker, reader).await?;
-        // Between the answer and this look the ring may have dropped what follows. Whoever wants a part looks there itself.
+        // Between the answer and this look the ring may have dropped what follows. A caller that wants a part looks there itself.
         if extent != Extent::All {
             break;
         }
