@@ -126,11 +126,11 @@ fn commands_and_flags_exist() {
     assert!(complaints.is_empty(), "\n{complaints}");
 }
 
-/// What README.md says about defaults is what docs/configure.md has from the code.
+/// The defaults in docs/reference.md are those that docs/configure.md has from the code.
 #[test]
 fn defaults_are_those_of_the_code() {
     let read = |path: &str| std::fs::read_to_string(root().join(path)).unwrap();
-    let (readme, configure) = (read("README.md"), read("docs/configure.md"));
+    let (reference, configure) = (read("docs/reference.md"), read("docs/configure.md"));
     let default_of = |key: &str| {
         let (_, rest) = configure.split_once(&format!("\n### {key}\n")).expect(key);
         let (_, rest) = rest.split_once("\nDefault `").expect(key);
@@ -142,7 +142,7 @@ fn defaults_are_those_of_the_code() {
         let kept = |c: &char| c.is_alphanumeric() || matches!(c, '/' | '.' | ':');
         text.chars().filter(kept).collect::<String>()
     };
-    let (_, table) = readme.split_once("## Configuration").unwrap();
+    let (_, table) = reference.split_once("## Configuration").unwrap();
     let (table, _) = table.split_once("## Commands").unwrap();
     let mut compared = 0;
     for row in table.lines().filter(|line| line.starts_with("| `")) {
