@@ -23,8 +23,8 @@ impl Rebalance {
 
 impl Fleet {
     /// A worker that leaves gives its connections to these, to each so many at most.
-    pub(super) fn bequeath(&mut self, now: Moment, from: WorkerId, heirs: &[(WorkerId, u64)]) {
-        for (to, most) in heirs {
+    pub(super) fn hand_over(&mut self, now: Moment, from: WorkerId, successors: &[(WorkerId, u64)]) {
+        for (to, most) in successors {
             self.actions.push(Action::HandOver {
                 from,
                 to: *to,
@@ -32,35 +32,35 @@ impl Fleet {
                 leaving: true,
             });
         }
-        if let Some(worker) = self.worker_mut(from).filter(|_| !heirs.is_empty()) {
+        if let Some(worker) = self.worker_mut(from).filter(|_| !successors.is_empty()) {
             worker.giving = Some(now + GIVE_PATIENCE);
         }
     }
 
     /// Those who serve beside this slot, with an equal share each of the connections of its workers.
-    pub(super) fn heirs_beside(&self, id: SlotId) -> Vec<(WorkerId, u64)> {
+    pub(super) fn successors_beside(&self, id: SlotId) -> Vec<(WorkerId, u64)> {
         let target = usize::from(self.target);
         let others = self
             .slots
             .iter()
             .take(target)
             .filter(|slot| slot.id != id && slot.steerable());
-        let mut heirs: Vec<_> = others
+        let mut successors: Vec<_> = others
             .filter_map(|slot| slot.current())
             .map(|worker| (worker.id, 0))
             .collect();
         let workers = self.slots.iter().filter(|slot| slot.id == id).flat_map(Slot::workers);
         let all: u64 = workers.map(|worker| worker.beat.sockets).sum();
-        let share = all.div_ceil(u64::try_from(heirs.len()).unwrap_or(1).max(1)).max(1);
-        heirs.iter_mut().for_each(|(_, most)| *most = share);
-        if let Some((_, most)) = heirs.last_mut() {
+        let share = all.div_ceil(u64::try_from(successors.len()).unwrap_or(1).max(1)).max(1);
+        successors.iter_mut().for_each(|(_, most)| *most = share);
+        if let Some((_, most)) = successors.last_mut() {
             *most = u64::MAX;
         }
-        heirs
+        successors
     }
 
     /// Those who were giving to a worker of this slot, and have not said that they are done, give to these instead.
-    pub(super) fn bequeath_anew(&mut self, now: Moment, id: SlotId, heirs: &[(WorkerId, u64)]) {
+    pub(super) fn hand_over_again(&mut self, now: Moment, id: SlotId, successors: &[(WorkerId, u64)]) {
         let slot = self.slots.iter().find(|slot| slot.id == id);
         let leaving = slot.into_iter().flat_map(|slot| &slot.leaving);
         let givers: Vec<_> = leaving
@@ -68,7 +68,7 @@ impl Fleet {
             .map(|worker| worker.id)
             .collect();
         for giver in givers {
-            self.bequeath(now, giver, heirs);
+            self.hand_over(now, giver, successors);
         }
     }
 

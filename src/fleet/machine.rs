@@ -274,7 +274,7 @@ impl Fleet {
                     match seat {
                         Seat::Incoming => self.incoming_ready(now, slot_id),
                         // Its forerunner may have died while it was given connections.
-                        Seat::Place => self.bequeath_anew(now, slot_id, &[(id, u64::MAX)]),
+                        Seat::Place => self.hand_over_again(now, slot_id, &[(id, u64::MAX)]),
                         Seat::Leaving(_) => {}
                     }
                 }
@@ -338,8 +338,8 @@ impl Fleet {
             return;
         }
         if seat == Seat::Place {
-            let heirs = self.heirs_beside(slot_id);
-            self.bequeath_anew(now, slot_id, &heirs);
+            let successors = self.successors_beside(slot_id);
+            self.hand_over_again(now, slot_id, &successors);
         }
         match seat {
             Seat::Leaving(_) => {}

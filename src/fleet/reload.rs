@@ -304,10 +304,10 @@ impl Fleet {
     /// drains what is left.
     pub(super) fn seat_incoming(&mut self, now: Moment, id: SlotId) {
         let incoming = self.slot_mut(id).and_then(|slot| slot.incoming.as_ref());
-        let heir = incoming.map(|worker| (worker.id, u64::MAX));
+        let successor = incoming.map(|worker| (worker.id, u64::MAX));
         // Of the place's former worker, if it died while it was given connections, and of the present one.
-        self.bequeath_anew(now, id, heir.as_slice());
-        self.unseat(now, id, heir.as_slice());
+        self.hand_over_again(now, id, successor.as_slice());
+        self.unseat(now, id, successor.as_slice());
         if let Some(slot) = self.slot_mut(id)
             && let Some(worker) = slot.incoming.take()
         {

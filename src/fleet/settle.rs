@@ -169,8 +169,8 @@ impl Fleet {
             }
             if now >= retire_at || !slot.active() {
                 let id = SlotId::new(u16::try_from(index).unwrap_or(u16::MAX));
-                let heirs = self.heirs_beside(id);
-                self.unseat(now, id, &heirs);
+                let successors = self.successors_beside(id);
+                self.unseat(now, id, &successors);
             }
         }
         while self.slots.len() > usize::from(self.target)

@@ -88,12 +88,12 @@ impl Fleet {
     }
 
     /// The worker in the place of this slot is to go: it drains if it serves, stops otherwise. Its
-    /// connections go to the heirs, to each so many at most.
-    pub(super) fn unseat(&mut self, now: Moment, id: SlotId, heirs: &[(WorkerId, u64)]) {
+    /// connections go to the successors, to each so many at most.
+    pub(super) fn unseat(&mut self, now: Moment, id: SlotId, successors: &[(WorkerId, u64)]) {
         let grace = self.policy.grace;
         let serving = self.slots.iter().find(|slot| slot.id == id && slot.active());
         if let Some(worker) = serving.and_then(Slot::current).map(|worker| worker.id) {
-            self.bequeath(now, worker, heirs);
+            self.hand_over(now, worker, successors);
         }
         let Some(slot) = self.slots.iter_mut().find(|slot| slot.id == id) else {
             return;

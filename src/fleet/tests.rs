@@ -656,13 +656,13 @@ fn a_deaf_worker_is_replaced_while_others_hear() {
     assert_eq!(script.spawned.len(), 3);
     let successor = script.latest(0);
     let actions = script.ready(successor);
-    assert_eq!(gifts(&actions), [(deaf, successor, u64::MAX, true)]);
+    assert_eq!(handoffs(&actions), [(deaf, successor, u64::MAX, true)]);
     assert!(drains(&actions, deaf));
 }
 
 /// Who gives to whom, and whether before leaving.
-fn gifts(actions: &[Action]) -> Vec<(WorkerId, WorkerId, u64, bool)> {
-    let gift = |action: &Action| {
+fn handoffs(actions: &[Action]) -> Vec<(WorkerId, WorkerId, u64, bool)> {
+    let handoff = |action: &Action| {
         let Action::HandOver {
             from,
             to,
@@ -674,7 +674,7 @@ fn gifts(actions: &[Action]) -> Vec<(WorkerId, WorkerId, u64, bool)> {
         };
         Some((*from, *to, *most, *leaving))
     };
-    actions.iter().filter_map(gift).collect()
+    actions.iter().filter_map(handoff).collect()
 }
 
 #[test]
@@ -688,7 +688,7 @@ fn a_reload_waits_for_the_connections_to_move() {
     });
     let new = script.latest(0);
     let actions = script.ready(new);
-    assert_eq!(gifts(&actions), [(old, new, u64::MAX, true)]);
+    assert_eq!(handoffs(&actions), [(old, new, u64::MAX, true)]);
     assert!(drains(&actions, old));
     assert!(!actions.iter().any(|a| matches!(a, Action::ReloadEnded { .. })));
     let actions = script.step(message(old, given(7)));
@@ -715,7 +715,7 @@ fn a_reload_waits_for_the_connections_to_move() {
 }
 
 #[test]
-fn connections_of_a_dead_heir_go_to_others() {
+fn connections_of_a_dead_successor_go_to_others() {
     let mut script = Script::serving(2);
     script.prompt = false;
     let (old, other) = (script.latest(0), script.latest(1));
@@ -723,14 +723,14 @@ fn connections_of_a_dead_heir_go_to_others() {
         tickets: vec![],
         policy: policy(2),
     });
-    let heir = script.latest(0);
-    script.ready(heir);
-    let actions = script.exit(heir, 70);
-    assert_eq!(gifts(&actions), [(old, other, u64::MAX, true)]);
+    let successor = script.latest(0);
+    script.ready(successor);
+    let actions = script.exit(successor, 70);
+    assert_eq!(handoffs(&actions), [(old, other, u64::MAX, true)]);
     // The reload turns round: the next worker of the place takes what is left.
     let next = script.latest(0);
     let actions = script.ready(next);
-    assert_eq!(gifts(&actions), [(old, next, u64::MAX, true)]);
+    assert_eq!(handoffs(&actions), [(old, next, u64::MAX, true)]);
     script.step(message(old, given(1)));
     assert_eq!(script.states(), [(0, "ready"), (0, "draining"), (1, "ready")]);
 }
@@ -749,7 +749,7 @@ fn slots_are_evened_out_and_a_retiring_one_gives_to_all() {
     };
     let actions = script.step(rebalance(1));
     assert_eq!(
-        gifts(&actions),
+        handoffs(&actions),
         [(workers[0], workers[2], 40, false), (workers[0], workers[1], 10, false)]
     );
     let refused = |actions: &[Action]| {
@@ -770,7 +770,7 @@ fn slots_are_evened_out_and_a_retiring_one_gives_to_all() {
     let actions = script.pass(RETIRE_SETTLE + SECOND, &workers);
     // A beat without connections came meanwhile.
     assert_eq!(
-        gifts(&actions),
+        handoffs(&actions),
         [
             (workers[2], workers[0], 1, true),
             (workers[2], workers[1], u64::MAX, true)

@@ -3,7 +3,7 @@
 
 use crate::admin::Admin;
 use crate::channel::Channel;
-use crate::handover::{self, Heir};
+use crate::handover::{self, Successor};
 use crate::worker::{Phase, Worker};
 use crate::{ready, start};
 use boot::{Beat, ToSupervisor, ToWorker};
@@ -160,14 +160,14 @@ pub(crate) async fn obey(worker: Rc<Worker>, control: Rc<Control>, admin: Rc<Adm
             }
             ToWorker::Give { most, leaving } => {
                 let Some(channel) = channel(descriptors) else { continue };
-                let heir = Heir::new(channel, most);
+                let successor = Successor::new(channel, most);
                 if leaving {
-                    worker.heirs.borrow_mut().push(heir);
-                    worker.heir_came.notify_one();
+                    worker.successors.borrow_mut().push(successor);
+                    worker.successor_came.notify_one();
                 } else {
                     let (worker, control) = (worker.clone(), control.clone());
                     tokio::task::spawn_local(async move {
-                        let report = handover::give(&worker, vec![heir]).await;
+                        let report = handover::give(&worker, vec![successor]).await;
                         worker.moved.notify_one();
                         // The beat goes first.
                         tokio::task::yield_now().await;

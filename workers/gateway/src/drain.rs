@@ -3,7 +3,7 @@
 
 use crate::control::Control;
 use crate::ending::Ending;
-use crate::handover::Gift;
+use crate::handover::Handoff;
 use crate::http::Fate;
 use crate::worker::{Phase, Worker};
 use crate::ws::Connection;
@@ -49,17 +49,17 @@ pub(crate) async fn leave(worker: &Rc<Worker>, control: &Control) -> bool {
 async fn send_away(worker: &Rc<Worker>, control: &Control, deadline: Instant) {
     // Who comes in later, by an upgrade, has its own turn below.
     let first = sockets(worker);
-    let heirs = worker.heirs.take();
-    let mut gift = None;
-    if !heirs.is_empty() {
-        let gift = gift.insert(Gift::begin(worker, heirs).await);
-        gift.give_all().await;
-        gift.give_idle().await;
-        let report = gift.finish().await;
+    let successors = worker.successors.take();
+    let mut handoff = None;
+    if !successors.is_empty() {
+        let handoff = handoff.insert(Handoff::begin(worker, successors).await);
+        handoff.give_all().await;
+        handoff.give_idle().await;
+        let report = handoff.finish().await;
         control.send(&ToSupervisor::Given(report)).await;
     }
     tokio::select! {
-        () = close_sockets(worker, &first, gift, deadline) => {}
+        () = close_sockets(worker, &first, handoff, deadline) => {}
         never = close_idle(worker) => match never {},
     }
 }
@@ -71,7 +71,7 @@ async fn close_idle(worker: &Worker) -> Infallible {
 }
 
 /// Sends away those of `first` that are still here, and whoever becomes a WebSocket meanwhile, until no connection is left.
-async fn close_sockets(worker: &Rc<Worker>, first: &[Rc<Connection>], mut gift: Option<Gift>, deadline: Instant) {
+async fn close_sockets(worker: &Rc<Worker>, first: &[Rc<Connection>], mut handoff: Option<Handoff>, deadline: Instant) {
     let stayed = still_here(worker, first);
     let window = deadline
         .saturating_duration_since(Instant::now())
@@ -89,16 +89,16 @@ async fn close_sockets(worker: &Rc<Worker>, first: &[Rc<Connection>], mut gift: 
     }
     while worker.counters.connections.get() > 0 || !worker.sockets.borrow().is_empty() {
         let late = sockets(worker);
-        if let Some(gift) = &mut gift {
-            gift.give_late(&late).await;
+        if let Some(handoff) = &mut handoff {
+            handoff.give_late(&late).await;
         }
         for socket in still_here(worker, &late) {
             socket.end(Ending::Drain);
         }
         sleep(LOOK).await;
     }
-    if let Some(gift) = &mut gift {
-        gift.finish().await;
+    if let Some(handoff) = &mut handoff {
+        handoff.finish().await;
     }
 }
 

@@ -100,9 +100,9 @@ pub(crate) fn admit(worker: &Rc<Worker>, held: Held, peer: SocketAddr) {
 async fn serve(worker: Rc<Worker>, mut held: Held, peer: SocketAddr) {
     let mut fate = worker.fate.subscribe();
     fate.mark_changed();
-    while let Some((parting, gift)) = hold(&worker, held, peer, &mut fate).await {
+    while let Some((parting, handoff)) = hold(&worker, held, peer, &mut fate).await {
         let (back, came_back) = oneshot::channel();
-        held = match gift.try_send(Idle { held: parting, back }) {
+        held = match handoff.try_send(Idle { held: parting, back }) {
             Ok(()) => match came_back.await {
                 Ok(held) => held,
                 Err(_) => return,
@@ -166,11 +166,11 @@ async fn hold(
             }
             Fate::Shed | Fate::Stay => {}
             // What was answered has been written, and no request is complete.
-            Fate::Move(gift) if progress.is_idle() => {
+            Fate::Move(handoff) if progress.is_idle() => {
                 let parts = connection.into_parts()?;
                 let (tcp, unread) = parts.io.into_inner().into_parts(parts.read_buf);
                 let asked = progress.asked();
-                return Some((Held { tcp, unread, asked }, gift));
+                return Some((Held { tcp, unread, asked }, handoff));
             }
             // Its answer says that it closes.
             Fate::Move(_) => {}

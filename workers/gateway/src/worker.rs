@@ -4,7 +4,7 @@ use crate::admission::Identity;
 use crate::budget::Budget;
 use crate::catchup::CatchUp;
 use crate::fault;
-use crate::handover::Heir;
+use crate::handover::Successor;
 use crate::http::{self, Fate};
 use crate::hub::Hub;
 use crate::ids::Ids;
@@ -124,9 +124,9 @@ pub(crate) struct Worker {
     /// Of HTTP connections between two requests.
     pub(crate) fate: watch::Sender<Fate>,
     /// Who gets the WebSockets when this worker leaves.
-    pub(crate) heirs: RefCell<Vec<Heir>>,
+    pub(crate) successors: RefCell<Vec<Successor>>,
     /// Another one has come, after the first has died.
-    pub(crate) heir_came: Notify,
+    pub(crate) successor_came: Notify,
     /// Connections have come from another worker or gone to one: the supervisor hears of it at once, or it
     /// would even out by what was.
     pub(crate) moved: Notify,
@@ -205,8 +205,8 @@ impl Worker {
             dirty: RefCell::default(),
             phase: watch::Sender::new(Phase::Serving),
             fate: watch::Sender::new(Fate::Stay),
-            heirs: RefCell::default(),
-            heir_came: Notify::new(),
+            successors: RefCell::default(),
+            successor_came: Notify::new(),
             moved: Notify::new(),
             orphan: Cell::new(false),
             leaving: Cell::new(false),

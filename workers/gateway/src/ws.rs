@@ -14,9 +14,9 @@ mod transfer;
 mod unfinished;
 
 pub(crate) use closing::close;
-pub(crate) use link::{Link, Luggage, Refused};
+pub(crate) use link::{Buffers, Link, Refused};
 pub(crate) use open::{Opening, handshake, open, over};
-pub(crate) use transfer::{Arrival, Claim, Leaver, Portrait};
+pub(crate) use transfer::{Claim, ConnectionState, FrozenConnection, RestoredConnection};
 
 use crate::dispatch::{Effect, Incoming, dispatch};
 use crate::ending::Ending;
@@ -96,7 +96,7 @@ pub(crate) struct Connection {
     /// How far it is on its way to another worker.
     stage: Cell<Stage>,
     /// Who asked it to move.
-    asked: RefCell<Option<mpsc::Sender<Leaver>>>,
+    asked: RefCell<Option<mpsc::Sender<FrozenConnection>>>,
     /// Its place among the worker's sockets.
     place: Cell<Option<usize>>,
 }

@@ -1,12 +1,12 @@
 //! The worker that gives its connections away.
 
-use super::unit::{CONNECTIONS_MAX, Frozen, LUGGAGE_BYTES_MAX, pack, take_token, token};
+use super::unit::{CONNECTIONS_MAX, Frozen, UNIT_BUFFERS_BYTES_MAX, pack, take_token, token};
 use super::{FromGiver, FromTaker, Hello, fault};
 use crate::channel::Channel;
 use crate::http::{Fate, Idle};
 use crate::metrics::Stayed;
 use crate::worker::Worker;
-use crate::ws::{Connection, Leaver};
+use crate::ws::{Connection, FrozenConnection};
 use boot::Handover;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -27,13 +27,13 @@ const ROUND_PAUSE: Duration = Duration::from_millis(5);
 const IDLE_MAX: usize = 65_536;
 /// What is not quiet by then stays.
 const GIVE_PATIENCE: Duration = Duration::from_secs(2);
-/// A worker whose heir died waits so long for another.
-const HEIR_PATIENCE: Duration = Duration::from_secs(2);
+/// A worker whose successor died waits so long for another.
+const SUCCESSOR_PATIENCE: Duration = Duration::from_secs(2);
 /// How long the other worker may take to store what it got.
 const STORE_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Who gets WebSockets.
-pub(crate) struct Heir {
+/// A worker that gets WebSockets.
+pub(crate) struct Successor {
     channel: Rc<Channel>,
     /// So many at most.
     most: u64,
@@ -41,7 +41,7 @@ pub(crate) struct Heir {
     takes_idle: bool,
 }
 
-impl Heir {
+impl Successor {
     pub(crate) const fn new(channel: Rc<Channel>, most: u64) -> Self {
         Self {
             channel,
@@ -52,14 +52,14 @@ impl Heir {
 }
 
 /// A handover in progress.
-pub(crate) struct Gift {
+pub(crate) struct Handoff {
     worker: Rc<Worker>,
-    heirs: Vec<Heir>,
-    /// Messages of heirs are read into it.
+    successors: Vec<Successor>,
+    /// Messages of successors are read into it.
     buffer: Vec<u8>,
-    /// Units that are not stored by their heir yet, by heir.
+    /// Units that their successor has not stored yet, by successor.
     unstored: Vec<(Rc<Channel>, usize)>,
-    /// The last heir has died.
+    /// The last successor has died.
     bereft: bool,
     /// Why nobody takes anything any more.
     refused: Option<String>,
@@ -68,18 +68,18 @@ pub(crate) struct Gift {
 }
 
 /// Gives as many as are wanted, and waits until they are stored.
-pub(crate) async fn give(worker: &Rc<Worker>, heirs: Vec<Heir>) -> Handover {
-    let mut gift = Gift::begin(worker, heirs).await;
-    gift.give_all().await;
-    gift.finish().await
+pub(crate) async fn give(worker: &Rc<Worker>, successors: Vec<Successor>) -> Handover {
+    let mut handoff = Handoff::begin(worker, successors).await;
+    handoff.give_all().await;
+    handoff.finish().await
 }
 
-impl Gift {
-    /// Asks the heirs whether they understand us.
-    pub(crate) async fn begin(worker: &Rc<Worker>, heirs: Vec<Heir>) -> Self {
-        let mut gift = Self {
+impl Handoff {
+    /// Asks the successors whether they understand us.
+    pub(crate) async fn begin(worker: &Rc<Worker>, successors: Vec<Successor>) -> Self {
+        let mut handoff = Self {
             worker: worker.clone(),
-            heirs: Vec::new(),
+            successors: Vec::new(),
             buffer: vec![0; boot::MESSAGE_BYTES_MAX],
             unstored: Vec::new(),
             bereft: false,
@@ -87,36 +87,40 @@ impl Gift {
             report: Handover::default(),
             began: Instant::now(),
         };
-        gift.greet_all(heirs).await;
+        handoff.greet_all(successors).await;
         fault::pass("give.greeted");
-        gift
+        handoff
     }
 
-    async fn greet_all(&mut self, heirs: Vec<Heir>) {
-        for mut heir in heirs {
-            match self.greet(&heir.channel).await {
+    async fn greet_all(&mut self, successors: Vec<Successor>) {
+        for mut successor in successors {
+            match self.greet(&successor.channel).await {
                 Ok(theirs) => {
-                    heir.takes_idle = theirs.takes_idle;
-                    self.heirs.push(heir);
+                    successor.takes_idle = theirs.takes_idle;
+                    self.successors.push(successor);
                 }
-                Err(why) => self.refuse(why, &heir.channel),
+                Err(why) => self.refuse(why, &successor.channel),
             }
         }
         // Taken from the end: the first comes first.
-        self.heirs.reverse();
+        self.successors.reverse();
     }
 
-    /// After the death of all heirs: whether there is another.
-    async fn find_heir(&mut self) -> bool {
+    /// After the death of all successors: whether there is another.
+    async fn find_successor(&mut self) -> bool {
         if !self.bereft || self.worker.orphan.get() {
             return false;
         }
         self.bereft = false;
-        let deadline = Instant::now() + HEIR_PATIENCE;
+        let deadline = Instant::now() + SUCCESSOR_PATIENCE;
         while !self.is_open() {
-            let heirs = self.worker.heirs.take();
-            self.greet_all(heirs).await;
-            if !self.is_open() && timeout_at(deadline, self.worker.heir_came.notified()).await.is_err() {
+            let successors = self.worker.successors.take();
+            self.greet_all(successors).await;
+            if !self.is_open()
+                && timeout_at(deadline, self.worker.successor_came.notified())
+                    .await
+                    .is_err()
+            {
                 return false;
             }
         }
@@ -147,10 +151,10 @@ impl Gift {
 
     /// Whether anybody takes more.
     pub(crate) fn is_open(&self) -> bool {
-        !self.heirs.is_empty()
+        !self.successors.is_empty()
     }
 
-    /// Gives everything that can move, until the heirs have enough.
+    /// Gives everything that can move, until the successors have enough.
     pub(crate) async fn give_all(&mut self) {
         let mut deadline = self.began + GIVE_PATIENCE;
         let mut patience = QUIET_PATIENCE.into_iter();
@@ -164,7 +168,7 @@ impl Gift {
                 break;
             }
             if !self.is_open() {
-                if !self.find_heir().await {
+                if !self.find_successor().await {
                     break;
                 }
                 deadline = Instant::now() + GIVE_PATIENCE;
@@ -175,7 +179,7 @@ impl Gift {
         for socket in self.sockets() {
             let (why, reason) = match &self.refused {
                 Some(why) if !self.is_open() => (why.as_str(), Stayed::Refused),
-                _ => socket.excuse_why(),
+                _ => socket.why_it_stays(),
             };
             if self.is_open() || self.refused.is_some() {
                 self.worker.metrics.stayed.one(reason);
@@ -207,22 +211,22 @@ impl Gift {
 
     /// Gives once what is quiet within `wait`.
     async fn round(&mut self, mut sockets: &[Rc<Connection>], wait: Duration) {
-        while let (Some(heir), false) = (self.heirs.last(), sockets.is_empty()) {
-            let most = usize::try_from(heir.most).unwrap_or(usize::MAX);
+        while let (Some(successor), false) = (self.successors.last(), sockets.is_empty()) {
+            let most = usize::try_from(successor.most).unwrap_or(usize::MAX);
             let count = CONNECTIONS_MAX.min(most).min(sockets.len());
             let (unit, rest) = sockets.split_at(count);
-            let channel = heir.channel.clone();
+            let channel = successor.channel.clone();
             match self.unit(&channel, unit, wait).await {
                 Ok(moved) => {
-                    if let Some(heir) = self.heirs.last_mut() {
-                        heir.most = heir.most.saturating_sub(moved);
-                        if heir.most == 0 {
-                            self.heirs.pop();
+                    if let Some(successor) = self.successors.last_mut() {
+                        successor.most = successor.most.saturating_sub(moved);
+                        if successor.most == 0 {
+                            self.successors.pop();
                         }
                     }
                 }
                 Err(why) => {
-                    self.heirs.pop();
+                    self.successors.pop();
                     self.refuse(why, &channel);
                 }
             }
@@ -233,12 +237,12 @@ impl Gift {
     /// Gives what is quiet within `wait` of these; how many.
     async fn unit(&mut self, channel: &Rc<Channel>, asked: &[Rc<Connection>], wait: Duration) -> Result<u64, String> {
         let began = Instant::now();
-        let leavers = freeze(asked, wait).await;
-        if leavers.is_empty() {
+        let frozen = freeze(asked, wait).await;
+        if frozen.is_empty() {
             return Ok(0);
         }
-        let sockets = leavers.len();
-        let (moved, answer) = self.pass(channel, leavers, FromGiver::Unit { sockets }).await?;
+        let sockets = frozen.len();
+        let (moved, answer) = self.pass(channel, frozen, FromGiver::Unit { sockets }).await?;
         self.report.moved += moved;
         if moved > 0 {
             self.worker.metrics.moved.add(moved);
@@ -258,10 +262,10 @@ impl Gift {
     /// Gives the HTTP connections that are between two requests: a request that is on its way finds a worker, and nobody
     /// has to connect anew. What is not given closes with its next answer.
     pub(crate) async fn give_idle(&mut self) {
-        let Some(heir) = self.heirs.iter().rev().find(|heir| heir.takes_idle) else {
+        let Some(successor) = self.successors.iter().rev().find(|successor| successor.takes_idle) else {
             return;
         };
-        let channel = heir.channel.clone();
+        let channel = successor.channel.clone();
         let mut idle = self.lift_idle().await;
         let mut given = 0;
         while !idle.is_empty() {
@@ -271,7 +275,8 @@ impl Gift {
             let passed = self.pass(&channel, unit, FromGiver::Idle { sockets }).await;
             given += passed.as_ref().map_or(0, |(moved, _)| *moved);
             if let Err(why) = passed.and_then(|(_, answer)| answer) {
-                self.heirs.retain(|heir| !Rc::ptr_eq(&heir.channel, &channel));
+                self.successors
+                    .retain(|successor| !Rc::ptr_eq(&successor.channel, &channel));
                 self.refuse(why, &channel);
                 break;
             }
@@ -302,7 +307,7 @@ impl Gift {
         idle
     }
 
-    /// Sends a unit, and sees whose it is then: how many are the heir's, and what it said.
+    /// Sends a unit, and sees who owns it then: how many the successor has, and what it said.
     async fn pass<F: Frozen>(
         &mut self,
         channel: &Rc<Channel>,
@@ -326,7 +331,7 @@ impl Gift {
         Ok((moved, answer))
     }
 
-    /// What the heir says about the unit that was just sent.
+    /// What the successor says about the unit that was just sent.
     async fn answer(&mut self, channel: &Rc<Channel>) -> Result<(), String> {
         let deadline = Instant::now() + ANSWER_PATIENCE;
         loop {
@@ -430,27 +435,27 @@ impl<F: Frozen> Drop for Unit<F> {
 }
 
 /// Those of the connections that get quiet in time, frozen.
-async fn freeze(asked: &[Rc<Connection>], wait: Duration) -> Vec<Leaver> {
+async fn freeze(asked: &[Rc<Connection>], wait: Duration) -> Vec<FrozenConnection> {
     let (tell, mut told) = mpsc::channel(asked.len().max(1));
     for connection in asked {
         connection.ask(tell.clone());
     }
     drop(tell);
     let deadline = Instant::now() + wait;
-    let (mut leavers, mut bytes) = (Vec::new(), 0);
-    while let Ok(Some(leaver)) = timeout_at(deadline, told.recv()).await {
-        let leaver: Leaver = leaver;
-        bytes += leaver.luggage.unread.len() + leaver.luggage.unsent.len();
-        if bytes > LUGGAGE_BYTES_MAX && !leavers.is_empty() {
-            leaver.thaw();
+    let (mut frozen, mut bytes) = (Vec::new(), 0);
+    while let Ok(Some(one)) = timeout_at(deadline, told.recv()).await {
+        let one: FrozenConnection = one;
+        bytes += one.buffers.unread.len() + one.buffers.unsent.len();
+        if bytes > UNIT_BUFFERS_BYTES_MAX && !frozen.is_empty() {
+            one.thaw();
             break;
         }
-        leavers.push(leaver);
+        frozen.push(one);
     }
-    asked.iter().for_each(|connection| connection.excuse());
+    asked.iter().for_each(|connection| connection.cancel_move());
     told.close();
-    while let Ok(leaver) = told.try_recv() {
-        leaver.thaw();
+    while let Ok(one) = told.try_recv() {
+        one.thaw();
     }
-    leavers
+    frozen
 }

@@ -5,7 +5,7 @@ use super::{FromGiver, FromTaker, Hello, fault};
 use crate::channel::Channel;
 use crate::http::{self, Fate, Held};
 use crate::worker::Worker;
-use crate::ws::{Arrival, Claim, Luggage};
+use crate::ws::{Buffers, Claim, RestoredConnection};
 use serde::de::DeserializeOwned;
 use std::net::TcpStream as StdTcpStream;
 use std::os::fd::OwnedFd;
@@ -65,12 +65,12 @@ fn verdict(unit: Result<(), String>) -> FromTaker {
 }
 
 /// What belongs to a unit: its token, and each connection with its state.
-struct Parcel<P> {
+struct ReceivedUnit<P> {
     token: OwnedFd,
-    connections: Vec<(TcpStream, P, Luggage)>,
+    connections: Vec<(TcpStream, P, Buffers)>,
 }
 
-impl<P: DeserializeOwned> Parcel<P> {
+impl<P: DeserializeOwned> ReceivedUnit<P> {
     fn open(sockets: usize, descriptors: Vec<OwnedFd>) -> Result<Self, String> {
         // The kernel drops what this process has no numbers for.
         if descriptors.len() != sockets + 2 {
@@ -84,10 +84,10 @@ impl<P: DeserializeOwned> Parcel<P> {
         if states.len() != sockets {
             return Err(format!("{} states of {sockets}", states.len()));
         }
-        let connections = descriptors.zip(states).map(|(fd, (portrait, luggage))| {
+        let connections = descriptors.zip(states).map(|(fd, (state, buffers))| {
             let tcp =
                 TcpStream::from_std(StdTcpStream::from(fd)).map_err(|error| format!("socket not usable: {error}"))?;
-            Ok((tcp, portrait, luggage))
+            Ok((tcp, state, buffers))
         });
         let connections = connections.collect::<Result<_, String>>()?;
         Ok(Self { token, connections })
@@ -152,19 +152,19 @@ async fn websockets(
     descriptors: Vec<OwnedFd>,
 ) -> Result<(), String> {
     fault::pass("take.received");
-    let Parcel { token, connections } = Parcel::open(sockets, descriptors)?;
+    let ReceivedUnit { token, connections } = ReceivedUnit::open(sockets, descriptors)?;
     make_room(worker, sockets).await?;
-    let mut arrivals = Vec::with_capacity(sockets);
-    for (tcp, portrait, luggage) in connections {
-        arrivals.push(Arrival::new(worker, tcp, portrait, luggage).await);
+    let mut restored = Vec::with_capacity(sockets);
+    for (tcp, state, buffers) in connections {
+        restored.push(RestoredConnection::new(worker, tcp, state, buffers).await);
     }
     fault::pass("take.rebuilt");
     own(&token)?;
     fault::pass("take.owned");
     let (done, mut stored) = mpsc::channel(1);
-    for arrival in arrivals {
+    for connection in restored {
         let (from, may, done) = (channel.clone(), may.clone(), done.clone());
-        arrival.adopt(worker, Claim { from, may, done });
+        connection.adopt(worker, Claim { from, may, done });
     }
     drop(done);
     // Each has its first turn before we say so.
@@ -186,12 +186,12 @@ async fn websockets(
 /// HTTP connections between two requests.
 async fn idle(worker: &Rc<Worker>, sockets: usize, descriptors: Vec<OwnedFd>) -> Result<(), String> {
     fault::pass("take.received");
-    let Parcel { token, connections } = Parcel::<bool>::open(sockets, descriptors)?;
+    let ReceivedUnit { token, connections } = ReceivedUnit::<bool>::open(sockets, descriptors)?;
     make_room(worker, sockets).await?;
     fault::pass("take.rebuilt");
     own(&token)?;
     fault::pass("take.owned");
-    for (tcp, asked, Luggage { unread, .. }) in connections {
+    for (tcp, asked, Buffers { unread, .. }) in connections {
         match tcp.peer_addr() {
             Ok(peer) => http::admit(worker, Held { tcp, unread, asked }, peer),
             // Its client has gone meanwhile.

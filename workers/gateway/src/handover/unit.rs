@@ -1,10 +1,10 @@
-//! A few connections in a parcel: a memfd with their states, their sockets, a token.
+//! A unit of a few connections: a memfd with their states, their sockets, a token.
 //!
 //! The memfd holds the length of the list (8 bytes, big endian), the list as JSON, then for each
 //! connection what was read and what was not written.
 
 use crate::http::Idle;
-use crate::ws::{Leaver, Luggage, Portrait};
+use crate::ws::{Buffers, ConnectionState, FrozenConnection};
 use bytes::Bytes;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -19,9 +19,9 @@ use std::os::unix::fs::FileExt;
 /// Connections of one unit at most; they freeze together. Descriptors that are on their way are
 /// counted per user, unix(7): few at a time stay below every limit.
 pub(super) const CONNECTIONS_MAX: usize = 128;
-/// A parcel carries no more than so much of what clients and server had on their way, except for
+/// A unit carries no more than so much of what clients and server had on their way, except for
 /// its first connection (bytes).
-pub(super) const LUGGAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
+pub(super) const UNIT_BUFFERS_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// A connection that stands still, until it is known whose it is.
 pub(super) trait Frozen {
@@ -30,7 +30,7 @@ pub(super) trait Frozen {
 
     fn state(&self) -> &Self::State;
     /// Bytes that were read and not acted on, and those that were not written.
-    fn luggage(&self) -> (&[u8], &[u8]);
+    fn buffers(&self) -> (&[u8], &[u8]);
     /// A copy of its descriptor.
     fn socket(&self) -> io::Result<OwnedFd>;
     /// It is the other worker's: gone, without a shutdown.
@@ -39,15 +39,15 @@ pub(super) trait Frozen {
     fn thaw(self);
 }
 
-impl Frozen for Leaver {
-    type State = Portrait;
+impl Frozen for FrozenConnection {
+    type State = ConnectionState;
 
-    fn state(&self) -> &Portrait {
-        &self.portrait
+    fn state(&self) -> &ConnectionState {
+        &self.state
     }
 
-    fn luggage(&self) -> (&[u8], &[u8]) {
-        (&self.luggage.unread, &self.luggage.unsent)
+    fn buffers(&self) -> (&[u8], &[u8]) {
+        (&self.buffers.unread, &self.buffers.unsent)
     }
 
     fn socket(&self) -> io::Result<OwnedFd> {
@@ -59,7 +59,7 @@ impl Frozen for Leaver {
     }
 
     fn thaw(self) {
-        self.connection.thaw(self.portrait.position());
+        self.connection.thaw(self.state.position());
     }
 }
 
@@ -71,7 +71,7 @@ impl Frozen for Idle {
         &self.held.asked
     }
 
-    fn luggage(&self) -> (&[u8], &[u8]) {
+    fn buffers(&self) -> (&[u8], &[u8]) {
         (&self.held.unread, &[])
     }
 
@@ -87,10 +87,11 @@ impl Frozen for Idle {
     }
 }
 
-/// Of a connection.
+/// A connection in the list: its state, and the lengths of its buffers.
 #[derive(Debug, Serialize, Deserialize)]
-struct State<P> {
-    portrait: P,
+struct Packed<P> {
+    #[serde(rename = "portrait")]
+    state: P,
     unread: usize,
     unsent: usize,
 }
@@ -100,9 +101,9 @@ pub(super) fn pack<F: Frozen>(connections: &[F]) -> io::Result<OwnedFd> {
     let states: Vec<_> = connections
         .iter()
         .map(|connection| {
-            let (unread, unsent) = connection.luggage();
-            State {
-                portrait: connection.state(),
+            let (unread, unsent) = connection.buffers();
+            Packed {
+                state: connection.state(),
                 unread: unread.len(),
                 unsent: unsent.len(),
             }
@@ -112,7 +113,7 @@ pub(super) fn pack<F: Frozen>(connections: &[F]) -> io::Result<OwnedFd> {
     let mut bytes = u64::try_from(list.len()).unwrap_or(u64::MAX).to_be_bytes().to_vec();
     bytes.extend(list);
     for connection in connections {
-        let (unread, unsent) = connection.luggage();
+        let (unread, unsent) = connection.buffers();
         bytes.extend_from_slice(unread);
         bytes.extend_from_slice(unsent);
     }
@@ -122,7 +123,7 @@ pub(super) fn pack<F: Frozen>(connections: &[F]) -> io::Result<OwnedFd> {
 }
 
 /// Reads the states of connections.
-pub(super) fn unpack<P: DeserializeOwned>(states: OwnedFd) -> io::Result<Vec<(P, Luggage)>> {
+pub(super) fn unpack<P: DeserializeOwned>(states: OwnedFd) -> io::Result<Vec<(P, Buffers)>> {
     let file = File::from(states);
     let size = file.metadata()?.len();
     let mut bytes = vec![0; usize::try_from(size).map_err(io::Error::other)?];
@@ -137,15 +138,15 @@ pub(super) fn unpack<P: DeserializeOwned>(states: OwnedFd) -> io::Result<Vec<(P,
     };
     let length = <[u8; 8]>::try_from(&take(8)?[..]).map_err(io::Error::other)?;
     let list = take(usize::try_from(u64::from_be_bytes(length)).map_err(io::Error::other)?)?;
-    let states: Vec<State<P>> = serde_json::from_slice(&list)?;
+    let states: Vec<Packed<P>> = serde_json::from_slice(&list)?;
     states
         .into_iter()
-        .map(|state| {
-            let luggage = Luggage {
-                unread: Bytes::copy_from_slice(&take(state.unread)?),
-                unsent: take(state.unsent)?.to_vec(),
+        .map(|packed| {
+            let buffers = Buffers {
+                unread: Bytes::copy_from_slice(&take(packed.unread)?),
+                unsent: take(packed.unsent)?.to_vec(),
             };
-            Ok((state.portrait, luggage))
+            Ok((packed.state, buffers))
         })
         .collect()
 }

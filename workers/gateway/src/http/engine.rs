@@ -11,7 +11,7 @@ use crate::metrics::{Handshake, Limit, Upgrade};
 use crate::poll::{self, Allowance, Incoming};
 use crate::upgrade::upgrade;
 use crate::worker::{Counted, Worker, new_sid, unix_ms};
-use crate::ws::{self, Luggage, Opening, Speech, Style};
+use crate::ws::{self, Buffers, Opening, Speech, Style};
 use boot::{Cookie, Offsets, SameSite};
 use http::header::{ORIGIN, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
@@ -289,11 +289,11 @@ async fn websocket(worker: &Rc<Worker>, mut request: Request<&mut Body>, peer: S
             Err(error) => return debug!(%error, "connection not upgraded"),
         };
         let (tcp, unread) = parts.io.into_inner().into_parts(parts.read_buf);
-        let luggage = Luggage {
+        let buffers = Buffers {
             unread,
-            ..Luggage::default()
+            ..Buffers::default()
         };
-        let ws = ws::over(tcp, luggage, &worker).await;
+        let ws = ws::over(tcp, buffers, &worker).await;
         match purpose {
             Purpose::Fresh(record) => ws::open(worker, ws, style, record, Opening::Fresh).await,
             Purpose::Upgrade { sid, request } => upgrade(worker, ws, style, sid, request).await,

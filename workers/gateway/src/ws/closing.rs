@@ -1,7 +1,7 @@
 //! The closing handshake of a WebSocket (RFC 6455, 5.5.1 and 7.1): each side sends one close frame, then the server
 //! closes the TCP connection.
 
-use super::{Connection, Link, Luggage, over};
+use super::{Buffers, Connection, Link, over};
 use futures_util::Sink as _;
 use rustix::net::Shutdown;
 use std::cell::RefCell;
@@ -54,7 +54,7 @@ impl Connection {
         let can_say_why = self.ws.borrow().get_ref().unsent() == 0;
         match self.socket().and_then(|fd| TcpStream::from_std(fd.into())) {
             Ok(tcp) => {
-                let fresh = over(tcp, Luggage::default(), &self.worker).await;
+                let fresh = over(tcp, Buffers::default(), &self.worker).await;
                 drop(self.ws.replace(fresh));
             }
             // It is freed with the connection.

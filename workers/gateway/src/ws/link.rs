@@ -52,7 +52,7 @@ pub(crate) enum Refused {
 
 /// What lies between a connection and its socket, in both directions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Luggage {
+pub(crate) struct Buffers {
     /// Read before anything from the socket.
     pub(crate) unread: Bytes,
     /// Written before anything else.
@@ -70,7 +70,7 @@ enum Flow {
 
 impl Link {
     /// A link whose client has not joined a namespace, with messages of at most `allowed` bytes.
-    pub(crate) fn new(tcp: TcpStream, Luggage { unread, unsent }: Luggage, share: Share, allowed: usize) -> Self {
+    pub(crate) fn new(tcp: TcpStream, Buffers { unread, unsent }: Buffers, share: Share, allowed: usize) -> Self {
         let link = Self {
             tcp,
             unfinished: Unfinished::default(),
@@ -141,10 +141,10 @@ impl Link {
     }
 
     /// What another one needs to go on from here; nothing if too much of a message is here.
-    pub(crate) fn luggage(&self) -> Option<Luggage> {
+    pub(crate) fn buffers(&self) -> Option<Buffers> {
         let begun = self.unfinished.bytes()?;
         let unread = self.unread.as_deref().map_or(&[][..], |unread| unread);
-        Some(Luggage {
+        Some(Buffers {
             unread: [begun, unread].concat().into(),
             unsent: self.unsent.to_vec(),
         })
@@ -299,12 +299,12 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (server, _) = listener.accept().await.unwrap();
-        (link(server, Luggage::default()), client)
+        (link(server, Buffers::default()), client)
     }
 
-    fn link(tcp: TcpStream, luggage: Luggage) -> Link {
+    fn link(tcp: TcpStream, buffers: Buffers) -> Link {
         let share = Budget::new(usize::MAX).share(Standing::Settled);
-        Link::new(tcp, luggage, share, usize::MAX)
+        Link::new(tcp, buffers, share, usize::MAX)
     }
 
     #[tokio::test]
@@ -345,9 +345,9 @@ mod tests {
         link.freeze();
         assert!(link.put(Data::Text, b"kept", usize::MAX));
         assert!(link.try_send().unwrap());
-        let luggage = link.luggage().unwrap();
-        assert_eq!(luggage.unsent, b"\x81\x04kept");
-        let mut next = self::link(link.tcp, luggage);
+        let buffers = link.buffers().unwrap();
+        assert_eq!(buffers.unsent, b"\x81\x04kept");
+        let mut next = self::link(link.tcp, buffers);
         poll_fn(|cx| next.poll_send(cx)).await.unwrap();
         let mut client = WebSocketStream::from_raw_socket(client, Role::Client, None).await;
         assert_eq!(client.next().await.unwrap().unwrap(), Message::text("kept"));

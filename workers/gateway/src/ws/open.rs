@@ -1,7 +1,7 @@
 //! How a WebSocket begins to serve its session.
 
 use super::heart::Heart;
-use super::{Claimed, Connection, Link, Luggage, Stage, Style, Task};
+use super::{Buffers, Claimed, Connection, Link, Stage, Style, Task};
 use crate::budget::Standing;
 use crate::catchup::{self, Extent};
 use crate::ending::Ending;
@@ -47,9 +47,9 @@ pub(crate) enum Opening {
 }
 
 /// A WebSocket over a TCP connection. Until its client has joined a namespace, messages are short.
-pub(crate) async fn over(tcp: TcpStream, luggage: Luggage, worker: &Worker) -> WebSocketStream<Link> {
+pub(crate) async fn over(tcp: TcpStream, buffers: Buffers, worker: &Worker) -> WebSocketStream<Link> {
     let share = worker.budget.share(Standing::Unsettled);
-    let link = Link::new(tcp, luggage, share, worker.settings.socket.connect_bytes_max);
+    let link = Link::new(tcp, buffers, share, worker.settings.socket.connect_bytes_max);
     let (limits, max) = (&worker.settings.limits, worker.settings.engine.max_payload_bytes);
     let config = WebSocketConfig::default()
         .read_buffer_size(limits.ws_read_buffer_bytes)

@@ -2,7 +2,7 @@
 //! another. The session's record and the log are the truth for everything else.
 
 use super::heart::{Heart, Pulse};
-use super::{Claimed, Connection, Link, Luggage, Speech, Stage, Style, over};
+use super::{Buffers, Claimed, Connection, Link, Speech, Stage, Style, over};
 use crate::catchup::{self, Extent};
 use crate::channel::Channel;
 use crate::ending::Ending;
@@ -38,7 +38,7 @@ pub(super) const CLAIM_PATIENCE: Duration = Duration::from_secs(2);
 /// A connection's state between two workers. A new field needs `#[serde(default)]`; a change of
 /// meaning needs another [`crate::handover::FORMAT`].
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Portrait {
+pub(crate) struct ConnectionState {
     record: Record,
     /// It speaks to the echo endpoint.
     echo: bool,
@@ -51,16 +51,16 @@ pub(crate) struct Portrait {
 }
 
 /// A frozen connection.
-pub(crate) struct Leaver {
+pub(crate) struct FrozenConnection {
     pub(crate) connection: Rc<Connection>,
-    pub(crate) portrait: Portrait,
-    pub(crate) luggage: Luggage,
+    pub(crate) state: ConnectionState,
+    pub(crate) buffers: Buffers,
 }
 
 /// A connection that another worker sent, rebuilt without a byte read or written.
-pub(crate) struct Arrival {
+pub(crate) struct RestoredConnection {
     ws: WebSocketStream<Link>,
-    portrait: Portrait,
+    state: ConnectionState,
     unsent: bool,
 }
 
@@ -78,7 +78,7 @@ pub(crate) struct Claim {
 
 impl Connection {
     /// Asks it to freeze as soon as nothing is under way, and to say so to `tell`.
-    pub(crate) fn ask(&self, tell: mpsc::Sender<Leaver>) {
+    pub(crate) fn ask(&self, tell: mpsc::Sender<FrozenConnection>) {
         if !self.can_move() {
             return;
         }
@@ -89,7 +89,7 @@ impl Connection {
     }
 
     /// It did not freeze in time: it goes on, until it is asked again.
-    pub(crate) fn excuse(&self) {
+    pub(crate) fn cancel_move(&self) {
         if self.stage.get() == Stage::Asked {
             self.stage.set(Stage::Here);
             self.asked.take();
@@ -99,8 +99,8 @@ impl Connection {
     }
 
     /// Why it did not move.
-    pub(crate) fn excuse_why(&self) -> (&'static str, Stayed) {
-        if self.ws.borrow().get_ref().luggage().is_none() {
+    pub(crate) fn why_it_stays(&self) -> (&'static str, Stayed) {
+        if self.ws.borrow().get_ref().buffers().is_none() {
             ("a large message is on its way", Stayed::LargeMessage)
         } else {
             ("something is under way", Stayed::Busy)
@@ -117,17 +117,17 @@ impl Connection {
             let polled = futures_util::Sink::poll_flush(Pin::new(&mut *self.ws.borrow_mut()), cx);
             matches!(polled, std::task::Poll::Ready(Ok(())))
         });
-        let luggage = self.ws.borrow().get_ref().luggage().filter(|_| flushed);
-        let Some(luggage) = luggage else {
+        let buffers = self.ws.borrow().get_ref().buffers().filter(|_| flushed);
+        let Some(buffers) = buffers else {
             return self.thaw_here();
         };
-        if luggage.unsent.len() > self.worker.settings.limits.outbox_bytes_max {
+        if buffers.unsent.len() > self.worker.settings.limits.outbox_bytes_max {
             self.thaw_here();
             return self.end(Ending::SlowClient);
         }
-        let leaver = Leaver {
+        let frozen = FrozenConnection {
             connection: self.clone(),
-            portrait: Portrait {
+            state: ConnectionState {
                 record: self.record.borrow().clone(),
                 echo: self.style.speech == Speech::Echo,
                 base64: self.style.base64,
@@ -136,9 +136,9 @@ impl Connection {
                 position: self.worker.head(),
                 pulse: heart.pulse(),
             },
-            luggage,
+            buffers,
         };
-        if tell.try_send(leaver).is_ok() {
+        if tell.try_send(frozen).is_ok() {
             self.stage.set(Stage::Frozen);
             self.leave_hub();
         } else {
@@ -185,7 +185,7 @@ impl Connection {
     }
 }
 
-impl Portrait {
+impl ConnectionState {
     /// Up to where the connection has had the log.
     pub(crate) const fn position(&self) -> Offset {
         self.position
@@ -194,17 +194,17 @@ impl Portrait {
 
 // === in the worker that takes ===
 
-impl Arrival {
+impl RestoredConnection {
     /// Rebuilds a connection.
-    pub(crate) async fn new(worker: &Worker, tcp: TcpStream, portrait: Portrait, luggage: Luggage) -> Self {
-        let unsent = !luggage.unsent.is_empty();
-        let ws = over(tcp, luggage, worker).await;
-        Self { ws, portrait, unsent }
+    pub(crate) async fn new(worker: &Worker, tcp: TcpStream, state: ConnectionState, buffers: Buffers) -> Self {
+        let unsent = !buffers.unsent.is_empty();
+        let ws = over(tcp, buffers, worker).await;
+        Self { ws, state, unsent }
     }
 
     /// The connection is ours: serves it.
     pub(crate) fn adopt(self, worker: &Rc<Worker>, claim: Claim) {
-        let Portrait {
+        let ConnectionState {
             mut record,
             echo,
             base64,
@@ -212,7 +212,7 @@ impl Arrival {
             written_in,
             position,
             pulse,
-        } = self.portrait;
+        } = self.state;
         let former = record.epoch;
         let fields = [("from", Text(&record.worker)), ("position", At(position))];
         worker.trace.note(&record.sid, "moved", &fields);
