@@ -79,7 +79,7 @@ fn resume(sources: Sources, state: io::Result<OwnedFd>) -> io::Result<Reactor> {
     if let Some(logging) = state.logging() {
         log::start(logging);
     }
-    Reactor::inherit(sources, state, signals)
+    Reactor::import(sources, state, signals)
 }
 
 fn prepare(sources: Sources) -> Result<Reactor, Refusal> {

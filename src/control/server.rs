@@ -60,17 +60,17 @@ enum State {
 
 /// The control socket as it is handed to the next supervisor process.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Legacy {
+pub(crate) struct ControlHandoff {
     listener: RawFd,
     path: PathBuf,
-    clients: Vec<LegacyClient>,
+    clients: Vec<ClientHandoff>,
     accepted: u64,
     #[serde(default)]
     inode: Option<Inode>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct LegacyClient {
+struct ClientHandoff {
     id: u64,
     stream: RawFd,
     inbox: Vec<u8>,
@@ -78,7 +78,7 @@ struct LegacyClient {
     state: State,
 }
 
-impl Legacy {
+impl ControlHandoff {
     /// Its descriptors.
     pub(crate) fn descriptors(&self) -> impl Iterator<Item = RawFd> {
         let clients = self.clients.iter().map(|client| client.stream);
@@ -123,15 +123,15 @@ impl Server {
     }
 
     /// For the next supervisor process.
-    pub(crate) fn bequeath(&self) -> Legacy {
-        let clients = self.clients.iter().map(|(id, client)| LegacyClient {
+    pub(crate) fn export(&self) -> ControlHandoff {
+        let clients = self.clients.iter().map(|(id, client)| ClientHandoff {
             id: *id,
             stream: client.stream.as_raw_fd(),
             inbox: client.inbox.clone(),
             outbox: client.outbox.clone(),
             state: client.state,
         });
-        Legacy {
+        ControlHandoff {
             listener: self.listener.as_raw_fd(),
             path: self.path.clone(),
             clients: clients.collect(),
@@ -144,10 +144,13 @@ impl Server {
     ///
     /// # Errors
     /// Those of `take`.
-    pub(crate) fn inherit(legacy: Legacy, mut take: impl FnMut(RawFd) -> io::Result<OwnedFd>) -> io::Result<Self> {
+    pub(crate) fn import(
+        handoff: ControlHandoff,
+        mut take: impl FnMut(RawFd) -> io::Result<OwnedFd>,
+    ) -> io::Result<Self> {
         let mut clients = BTreeMap::new();
-        for client in legacy.clients {
-            let LegacyClient {
+        for client in handoff.clients {
+            let ClientHandoff {
                 id,
                 stream,
                 inbox,
@@ -166,12 +169,12 @@ impl Server {
             clients.insert(id, client);
         }
         Ok(Self {
-            listener: take(legacy.listener)?.into(),
+            listener: take(handoff.listener)?.into(),
             // The build before did not say.
-            inode: legacy.inode.or_else(|| Inode::at(&legacy.path)),
-            path: legacy.path,
+            inode: handoff.inode.or_else(|| Inode::at(&handoff.path)),
+            path: handoff.path,
             clients,
-            accepted: legacy.accepted,
+            accepted: handoff.accepted,
             shut_until: None,
         })
     }

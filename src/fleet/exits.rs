@@ -14,7 +14,7 @@ pub(super) type Restarts = BTreeMap<String, u64>;
 
 /// What is counted of a fleet.
 #[derive(Clone, Debug)]
-pub(crate) struct Tally {
+pub(crate) struct FleetStatistics {
     /// Slots there are to be.
     pub(crate) slots: u16,
     /// Workers ever spawned.
@@ -27,13 +27,13 @@ pub(crate) struct Tally {
 
 impl Fleet {
     /// What is counted.
-    pub(crate) fn tally(&self, now: Moment) -> Tally {
+    pub(crate) fn statistics(&self, now: Moment) -> FleetStatistics {
         let silent = self.slots.iter().flat_map(|slot| {
             let number = slot.id.number();
             slot.workers()
                 .map(move |worker| (number, now.saturating_sub(worker.beat_at)))
         });
-        Tally {
+        FleetStatistics {
             slots: self.target,
             spawned: self.spawns,
             restarts: self.restarts.clone(),

@@ -326,7 +326,7 @@ impl Fleet {
             },
         };
         let Some(worker) = worker else { return };
-        let reason = worker.epitaph(end);
+        let reason = worker.exit_reason(end);
         slot.last_exit = Some(reason.clone());
         self.not_awaited(now, id);
         self.log_exit(slot_id, &worker, end, &reason);

@@ -149,7 +149,7 @@ impl Worker {
     }
 
     /// How it ended, with its own last words.
-    pub(super) fn epitaph(&self, end: End) -> String {
+    pub(super) fn exit_reason(&self, end: End) -> String {
         match &self.failure {
             Some(reason) => format!("{end}: {reason}"),
             None => end.to_string(),

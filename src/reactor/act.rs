@@ -189,7 +189,7 @@ impl Reactor {
     }
 
     fn announce_gone(&mut self, worker: WorkerId, slot: SlotId) {
-        self.ledger.close(worker);
+        self.aggregator.close(worker);
         let Some(process) = self.processes.remove(worker) else {
             // It never had a process.
             return tracing::debug!(slot = slot.number(), worker = worker.number(), "nobody to announce");
@@ -232,7 +232,7 @@ impl Reactor {
         } else {
             ReloadResult::Failed
         };
-        self.ledger.reloaded(result);
+        self.aggregator.reloaded(result);
         let (answer, status) = match outcome {
             Ok(generation) => {
                 let moved = self.fleet.snapshot().handover.unwrap_or_default();

@@ -17,7 +17,7 @@ const LOG_DROPPED: &str = "gw_log_lines_dropped_total";
 
 /// See the module.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Ledger {
+pub(crate) struct MetricsAggregator {
     latest: BTreeMap<WorkerId, (Moment, Snapshot)>,
     /// Of all workers that have ended.
     ended: Snapshot,
@@ -30,7 +30,7 @@ pub(crate) struct Ledger {
     log_dropped: u64,
 }
 
-impl Ledger {
+impl MetricsAggregator {
     /// A worker tells what it has counted.
     pub(super) fn note(&mut self, now: Moment, worker: WorkerId, snapshot: Snapshot) {
         self.latest.insert(worker, (now, snapshot));
@@ -99,19 +99,24 @@ impl Reactor {
 
     fn report(&self) -> Report {
         let now = self.now();
-        let mut sum = self.ledger.sum();
+        let mut sum = self.aggregator.sum();
         self.supervision(now).read(&mut sum);
         let mut workers: Vec<Reading> = self
-            .ledger
+            .aggregator
             .latest
             .iter()
             .filter_map(|(id, told)| self.reading(now, *id, told))
             .collect();
-        let silent = self.fleet.tally(now).silent.into_iter().map(|(slot, silent)| Reading {
-            slot,
-            age_ms: 0,
-            gauges: BTreeMap::from([("gw_worker_silent_seconds".to_owned(), silent.as_secs_f64())]),
-        });
+        let silent = self
+            .fleet
+            .statistics(now)
+            .silent
+            .into_iter()
+            .map(|(slot, silent)| Reading {
+                slot,
+                age_ms: 0,
+                gauges: BTreeMap::from([("gw_worker_silent_seconds".to_owned(), silent.as_secs_f64())]),
+            });
         workers.extend(silent);
         Report { sum, workers }
     }
@@ -128,11 +133,11 @@ impl Reactor {
     /// What the supervisor knows itself.
     fn supervision(&self, now: Moment) -> Supervision {
         let of = Supervision::new();
-        let (snapshot, tally) = (self.fleet.snapshot(), self.fleet.tally(now));
+        let (snapshot, statistics) = (self.fleet.snapshot(), self.fleet.statistics(now));
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         of.started.set(since_1970.saturating_sub(now).as_secs_f64().round());
         of.generation.set_count(snapshot.generation);
-        of.slots.set_count(u64::from(tally.slots));
+        of.slots.set_count(u64::from(statistics.slots));
         of.degraded.set_count(u64::from(snapshot.state == "degraded"));
         of.reloading.set_count(u64::from(snapshot.state == "reloading"));
         let states = [
@@ -147,18 +152,18 @@ impl Reactor {
             let rows = snapshot.rows.iter().filter(|row| names.contains(&row.state));
             of.workers.set_count(state, rows.count() as u64);
         }
-        tally
+        statistics
             .restarts
             .iter()
             .for_each(|(labels, n)| of.restarts.set(labels, *n));
-        of.spawned.set(tally.spawned);
-        self.ledger
+        of.spawned.set(statistics.spawned);
+        self.aggregator
             .reloads
             .iter()
             .for_each(|(labels, n)| of.reloads.set(labels, *n));
-        of.upgrades.set(self.ledger.upgrades);
-        of.late.set(self.ledger.late);
-        let (dropped, _) = self.ledger.log_lines_dropped();
+        of.upgrades.set(self.aggregator.upgrades);
+        of.late.set(self.aggregator.late);
+        let (dropped, _) = self.aggregator.log_lines_dropped();
         of.log_dropped.set(text_of(Process::Supervisor), dropped);
         of
     }

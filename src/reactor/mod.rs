@@ -24,12 +24,12 @@ use crate::sys::redis::{ManagedRedis, STOP_GRACE, Turn};
 use crate::sys::runtime::{RESTORE_EVERY, Runtime};
 use crate::sys::signals::{Caught, Signals};
 use boot::{Exit, ToSupervisor};
-use metrics::Ledger;
+use metrics::MetricsAggregator;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use process::Processes;
-use rollout::{Asker, Rollout};
+use rollout::{Requester, Rollout};
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -81,7 +81,7 @@ pub(crate) struct Reactor {
     processes: Processes,
     listeners: Listeners,
     admin: Option<AdminListener>,
-    ledger: Ledger,
+    aggregator: MetricsAggregator,
     signals: Signals,
     server: Server,
     redis: Option<ManagedRedis>,
@@ -151,7 +151,7 @@ impl Reactor {
             processes: Processes::default(),
             listeners,
             admin,
-            ledger: Ledger::default(),
+            aggregator: MetricsAggregator::default(),
             signals,
             server,
             redis,
@@ -182,7 +182,7 @@ impl Reactor {
             for (source, flags) in self.wait() {
                 self.dispatch(source, flags);
             }
-            self.leap();
+            self.re_exec();
         }
     }
 
@@ -317,7 +317,7 @@ impl Reactor {
                 late_ms = u64::try_from(by.as_millis()).unwrap_or(u64::MAX),
                 "supervisor ran late"
             );
-            self.ledger.ran_late();
+            self.aggregator.ran_late();
             self.pending.push_back(Event::Late { by });
         }
         self.due = self.due.max(now);
@@ -370,7 +370,7 @@ impl Reactor {
         hung_up |= closed;
         for message in messages {
             match message {
-                ToSupervisor::Metrics(snapshot) => self.ledger.note(self.now(), worker, snapshot),
+                ToSupervisor::Metrics(snapshot) => self.aggregator.note(self.now(), worker, snapshot),
                 ToSupervisor::Scrape { id } => self.report_to(worker, id),
                 ToSupervisor::Beat(_)
                 | ToSupervisor::Drained { .. }
@@ -406,7 +406,7 @@ impl Reactor {
         }
         info!(%signal, sender_pid, sender_uid, "signal");
         if signal == Signal::SIGHUP {
-            self.roll_out(Asker::Signal, false);
+            self.roll_out(Requester::Signal, false);
         } else if matches!(signal, Signal::SIGINT | Signal::SIGTERM) {
             self.feed(Event::Stop(Pace::Graceful));
         } else if signal == Signal::SIGQUIT {
@@ -418,7 +418,7 @@ impl Reactor {
         } else if signal == Signal::SIGUSR1 {
             self.log_status();
         } else if signal == Signal::SIGUSR2 {
-            self.roll_out(Asker::Signal, true);
+            self.roll_out(Requester::Signal, true);
         } else {
             warn!(%signal, "signal without a meaning");
         }
@@ -472,7 +472,7 @@ impl Reactor {
             self.rollout.last.clone(),
             self.redis.as_ref().map(ManagedRedis::status),
         );
-        let (supervisor, workers) = self.ledger.log_lines_dropped();
+        let (supervisor, workers) = self.aggregator.log_lines_dropped();
         status.supervisor.log_lines_dropped = supervisor + workers;
         status
     }

@@ -44,7 +44,7 @@ pub(crate) struct Process {
     pub(crate) incarnation: Incarnation,
     control: OwnedFd,
     meter: Meter,
-    outbox: VecDeque<Parcel>,
+    outbox: VecDeque<QueuedMessage>,
     /// It cannot be written to, or does not read.
     deaf: bool,
     /// It closed its end, and everything it said was read.
@@ -53,14 +53,14 @@ pub(crate) struct Process {
 
 /// A message that waits, and the descriptors that go with it.
 #[derive(Debug)]
-struct Parcel {
+struct QueuedMessage {
     bytes: Vec<u8>,
     descriptors: Vec<OwnedFd>,
 }
 
 /// A process as it is handed to the next supervisor process.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Legacy {
+pub(super) struct ProcessHandoff {
     worker: WorkerId,
     pid: i32,
     slot: SlotId,
@@ -90,7 +90,7 @@ impl Process {
     }
 
     fn flush(&mut self) -> Result<(), Errno> {
-        while let Some(Parcel { bytes, descriptors }) = self.outbox.front() {
+        while let Some(QueuedMessage { bytes, descriptors }) = self.outbox.front() {
             let descriptors: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
             let rights = [ControlMessage::ScmRights(&descriptors)];
             let sent = sendmsg::<()>(
@@ -135,8 +135,8 @@ impl Process {
 
 impl Processes {
     /// For the next supervisor process.
-    pub(super) fn bequeath(&self) -> Vec<Legacy> {
-        let legacy = |(worker, process): (&WorkerId, &Process)| Legacy {
+    pub(super) fn export(&self) -> Vec<ProcessHandoff> {
+        let handoff = |(worker, process): (&WorkerId, &Process)| ProcessHandoff {
             worker: *worker,
             pid: process.pid,
             slot: process.slot,
@@ -146,22 +146,25 @@ impl Processes {
             outbox: process
                 .outbox
                 .iter()
-                .filter(|parcel| parcel.descriptors.is_empty())
-                .map(|parcel| parcel.bytes.clone())
+                .filter(|message| message.descriptors.is_empty())
+                .map(|message| message.bytes.clone())
                 .collect(),
             deaf: process.deaf,
             closed: process.closed,
         };
-        self.workers.iter().map(legacy).collect()
+        self.workers.iter().map(handoff).collect()
     }
 
     /// What the former supervisor process had; `take` turns a number into the descriptor.
     ///
     /// # Errors
     /// Those of `take`.
-    pub(super) fn inherit(legacy: Vec<Legacy>, mut take: impl FnMut(RawFd) -> io::Result<OwnedFd>) -> io::Result<Self> {
+    pub(super) fn import(
+        handoff: Vec<ProcessHandoff>,
+        mut take: impl FnMut(RawFd) -> io::Result<OwnedFd>,
+    ) -> io::Result<Self> {
         let mut processes = Self::default();
-        for one in legacy {
+        for one in handoff {
             let process = Process {
                 control: take(one.control)?,
                 meter: Meter::new(),
@@ -171,7 +174,7 @@ impl Processes {
                 outbox: one
                     .outbox
                     .into_iter()
-                    .map(|bytes| Parcel {
+                    .map(|bytes| QueuedMessage {
                         bytes,
                         descriptors: Vec::new(),
                     })
@@ -260,7 +263,7 @@ impl Processes {
                     error!(pid, slot, "descriptors not duplicated, message not sent");
                     return false;
                 };
-                process.outbox.push_back(Parcel { bytes, descriptors });
+                process.outbox.push_back(QueuedMessage { bytes, descriptors });
                 process.deaf = process.flush().is_err();
             }
             Err(error) => error!(pid, slot, %error, "control message not sent"),

@@ -1,7 +1,7 @@
 //! What the commands on the control socket ask for.
 
 use super::Reactor;
-use super::rollout::Asker;
+use super::rollout::Requester;
 use crate::control::protocol::{Answer, Request};
 use crate::fleet::{Event, Pace, Ticket};
 use tracing::info;
@@ -20,7 +20,7 @@ impl Reactor {
             Request::Rebalance => self.feed(Event::Rebalance {
                 tickets: vec![Ticket(client)],
             }),
-            Request::Reload { wait } => self.roll_out(Asker::Client { id: client, wait }, false),
+            Request::Reload { wait } => self.roll_out(Requester::Client { id: client, wait }, false),
             Request::Scale { workers } => {
                 let alone = self
                     .specs
@@ -50,7 +50,7 @@ impl Reactor {
                 };
                 self.server.answer(now, client, &answer);
             }
-            Request::Upgrade { wait } => self.roll_out(Asker::Client { id: client, wait }, true),
+            Request::Upgrade { wait } => self.roll_out(Requester::Client { id: client, wait }, true),
             Request::Stop { fast } => {
                 let line = if fast { "stopping" } else { "draining" };
                 self.server.answer_and_hold(now, client, &Answer::done(line));

@@ -17,7 +17,7 @@ use tracing::{error, info, warn};
 
 /// Who wants a reload or an upgrade.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Asker {
+pub(super) enum Requester {
     /// A command: its number, and whether it waits for the end.
     Client { id: u64, wait: bool },
     /// `SIGHUP`, `SIGUSR2`.
@@ -31,7 +31,7 @@ pub(super) struct Trial {
     spec: Spec,
     /// The admin listener, if that changes.
     admin: Change,
-    askers: Vec<Asker>,
+    requesters: Vec<Requester>,
     /// The supervisor itself goes on as this binary.
     upgrade: bool,
 }
@@ -41,11 +41,11 @@ pub(super) struct Trial {
 #[derive(Debug, Default)]
 pub(super) struct Rollout {
     trial: Option<Trial>,
-    later: Vec<Asker>,
+    later: Vec<Requester>,
     /// One of those wants an upgrade.
     later_upgrade: bool,
     /// Everything is checked: at the end of this turn the supervisor goes on as that binary.
-    leap: Option<(Spec, Vec<Asker>)>,
+    re_exec: Option<(Spec, Vec<Requester>)>,
     /// How the last request ended, for `status`.
     pub(super) last: Option<String>,
 }
@@ -77,12 +77,12 @@ pub(crate) fn admin_listener(config: &Config, patience: bool) -> Result<Option<A
 
 impl Rollout {
     /// Who waits for the next rollout, and whether one of them wants an upgrade.
-    pub(super) fn waiting(&self) -> (Vec<Asker>, bool) {
+    pub(super) fn waiting(&self) -> (Vec<Requester>, bool) {
         (self.later.clone(), self.later_upgrade)
     }
 
     /// After an upgrade.
-    pub(super) fn resumed(last: Option<String>, (later, later_upgrade): (Vec<Asker>, bool)) -> Self {
+    pub(super) fn resumed(last: Option<String>, (later, later_upgrade): (Vec<Requester>, bool)) -> Self {
         Self {
             last,
             later,
@@ -111,10 +111,10 @@ impl Rollout {
 
 impl Reactor {
     /// Somebody wants a reload, or an upgrade.
-    pub(super) fn roll_out(&mut self, asker: Asker, upgrade: bool) {
+    pub(super) fn roll_out(&mut self, requester: Requester, upgrade: bool) {
         let rollout = &mut self.rollout;
-        if !rollout.later.contains(&asker) {
-            rollout.later.push(asker);
+        if !rollout.later.contains(&requester) {
+            rollout.later.push(requester);
         }
         rollout.later_upgrade |= upgrade;
         self.try_later();
@@ -129,16 +129,16 @@ impl Reactor {
             trial,
             later,
             later_upgrade,
-            leap,
+            re_exec,
             ..
         } = &mut self.rollout;
         let stuck = *later_upgrade && !self.fleet.is_movable() && !self.fleet.is_stopping();
-        if later.is_empty() || trial.is_some() || leap.is_some() || stuck {
+        if later.is_empty() || trial.is_some() || re_exec.is_some() || stuck {
             return;
         }
         let upgrade = std::mem::take(later_upgrade);
-        let askers = std::mem::take(later);
-        self.begin_trial(askers, upgrade);
+        let requesters = std::mem::take(later);
+        self.begin_trial(requesters, upgrade);
     }
 
     /// Kills a check that takes too long.
@@ -148,9 +148,9 @@ impl Reactor {
         }
     }
 
-    fn begin_trial(&mut self, askers: Vec<Asker>, upgrade: bool) {
+    fn begin_trial(&mut self, requesters: Vec<Requester>, upgrade: bool) {
         if self.fleet.is_stopping() {
-            return self.refuse(&askers, vec!["the supervisor stops".to_owned()]);
+            return self.refuse(&requesters, vec!["the supervisor stops".to_owned()]);
         }
         let checked = Spec::load(&self.sources, &self.binary).and_then(|next| {
             let faults = match self.specs.values().next() {
@@ -168,7 +168,7 @@ impl Reactor {
             };
             let admin = admin.map_err(|fault| vec![fault])?;
             let state = upgrade
-                .then(|| self.bequeath(Vec::new()).and_then(|state| reexec::store(&state)))
+                .then(|| self.export(Vec::new()).and_then(|state| reexec::store(&state)))
                 .transpose()
                 .map_err(|error| vec![format!("state of the supervisor: {error}")])?;
             let examined = elf::examine(&spec.binary).map_err(std::io::Error::other);
@@ -187,11 +187,11 @@ impl Reactor {
                     check,
                     spec,
                     admin,
-                    askers,
+                    requesters,
                     upgrade,
                 });
             }
-            Err(faults) => self.refuse(&askers, faults),
+            Err(faults) => self.refuse(&requesters, faults),
         }
     }
 
@@ -201,43 +201,43 @@ impl Reactor {
             check,
             spec,
             admin,
-            askers,
+            requesters,
             upgrade,
         }) = self.rollout.trial.take_if(|trial| trial.check.is(pid))
         else {
             return false;
         };
         match check.verdict(end) {
-            Ok(()) if upgrade => self.rollout.leap = Some((spec, askers)),
-            Ok(()) => self.adopt(spec, admin, &askers),
-            Err(faults) => self.refuse(&askers, faults),
+            Ok(()) if upgrade => self.rollout.re_exec = Some((spec, requesters)),
+            Ok(()) => self.adopt(spec, admin, &requesters),
+            Err(faults) => self.refuse(&requesters, faults),
         }
         self.try_later();
         true
     }
 
     /// If an upgrade is due: goes on as the other binary. Comes back only when that fails.
-    pub(super) fn leap(&mut self) {
-        let Some((spec, askers)) = self.rollout.leap.take() else {
+    pub(super) fn re_exec(&mut self) {
+        let Some((spec, requesters)) = self.rollout.re_exec.take() else {
             return;
         };
         if self.fleet.is_stopping() {
-            return self.refuse(&askers, vec!["the supervisor stops".to_owned()]);
+            return self.refuse(&requesters, vec!["the supervisor stops".to_owned()]);
         }
         let now = self.now();
         let mut waiting = Vec::new();
-        for asker in &askers {
-            match *asker {
-                Asker::Client { id, wait: false } => {
+        for requester in &requesters {
+            match *requester {
+                Requester::Client { id, wait: false } => {
                     // Who asked for a reload only is among them: an upgrade ends with one.
                     let answer = Answer::done("upgrade accepted, a reload with it; `anyworker status` shows it");
                     self.server.answer(now, id, &answer);
                 }
-                Asker::Client { wait: true, .. } | Asker::Signal => waiting.push(*asker),
+                Requester::Client { wait: true, .. } | Requester::Signal => waiting.push(*requester),
             }
         }
         info!("supervisor leaves its place to another binary");
-        let left = self.bequeath(waiting).and_then(|state| {
+        let left = self.export(waiting).and_then(|state| {
             let fd = reexec::store(&state)?;
             Ok((state.descriptors(), fd))
         });
@@ -246,16 +246,16 @@ impl Reactor {
             Err(error) => error,
         };
         let fault = format!("the new binary could not take over: {error}; the supervisor goes on as it was");
-        self.refuse(&askers, vec![fault]);
+        self.refuse(&requesters, vec![fault]);
         self.try_later();
     }
 
     /// What an upgrade ends with, in the new binary: a reload.
-    pub(super) fn go_on(&mut self, mut askers: Vec<Asker>) {
-        if askers.is_empty() {
-            askers.push(Asker::Signal);
+    pub(super) fn go_on(&mut self, mut requesters: Vec<Requester>) {
+        if requesters.is_empty() {
+            requesters.push(Requester::Signal);
         }
-        self.begin_trial(askers, false);
+        self.begin_trial(requesters, false);
     }
 
     /// What becomes of the admin listener with another configuration; workers that have the former keep it as
@@ -270,9 +270,9 @@ impl Reactor {
             .map_err(|error| error.to_string())
     }
 
-    fn adopt(&mut self, spec: Spec, admin: Change, askers: &[Asker]) {
+    fn adopt(&mut self, spec: Spec, admin: Change, requesters: &[Requester]) {
         if self.fleet.is_stopping() {
-            return self.refuse(askers, vec!["the supervisor stops".to_owned()]);
+            return self.refuse(requesters, vec!["the supervisor stops".to_owned()]);
         }
         if let Change::To(admin) = admin {
             self.admin = admin;
@@ -281,22 +281,22 @@ impl Reactor {
         let policy = spec.policy();
         self.candidate = Some(spec);
         let mut tickets = Vec::new();
-        for asker in askers {
-            match *asker {
-                Asker::Client { id, wait: true } => tickets.push(Ticket(id)),
-                Asker::Client { id, wait: false } => {
+        for requester in requesters {
+            match *requester {
+                Requester::Client { id, wait: true } => tickets.push(Ticket(id)),
+                Requester::Client { id, wait: false } => {
                     let answer = Answer::done("reload accepted; `anyworker status` shows it");
                     self.server.answer(now, id, &answer);
                 }
-                Asker::Signal => {}
+                Requester::Signal => {}
             }
         }
         self.feed(Event::Reload { tickets, policy });
     }
 
     /// Nothing changes, and everybody who asked is told why.
-    fn refuse(&mut self, askers: &[Asker], faults: Vec<String>) {
-        self.ledger.reloaded(ReloadResult::Refused);
+    fn refuse(&mut self, requesters: &[Requester], faults: Vec<String>) {
+        self.aggregator.reloaded(ReloadResult::Refused);
         for fault in &faults {
             error!(fault, "reload refused: nothing changes");
         }
@@ -307,8 +307,8 @@ impl Reactor {
         self.rollout.last = Some(line);
         let now = self.now();
         let answer = Answer::refused(faults);
-        for asker in askers {
-            if let Asker::Client { id, .. } = *asker {
+        for requester in requesters {
+            if let Requester::Client { id, .. } = *requester {
                 self.server.answer(now, id, &answer);
             }
         }

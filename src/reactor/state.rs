@@ -3,9 +3,9 @@
 //! Whatever the reactor comes to hold must be here, or be lost by an upgrade; a new field needs
 //! `#[serde(default)]`, a change of meaning another [`STATE_VERSION`].
 
-use super::metrics::Ledger;
+use super::metrics::MetricsAggregator;
 use super::process::{self, Processes};
-use super::rollout::{Asker, Rollout};
+use super::rollout::{Requester, Rollout};
 use super::{Reactor, Spec};
 use crate::config::{Config, Sources};
 use crate::control::server::{self, Server};
@@ -18,7 +18,7 @@ use crate::sys::program;
 use crate::sys::redis::ManagedRedis;
 use crate::sys::runtime::Runtime;
 use crate::sys::signals::Signals;
-use crate::sys::spawn::{Binary, Estate};
+use crate::sys::spawn::{Binary, InheritedDescriptors};
 use crate::sys::user::Identity;
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
@@ -48,19 +48,20 @@ pub(crate) struct State {
     begun: bool,
     fleet: Value,
     specs: Vec<(Generation, Config, Option<Identity>, RawFd)>,
-    processes: Vec<process::Legacy>,
-    listeners: listener::Legacy,
-    server: server::Legacy,
+    processes: Vec<process::ProcessHandoff>,
+    listeners: listener::ListenerHandoff,
+    server: server::ControlHandoff,
     #[serde(default)]
-    admin: Option<admin::Legacy>,
-    #[serde(default)]
-    ledger: Ledger,
+    admin: Option<admin::AdminHandoff>,
+    #[serde(default, rename = "ledger")]
+    aggregator: MetricsAggregator,
     redis: Option<Value>,
     runtime: (PathBuf, RawFd),
     /// Who wants the upgrade, and so the reload that comes next.
-    askers: Vec<Asker>,
+    #[serde(rename = "askers")]
+    requesters: Vec<Requester>,
     /// Who asked since, and whether for an upgrade: one more rollout after that.
-    later: (Vec<Asker>, bool),
+    later: (Vec<Requester>, bool),
     last_reload: Option<String>,
 }
 
@@ -113,7 +114,7 @@ impl State {
 
 impl Reactor {
     /// Everything that the next binary needs.
-    pub(super) fn bequeath(&self, askers: Vec<Asker>) -> io::Result<State> {
+    pub(super) fn export(&self, requesters: Vec<Requester>) -> io::Result<State> {
         let specs = self.specs.iter().map(|(generation, spec)| {
             let Spec {
                 config,
@@ -123,8 +124,8 @@ impl Reactor {
             (*generation, config.clone(), identity.clone(), binary.number())
         });
         let left = self.now();
-        let mut ledger = self.ledger.clone();
-        ledger.leave_log(log::flush());
+        let mut aggregator = self.aggregator.clone();
+        aggregator.leave_log(log::flush());
         Ok(State {
             version: STATE_VERSION,
             from: boot::VERSION.to_owned(),
@@ -135,14 +136,14 @@ impl Reactor {
             begun: self.begun,
             fleet: serde_json::to_value(&self.fleet)?,
             specs: specs.collect(),
-            processes: self.processes.bequeath(),
-            listeners: self.listeners.bequeath(),
-            server: self.server.bequeath(),
-            admin: self.admin.as_ref().map(AdminListener::bequeath),
-            ledger,
+            processes: self.processes.export(),
+            listeners: self.listeners.export(),
+            server: self.server.export(),
+            admin: self.admin.as_ref().map(AdminListener::export),
+            aggregator,
             redis: self.redis.as_ref().map(serde_json::to_value).transpose()?,
             runtime: (self.runtime.directory().to_owned(), self.runtime.lock()),
-            askers,
+            requesters,
             later: self.rollout.waiting(),
             last_reload: self.rollout.last.clone(),
         })
@@ -152,9 +153,9 @@ impl Reactor {
     ///
     /// # Errors
     /// When a descriptor is not there.
-    pub(crate) fn inherit(sources: Sources, state: State, signals: Signals) -> io::Result<Self> {
-        let mut estate = Estate::new(state.descriptors());
-        let mut take = |number| estate.take(number);
+    pub(crate) fn import(sources: Sources, state: State, signals: Signals) -> io::Result<Self> {
+        let mut inherited = InheritedDescriptors::new(state.descriptors());
+        let mut take = |number| inherited.take(number);
         let mut specs = std::collections::BTreeMap::new();
         for (generation, config, identity, binary) in state.specs {
             let binary = Binary::inherit(take(binary)?);
@@ -177,16 +178,16 @@ impl Reactor {
             fleet: serde_json::from_value(state.fleet)?,
             specs,
             candidate: None,
-            processes: Processes::inherit(state.processes, &mut take)?,
-            listeners: Listeners::inherit(state.listeners, &mut take)?,
+            processes: Processes::import(state.processes, &mut take)?,
+            listeners: Listeners::import(state.listeners, &mut take)?,
             admin: state
                 .admin
                 .as_ref()
-                .map(|admin| AdminListener::inherit(admin, &mut take))
+                .map(|admin| AdminListener::import(admin, &mut take))
                 .transpose()?,
-            ledger: state.ledger,
+            aggregator: state.aggregator,
             signals,
-            server: Server::inherit(state.server, &mut take)?,
+            server: Server::import(state.server, &mut take)?,
             redis: state.redis.map(serde_json::from_value).transpose()?,
             watchdog_at: notifier.watchdog_every.map(|_| uptime),
             notifier,
@@ -209,12 +210,12 @@ impl Reactor {
             gap_ms,
             "supervisor goes on as another binary"
         );
-        reactor.ledger.upgraded();
+        reactor.aggregator.upgraded();
         // Nobody could be heard meanwhile. Whoever ended is reaped now: the kernel keeps its signal,
         // but not one for each.
         reactor.feed(Event::Late { by });
         reactor.reap();
-        reactor.go_on(state.askers);
+        reactor.go_on(state.requesters);
         Ok(reactor)
     }
 }

@@ -24,7 +24,7 @@ pub(crate) struct AdminListener {
 
 /// The admin listener as it is handed to the next supervisor process.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Legacy {
+pub(crate) struct AdminHandoff {
     wanted: SocketAddr,
     address: SocketAddr,
     pub(crate) socket: RawFd,
@@ -80,8 +80,8 @@ impl AdminListener {
     }
 
     /// For the next supervisor process.
-    pub(crate) fn bequeath(&self) -> Legacy {
-        Legacy {
+    pub(crate) fn export(&self) -> AdminHandoff {
+        AdminHandoff {
             wanted: self.wanted,
             address: self.address,
             socket: self.socket.as_raw_fd(),
@@ -92,11 +92,11 @@ impl AdminListener {
     ///
     /// # Errors
     /// Those of `take`.
-    pub(crate) fn inherit(legacy: &Legacy, take: impl FnOnce(RawFd) -> io::Result<OwnedFd>) -> io::Result<Self> {
+    pub(crate) fn import(handoff: &AdminHandoff, take: impl FnOnce(RawFd) -> io::Result<OwnedFd>) -> io::Result<Self> {
         Ok(Self {
-            wanted: legacy.wanted,
-            address: legacy.address,
-            socket: take(legacy.socket)?.into(),
+            wanted: handoff.wanted,
+            address: handoff.address,
+            socket: take(handoff.socket)?.into(),
         })
     }
 }

@@ -47,13 +47,13 @@ struct Group {
 
 /// All listeners as they are handed to the next supervisor process.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Legacy {
-    groups: Vec<LegacyGroup>,
+pub(crate) struct ListenerHandoff {
+    groups: Vec<GroupHandoff>,
     slots: usize,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct LegacyGroup {
+struct GroupHandoff {
     address: SocketAddr,
     members: Vec<RawFd>,
     given: usize,
@@ -101,7 +101,7 @@ fn remedy(address: &SocketAddr, source: &io::Error) -> String {
     }
 }
 
-impl Legacy {
+impl ListenerHandoff {
     /// Every descriptor in it.
     pub(crate) fn descriptors(&self) -> impl Iterator<Item = RawFd> {
         self.groups.iter().flat_map(|group| &group.members).copied()
@@ -137,13 +137,13 @@ impl Listeners {
     }
 
     /// For the next supervisor process.
-    pub(crate) fn bequeath(&self) -> Legacy {
-        let group = |group: &Group| LegacyGroup {
+    pub(crate) fn export(&self) -> ListenerHandoff {
+        let group = |group: &Group| GroupHandoff {
             address: group.address,
             members: group.members.iter().map(AsRawFd::as_raw_fd).collect(),
             given: group.given,
         };
-        Legacy {
+        ListenerHandoff {
             groups: self.groups.iter().map(group).collect(),
             slots: self.slots,
         }
@@ -153,9 +153,12 @@ impl Listeners {
     ///
     /// # Errors
     /// Those of `take`.
-    pub(crate) fn inherit(legacy: Legacy, mut take: impl FnMut(RawFd) -> io::Result<OwnedFd>) -> io::Result<Self> {
+    pub(crate) fn import(
+        handoff: ListenerHandoff,
+        mut take: impl FnMut(RawFd) -> io::Result<OwnedFd>,
+    ) -> io::Result<Self> {
         let mut groups = Vec::new();
-        for group in legacy.groups {
+        for group in handoff.groups {
             let members = group.members.into_iter().map(|number| Ok(take(number)?.into()));
             groups.push(Group {
                 address: group.address,
@@ -165,7 +168,7 @@ impl Listeners {
         }
         Ok(Self {
             groups,
-            slots: legacy.slots,
+            slots: handoff.slots,
         })
     }
 

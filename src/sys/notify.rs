@@ -3,7 +3,7 @@
 //! Never waits: what the other end has no room for is kept, in its order, and sent when there is room.
 
 use super::environment;
-use super::spawn::{Estate, detach};
+use super::spawn::{InheritedDescriptors, detach};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{
@@ -230,10 +230,10 @@ pub(crate) fn found() -> io::Result<Vec<(String, OwnedFd)>> {
         return Ok(Vec::new());
     }
     let listed: Vec<_> = sd_notify::listen_fds_with_names()?.collect();
-    let mut estate = Estate::new(listed.iter().map(|(number, _)| *number));
+    let mut inherited = InheritedDescriptors::new(listed.iter().map(|(number, _)| *number));
     listed
         .into_iter()
-        .map(|(number, name)| Ok((name, estate.take(number)?)))
+        .map(|(number, name)| Ok((name, inherited.take(number)?)))
         .collect()
 }
 

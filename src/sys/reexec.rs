@@ -2,7 +2,7 @@
 //! same descriptors. What it knows goes along in a memfd.
 
 use super::memory;
-use super::spawn::{Binary, Estate, keep_at_exec};
+use super::spawn::{Binary, InheritedDescriptors, keep_at_exec};
 use nix::unistd::fexecve;
 use serde::Serialize;
 use std::ffi::CString;
@@ -46,7 +46,7 @@ pub(crate) fn inherited() -> Option<io::Result<OwnedFd>> {
     let number = number.parse().map_err(io::Error::other);
     // For whoever reads `ps`: the kernel would show the number of a descriptor.
     nix::sys::prctl::set_name(c"anyworker").ok();
-    Some(number.and_then(|number| Estate::new([number]).take(number)))
+    Some(number.and_then(|number| InheritedDescriptors::new([number]).take(number)))
 }
 
 fn arguments() -> Vec<CString> {

@@ -4,16 +4,16 @@
 //! system calls only: it neither allocates, nor logs, nor takes a lock.
 #![expect(unsafe_code, reason = "fork, exec, and taking over inherited descriptors")]
 
-mod estate;
-mod farewell;
+mod error_report;
+mod inherited;
 
-pub(crate) use estate::Estate;
+pub(crate) use inherited::InheritedDescriptors;
 
 use super::environment;
 use super::memory;
 use super::user::Identity;
 use boot::{Exit, Setup};
-use farewell::{ERRNO_PLACE, Farewells};
+use error_report::{ERRNO_PLACE, ErrorReports};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl, open};
 use nix::libc;
@@ -175,7 +175,7 @@ struct Plan {
     identity: Option<Identity>,
     argv: Vec<*const libc::c_char>,
     envp: Vec<*const libc::c_char>,
-    farewells: Farewells,
+    reports: ErrorReports,
 }
 
 /// Starts a worker.
@@ -216,7 +216,7 @@ pub(crate) fn spawn(order: &Order<'_>) -> Result<Spawned, SpawnError> {
         identity: order.identity.cloned(),
         argv: pointers(&arguments),
         envp: pointers(&environment),
-        farewells: Farewells::prepare(),
+        reports: ErrorReports::prepare(),
     };
     // SAFETY: the child only makes system calls until exec. The only other thread, the log's, is not in the child, and no
     // lock that it may hold is taken there.
@@ -251,7 +251,7 @@ fn become_worker(plan: &Plan) -> ! {
     for &(source, target) in &plan.moves {
         // SAFETY: plain numbers; the targets are free or become ours, the sources stay open.
         if unsafe { libc::dup2(source, target) } < 0 {
-            give_up(plan, &plan.farewells.descriptors);
+            give_up(plan, &plan.reports.descriptors);
         }
     }
     close_at_exec(plan.close_from);
@@ -260,17 +260,17 @@ fn become_worker(plan: &Plan) -> ! {
             .and_then(|()| setresgid(identity.gid, identity.gid, identity.gid))
             .and_then(|()| setresuid(identity.uid, identity.uid, identity.uid));
         if changed.is_err() {
-            give_up(plan, &plan.farewells.identity);
+            give_up(plan, &plan.reports.identity);
         }
     }
     if nix::sys::prctl::set_no_new_privs().is_err() {
-        give_up(plan, &plan.farewells.identity);
+        give_up(plan, &plan.reports.identity);
     }
     reset_signals();
     // SAFETY: both arrays end with a null pointer and their strings outlive the call, which
     // returns only on failure.
     unsafe { libc::fexecve(plan.binary, plan.argv.as_ptr(), plan.envp.as_ptr()) };
-    give_up(plan, &plan.farewells.exec)
+    give_up(plan, &plan.reports.exec)
 }
 
 /// Default dispositions, the ignored set, nothing blocked.
@@ -289,14 +289,14 @@ fn reset_signals() {
 }
 
 /// Says why on the control socket and ends, without running anything of the parent's.
-fn give_up(plan: &Plan, farewell: &[u8]) -> ! {
+fn give_up(plan: &Plan, report: &[u8]) -> ! {
     let mut errno = Errno::last_raw();
     let mut message = [0_u8; 256];
-    let length = farewell.len().min(message.len());
-    for (to, from) in message.iter_mut().zip(farewell) {
+    let length = report.len().min(message.len());
+    for (to, from) in message.iter_mut().zip(report) {
         *to = *from;
     }
-    let place = farewell
+    let place = report
         .windows(ERRNO_PLACE.len())
         .position(|window| window == ERRNO_PLACE.as_bytes());
     if let Some(digits) = place.and_then(|at| message.get_mut(at..at + ERRNO_PLACE.len())) {

@@ -173,9 +173,9 @@ async fn a_slow_redis_costs_time_and_nothing_else() {
         server.redis().command(&["CLIENT", "PAUSE", "700", "ALL"]).await;
         pass(ms(1000)).await;
     }
-    let ledgers = traffic.finish().await;
-    assert_alive(&ledgers);
-    assert_unbroken(&ledgers, &[]);
+    let reports = traffic.finish().await;
+    assert_alive(&reports);
+    assert_unbroken(&reports, &[]);
 }
 
 #[tokio::test]
@@ -193,9 +193,9 @@ async fn cut_connections_to_redis_cost_nothing() {
         assert_wires_answer(&mut wires, round * 2).await;
         assert_room_works(&mut wires, round * 2 + 1).await;
     }
-    let ledgers = traffic.finish().await;
-    assert_alive(&ledgers);
-    assert_unbroken(&ledgers, &[]);
+    let reports = traffic.finish().await;
+    assert_alive(&reports);
+    assert_unbroken(&reports, &[]);
 }
 
 #[tokio::test]

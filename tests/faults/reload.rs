@@ -48,9 +48,9 @@ async fn a_reload_under_load_fails_nobody() {
     let lasted = soon("handshakes", hammering).await.expect("a task");
     let longest = lasted.iter().max().expect("handshakes");
     assert!(*longest < ms(1000), "a handshake waited: {lasted:?}");
-    let ledgers = traffic.finish().await;
-    assert_alive(&ledgers);
-    assert_unbroken(&ledgers, &[]);
+    let reports = traffic.finish().await;
+    assert_alive(&reports);
+    assert_unbroken(&reports, &[]);
 }
 
 /// A worker finds the order to leave and connections in the same moment: they are its successor's.
@@ -226,7 +226,7 @@ async fn polls_go_on_when_slots_come_and_go() {
             })
             .await;
     }
-    let ledgers = traffic.finish().await;
-    assert_alive(&ledgers);
-    assert_unbroken(&ledgers, &[]);
+    let reports = traffic.finish().await;
+    assert_alive(&reports);
+    assert_unbroken(&reports, &[]);
 }

@@ -21,14 +21,14 @@ const INBOX: usize = 64;
 
 /// Polling sessions under way.
 pub(crate) struct Traffic {
-    sessions: Vec<JoinHandle<Ledger>>,
+    sessions: Vec<JoinHandle<SessionReport>>,
     stop: Arc<AtomicBool>,
 }
 
 /// What became of one session.
 #[derive(Debug, Default)]
 #[expect(dead_code, reason = "shown when a test fails")]
-pub(crate) struct Ledger {
+pub(crate) struct SessionReport {
     pub(crate) sid: String,
     /// Echoes that came back.
     pub(crate) echoes: u64,
@@ -65,55 +65,55 @@ impl Traffic {
     }
 
     /// Lets every session finish what it waits for, proves that it lives, and tells.
-    pub(crate) async fn finish(self) -> Vec<Ledger> {
+    pub(crate) async fn finish(self) -> Vec<SessionReport> {
         self.stop.store(true, Ordering::Relaxed);
         let all = futures_util::future::join_all(self.sessions);
-        let ledgers = within(Duration::from_secs(60), "the sessions' end", all).await;
-        ledgers
+        let reports = within(Duration::from_secs(60), "the sessions' end", all).await;
+        reports
             .into_iter()
-            .map(|ledger| ledger.expect("a session's task"))
+            .map(|report| report.expect("a session's task"))
             .collect()
     }
 }
 
 /// Every session went on: nothing was answered wrongly, and no ack was lost or doubled.
 #[track_caller]
-pub(crate) fn assert_alive(ledgers: &[Ledger]) {
-    let dead: Vec<&Ledger> = ledgers.iter().filter(|ledger| ledger.fatal.is_some()).collect();
+pub(crate) fn assert_alive(reports: &[SessionReport]) {
+    let dead: Vec<&SessionReport> = reports.iter().filter(|report| report.fatal.is_some()).collect();
     let shown = dead.get(..dead.len().min(5)).unwrap_or_default();
     assert!(
         dead.is_empty(),
         "{} of {} sessions died: {shown:#?}",
         dead.len(),
-        ledgers.len()
+        reports.len()
     );
-    assert!(ledgers.iter().all(|ledger| ledger.echoes > 0), "no traffic");
+    assert!(reports.iter().all(|report| report.echoes > 0), "no traffic");
 }
 
 /// Every request had an answer, but for those in flight when a worker died: begun before it was
 /// dead, and cut then. `troubles` are the times from which and by which one was dead.
 #[track_caller]
-pub(crate) fn assert_unbroken(ledgers: &[Ledger], troubles: &[(Instant, Instant)]) {
+pub(crate) fn assert_unbroken(reports: &[SessionReport], troubles: &[(Instant, Instant)]) {
     let excused = |fault: &Break| {
         let in_flight = |(hit, dead): &(Instant, Instant)| {
             fault.began <= *dead && *hit <= fault.ended && fault.ended <= *dead + SEEN_BY
         };
         troubles.iter().any(in_flight)
     };
-    let breaks = ledgers.iter().flat_map(|ledger| &ledger.breaks);
+    let breaks = reports.iter().flat_map(|report| &report.breaks);
     let unexcused: Vec<&Break> = breaks.filter(|fault| !excused(fault)).collect();
     assert!(unexcused.is_empty(), "requests without an answer: {unexcused:#?}");
 }
 
-async fn session(poller: Poller, rng: fastrand::Rng, stop: Arc<AtomicBool>) -> Ledger {
-    let ledger = Ledger {
+async fn session(poller: Poller, rng: fastrand::Rng, stop: Arc<AtomicBool>) -> SessionReport {
+    let report = SessionReport {
         sid: poller.sid.clone(),
-        ..Ledger::default()
+        ..SessionReport::default()
     };
     let (packets, inbox) = mpsc::channel(INBOX);
     let session = Session {
         poller,
-        ledger: Mutex::new(ledger),
+        report: Mutex::new(report),
         posting: Mutex::new(()),
     };
     // Whichever ends first ends the other: the poll on a fault, the echoes when all is done.
@@ -121,12 +121,12 @@ async fn session(poller: Poller, rng: fastrand::Rng, stop: Arc<AtomicBool>) -> L
         () = session.poll(packets) => (),
         () = session.echo(inbox, rng, &stop) => (),
     }
-    session.ledger.into_inner()
+    session.report.into_inner()
 }
 
 struct Session {
     poller: Poller,
-    ledger: Mutex<Ledger>,
+    report: Mutex<SessionReport>,
     /// POSTs must not overlap.
     posting: Mutex<()>,
 }
@@ -165,7 +165,7 @@ impl Session {
         let mut doubtful = Vec::new();
         loop {
             let last = stop.load(Ordering::Relaxed);
-            let breaks = self.ledger.lock().await.breaks.len();
+            let breaks = self.report.lock().await.breaks.len();
             self.post(&format!("42{next}{}", json!(["echo", next]))).await;
             let outcome = tokio::select! {
                 outcome = acked(&mut inbox, next, &mut doubtful) => outcome,
@@ -174,14 +174,14 @@ impl Session {
             };
             match outcome {
                 Ok(true) => {
-                    self.ledger.lock().await.echoes += 1;
+                    self.report.lock().await.echoes += 1;
                     if last {
                         return;
                     }
                 }
                 Ok(false) => doubtful.push(next),
                 Err(fault) => {
-                    self.ledger.lock().await.fatal.get_or_insert(fault);
+                    self.report.lock().await.fatal.get_or_insert(fault);
                     return;
                 }
             }
@@ -191,7 +191,7 @@ impl Session {
     }
 
     async fn broken_since(&self, count: usize) {
-        while self.ledger.lock().await.breaks.len() == count {
+        while self.report.lock().await.breaks.len() == count {
             pass(ms(20)).await;
         }
     }
@@ -209,13 +209,13 @@ impl Session {
     async fn broke(&self, began: Instant, what: &str, fault: &io::Error) {
         let what = format!("{what}: {fault}");
         let ended = Instant::now();
-        self.ledger.lock().await.breaks.push(Break { began, ended, what });
+        self.report.lock().await.breaks.push(Break { began, ended, what });
     }
 
     async fn die(&self, what: &str, reply: &Reply) {
         let body = String::from_utf8_lossy(&reply.body);
         let fault = format!("{what} answered with {} {body}", reply.status);
-        self.ledger.lock().await.fatal.get_or_insert(fault);
+        self.report.lock().await.fatal.get_or_insert(fault);
     }
 }
 

@@ -58,9 +58,9 @@ async fn a_killed_worker_costs_no_session() {
         troubles.push((before, gone));
     }
     let keys = server.redis().keys("socketio:session:*").await;
-    let ledgers = traffic.finish().await;
-    assert_alive(&ledgers);
-    assert_unbroken(&ledgers, &troubles);
+    let reports = traffic.finish().await;
+    assert_alive(&reports);
+    assert_unbroken(&reports, &troubles);
     assert_eq!(keys.len(), SESSIONS);
 }
 
@@ -146,9 +146,9 @@ async fn a_hung_worker_is_replaced_and_its_sessions_go_on() {
     .await;
     let gone = dead(pid).await;
     assert!(!Path::new(&format!("/proc/{pid}/exe")).exists(), "killed");
-    let ledgers = traffic.finish().await;
-    assert_alive(&ledgers);
-    assert_unbroken(&ledgers, &[(began, gone)]);
+    let reports = traffic.finish().await;
+    assert_alive(&reports);
+    assert_unbroken(&reports, &[(began, gone)]);
 }
 
 #[tokio::test]
@@ -185,9 +185,9 @@ async fn a_crash_loop_leaves_the_others_serving() {
         (server.status().await.ready_pids().len() == 4).then_some(())
     })
     .await;
-    let ledgers = traffic.finish().await;
-    assert_alive(&ledgers);
-    assert_unbroken(&ledgers, &[(began, gone)]);
+    let reports = traffic.finish().await;
+    assert_alive(&reports);
+    assert_unbroken(&reports, &[(began, gone)]);
 }
 
 #[tokio::test]

@@ -72,13 +72,13 @@ impl Admin {
 
     /// The supervisor's answer.
     pub(crate) fn answered(&self, id: u64, descriptors: Vec<OwnedFd>) {
-        let asker = self.waiting.borrow_mut().remove(&id);
-        let (Some(asker), Some(file)) = (asker, descriptors.into_iter().next()) else {
+        let requester = self.waiting.borrow_mut().remove(&id);
+        let (Some(requester), Some(file)) = (requester, descriptors.into_iter().next()) else {
             return;
         };
         match serde_json::from_reader(std::io::BufReader::new(File::from(file))) {
             // Who has asked may have gone.
-            Ok(report) => drop(asker.send(report)),
+            Ok(report) => drop(requester.send(report)),
             Err(error) => warn!(%error, "metrics of the fleet not understood"),
         }
     }
@@ -198,8 +198,8 @@ impl Admin {
         }
         let id = self.asked.get();
         self.asked.set(id + 1);
-        let (asker, answer) = oneshot::channel();
-        self.waiting.borrow_mut().insert(id, asker);
+        let (requester, answer) = oneshot::channel();
+        self.waiting.borrow_mut().insert(id, requester);
         self.control.send(&ToSupervisor::Scrape { id }).await;
         let answer = timeout(ANSWER_PATIENCE, answer).await;
         self.waiting.borrow_mut().remove(&id);

@@ -214,13 +214,13 @@ impl<'a> Batch<'a> {
 
     /// The session is over: the next poll carries this, and ends it. With `forgets`, its client cannot
     /// come back to it.
-    pub(super) fn say_goodbye(&mut self, farewell: &'static str, forgets: bool) {
+    pub(super) fn say_goodbye(&mut self, last_packet: &'static str, forgets: bool) {
         self.record.closing = true;
         if forgets {
             self.record.namespaces = Names::default();
         }
         self.changed = true;
-        self.out.push(Out::Now(Packet::text(farewell)));
+        self.out.push(Out::Now(Packet::text(last_packet)));
     }
 
     /// Once all is stored: the older sessions are given up, and what was resumed stays findable.

@@ -200,7 +200,7 @@ async fn handle(mut batch: Batch<'_>, text: &str) -> Result<Reply, Option<Box<Po
         Err(Stop::Unavailable(error)) => return Ok(unavailable(&error)),
     };
     let mut reply = Reply::Taken;
-    if let Some(last) = ending.as_ref().and_then(|ending| farewell(ending, batch.parked())) {
+    if let Some(last) = ending.as_ref().and_then(|ending| last_packet(ending, batch.parked())) {
         let forgets = !ending.as_ref().is_some_and(Ending::recoverable);
         batch.say_goodbye(last, forgets);
         if matches!(ending, Some(Ending::EngineProtocol(_))) {
@@ -246,7 +246,7 @@ async fn handle(mut batch: Batch<'_>, text: &str) -> Result<Reply, Option<Box<Po
 /// What the client's poll is told about the end of the session, if it is told anything: as in the
 /// reference server a goodbye is answered with a noop, and an error with a close. What is no Engine.IO packet ends the
 /// session there and then, so only a poll that waits hears of it; after a broken Socket.IO packet the next poll does.
-fn farewell(ending: &Ending, parked: bool) -> Option<&'static str> {
+fn last_packet(ending: &Ending, parked: bool) -> Option<&'static str> {
     match ending {
         Ending::ClientLeft if parked => Some(NOOP),
         Ending::EngineProtocol(_) if parked => Some(CLOSE),

@@ -7,9 +7,9 @@ use std::io;
 use std::os::fd::{OwnedFd, RawFd};
 
 /// Descriptors that have survived an exec in place, by number.
-pub(crate) struct Estate(BTreeSet<RawFd>);
+pub(crate) struct InheritedDescriptors(BTreeSet<RawFd>);
 
-impl Estate {
+impl InheritedDescriptors {
     /// To be made before this process opens anything of its own under these numbers; they were open,
     /// and of no other, when the former binary wrote them down.
     pub(crate) fn new(numbers: impl IntoIterator<Item = RawFd>) -> Self {
