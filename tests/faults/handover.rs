@@ -226,14 +226,14 @@ const PLACES: [&str; 8] = [
     "take.live",
 ];
 
-/// A server whose `place` is hit by `deed` in a reload, with a crowd.
-async fn hit(place: &str, deed: &str) -> (Server, Crowd) {
+/// A server whose `place` is hit by `fault` in a reload, with a crowd.
+async fn hit(place: &str, fault: &str) -> (Server, Crowd) {
     let mut server = Plan::new()
         .with("workers = { count = 2 }\nreload = { soak_ms = 0 }")
         .prepare()
         .await;
     let once = server.directory().join("once");
-    server.set_env("TEST_HANDOVER_FAULT", &format!("{place}:{deed}:{}", once.display()));
+    server.set_env("TEST_HANDOVER_FAULT", &format!("{place}:{fault}:{}", once.display()));
     server.run();
     server.ready().await;
     let crowd = Crowd::start(&server, 30, ms(3)).await;

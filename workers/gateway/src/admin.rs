@@ -5,7 +5,7 @@ use crate::accept::wants_open_metrics;
 use crate::control::Control;
 use crate::http::{Answer, Body, body, host_fault, plain};
 use crate::worker::Worker;
-use crate::{http as public, lobby, metrics};
+use crate::{http as public, metrics, startup_responder};
 use boot::ToSupervisor;
 use http::header::{ACCEPT, EXPECT, HeaderValue, VARY};
 use http::{Method, Request, StatusCode};
@@ -169,7 +169,7 @@ impl Admin {
             (_, Some(worker)) => public::operator(&worker, request)
                 .await
                 .unwrap_or_else(|| plain(StatusCode::NOT_FOUND, "not found\n")),
-            (path, None) => lobby::answer(path),
+            (path, None) => startup_responder::answer(path),
         }
     }
 

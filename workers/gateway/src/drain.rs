@@ -4,7 +4,7 @@
 use crate::control::Control;
 use crate::ending::Ending;
 use crate::handover::Handoff;
-use crate::http::Fate;
+use crate::http::IdlePolicy;
 use crate::worker::{Phase, Worker};
 use crate::ws::Connection;
 use boot::ToSupervisor;
@@ -66,7 +66,7 @@ async fn send_away(worker: &Rc<Worker>, control: &Control, deadline: Instant) {
 
 async fn close_idle(worker: &Worker) -> Infallible {
     sleep(IDLE_GRACE).await;
-    worker.fate.send_replace(Fate::Close);
+    worker.idle_policy.send_replace(IdlePolicy::Close);
     pending().await
 }
 
@@ -122,7 +122,7 @@ fn still_here(worker: &Worker, known: &[Rc<Connection>]) -> Vec<Rc<Connection>> 
 /// Ends what is left; whether nothing was.
 async fn cut(worker: &Rc<Worker>) -> bool {
     worker.phase.send_replace(Phase::Stopping);
-    worker.fate.send_replace(Fate::Close);
+    worker.idle_policy.send_replace(IdlePolicy::Close);
     let left = sockets(worker);
     for socket in &left {
         socket.end(Ending::Drain);

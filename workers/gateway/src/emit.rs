@@ -2,7 +2,6 @@
 
 use crate::metrics::Limit;
 use crate::worker::Worker;
-use app::Action;
 use bytes::Bytes;
 use futures_util::future::{Either, ready};
 use session::{Entry, EntryKind, Limits, Sid, Target};
@@ -147,34 +146,6 @@ pub(crate) fn takeover(sid: &Sid, epoch: u64) -> Bytes {
         attachments: Vec::new(),
     };
     entry.encode().into()
-}
-
-/// An application's action, sorted by who carries it out.
-pub(crate) enum Deed {
-    Emit(Emit),
-    Join(String),
-    Leave(String),
-}
-
-impl Deed {
-    pub(crate) fn of(nsp: &str, action: Action) -> Self {
-        match action {
-            Action::Emit {
-                rooms,
-                args,
-                attachments,
-                id,
-            } => Self::Emit(Emit {
-                nsp: nsp.to_owned(),
-                rooms,
-                args,
-                attachments,
-                id,
-            }),
-            Action::Join { room } => Self::Join(room),
-            Action::Leave { room } => Self::Leave(room),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -47,7 +47,7 @@ const KEEPALIVE_MARGIN: Duration = Duration::from_secs(5);
 
 /// What becomes of connections between two requests.
 #[derive(Clone)]
-pub(crate) enum Fate {
+pub(crate) enum IdlePolicy {
     /// They stay open.
     Stay,
     /// Those that were used are closed, for others that wait.
@@ -98,9 +98,9 @@ pub(crate) fn admit(worker: &Rc<Worker>, held: Held, peer: SocketAddr) {
 
 /// Serves one connection to its end, or until another worker has it.
 async fn serve(worker: Rc<Worker>, mut held: Held, peer: SocketAddr) {
-    let mut fate = worker.fate.subscribe();
-    fate.mark_changed();
-    while let Some((parting, handoff)) = hold(&worker, held, peer, &mut fate).await {
+    let mut idle_policy = worker.idle_policy.subscribe();
+    idle_policy.mark_changed();
+    while let Some((parting, handoff)) = hold(&worker, held, peer, &mut idle_policy).await {
         let (back, came_back) = oneshot::channel();
         held = match handoff.try_send(Idle { held: parting, back }) {
             Ok(()) => match came_back.await {
@@ -118,7 +118,7 @@ async fn hold(
     worker: &Rc<Worker>,
     held: Held,
     peer: SocketAddr,
-    fate: &mut watch::Receiver<Fate>,
+    idle_policy: &mut watch::Receiver<IdlePolicy>,
 ) -> Option<(Held, mpsc::Sender<Idle>)> {
     let Held { tcp, unread, asked } = held;
     let http = &worker.settings.http;
@@ -157,24 +157,24 @@ async fn hold(
                     return None;
                 }
             },
-            Ok(()) = fate.changed() => fate.borrow_and_update().clone(),
+            Ok(()) = idle_policy.changed() => idle_policy.borrow_and_update().clone(),
         };
         match decided {
-            Fate::Shed if progress.asked() && progress.is_idle() => {
+            IdlePolicy::Shed if progress.asked() && progress.is_idle() => {
                 Pin::new(&mut connection).graceful_shutdown();
                 break connection.await;
             }
-            Fate::Shed | Fate::Stay => {}
+            IdlePolicy::Shed | IdlePolicy::Stay => {}
             // What was answered has been written, and no request is complete.
-            Fate::Move(handoff) if progress.is_idle() => {
+            IdlePolicy::Move(handoff) if progress.is_idle() => {
                 let parts = connection.into_parts()?;
                 let (tcp, unread) = parts.io.into_inner().into_parts(parts.read_buf);
                 let asked = progress.asked();
                 return Some((Held { tcp, unread, asked }, handoff));
             }
             // Its answer says that it closes.
-            Fate::Move(_) => {}
-            Fate::Close => {
+            IdlePolicy::Move(_) => {}
+            IdlePolicy::Close => {
                 // Who was accepted and has not been heard yet is heard: the answer closes the connection, and
                 // the header timeout ends one that stays silent.
                 if progress.asked() {
@@ -247,11 +247,11 @@ async fn answer(worker: &Rc<Worker>, request: Request<&mut Body>, peer: SocketAd
     let path = request.uri().path();
     let settings = &worker.settings;
     if is_below(path, &settings.engine.path) {
-        return engine::serve(worker, request, peer, crate::ws::Speech::SocketIo).await;
+        return engine::serve(worker, request, peer, crate::ws::Protocol::SocketIo).await;
     }
     let echo = settings.diagnostics.engine_echo.as_deref();
     if echo.is_some_and(|echo| is_below(path, echo)) {
-        return engine::serve(worker, request, peer, crate::ws::Speech::Echo).await;
+        return engine::serve(worker, request, peer, crate::ws::Protocol::Echo).await;
     }
     let shown = match path {
         "/api/emit" => settings.admin.public_emit,

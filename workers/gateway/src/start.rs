@@ -2,10 +2,10 @@
 
 use crate::admin::Admin;
 use crate::control::{self, Control};
-use crate::http::{Fate, Held};
+use crate::http::{Held, IdlePolicy};
 use crate::metrics::Limit;
 use crate::worker::Worker;
-use crate::{drain, evictions, http, ingest, lobby, metrics, ready, tailer, trace};
+use crate::{drain, evictions, http, ingest, metrics, ready, startup_responder, tailer, trace};
 use boot::{Engine, Exit, RedisEndpoint, Settings, Setup, ToSupervisor};
 use futures_util::future::join_all;
 use std::convert::Infallible;
@@ -25,7 +25,7 @@ use tracing::{debug, error, info, warn};
 /// Between two attempts to reach Redis at start.
 const REDIS_RETRY: Duration = Duration::from_millis(500);
 /// A worker that waits longer than this for Redis tells its clients so.
-const LOBBY_AFTER: Duration = Duration::from_secs(1);
+const STARTUP_RESPONDER_AFTER: Duration = Duration::from_secs(1);
 /// How long a repeated publish id counts as the same.
 const DEDUPE_WINDOW: Duration = Duration::from_secs(300);
 /// Of failures of accept(2) the first is reported, and then every so many.
@@ -143,8 +143,8 @@ async fn live(inherited: Inherited) -> Exit {
 /// Answers what can be answered without a store, if that takes long: a worker that is up in a moment
 /// leaves its clients in the accept queue for that moment.
 async fn receive(listeners: &[TcpListener]) -> Infallible {
-    sleep(LOBBY_AFTER).await;
-    join_all(listeners.iter().map(lobby::receive)).await;
+    sleep(STARTUP_RESPONDER_AFTER).await;
+    join_all(listeners.iter().map(startup_responder::receive)).await;
     pending().await
 }
 
@@ -306,17 +306,17 @@ pub(crate) async fn accept(worker: Rc<Worker>, listener: TcpListener) {
         if is_full {
             if worker.is_serving() && shed_at.is_none_or(|at: Instant| at.elapsed() >= SHED_EVERY) {
                 shed_at = Some(Instant::now());
-                worker.fate.send_replace(Fate::Shed);
+                worker.idle_policy.send_replace(IdlePolicy::Shed);
             }
             // They wait in the accept queue, where nothing is lost.
             tokio::select! {
                 () = sleep(ACCEPT_PAUSE) => {}
                 _ = phase.wait_for(|phase| !phase.accepts()) => return,
             }
-            worker.fate.send_if_modified(|fate| {
-                let sheds = matches!(fate, Fate::Shed);
+            worker.idle_policy.send_if_modified(|idle_policy| {
+                let sheds = matches!(idle_policy, IdlePolicy::Shed);
                 if sheds {
-                    *fate = Fate::Stay;
+                    *idle_policy = IdlePolicy::Stay;
                 }
                 sheds
             });

@@ -5,7 +5,7 @@ use crate::budget::Budget;
 use crate::catchup::CatchUp;
 use crate::fault;
 use crate::handover::Successor;
-use crate::http::{self, Fate};
+use crate::http::{self, IdlePolicy};
 use crate::hub::Hub;
 use crate::ids::Ids;
 use crate::lines::Lines;
@@ -122,7 +122,7 @@ pub(crate) struct Worker {
     pub(crate) dirty: RefCell<Vec<Rc<Connection>>>,
     pub(crate) phase: watch::Sender<Phase>,
     /// Of HTTP connections between two requests.
-    pub(crate) fate: watch::Sender<Fate>,
+    pub(crate) idle_policy: watch::Sender<IdlePolicy>,
     /// Who gets the WebSockets when this worker leaves.
     pub(crate) successors: RefCell<Vec<Successor>>,
     /// Another one has come, after the first has died.
@@ -204,7 +204,7 @@ impl Worker {
             sockets: RefCell::default(),
             dirty: RefCell::default(),
             phase: watch::Sender::new(Phase::Serving),
-            fate: watch::Sender::new(Fate::Stay),
+            idle_policy: watch::Sender::new(IdlePolicy::Stay),
             successors: RefCell::default(),
             successor_came: Notify::new(),
             moved: Notify::new(),

@@ -4,7 +4,7 @@
 
 mod act;
 mod closing;
-mod heart;
+mod keep_alive;
 mod link;
 mod open;
 mod outbox;
@@ -29,7 +29,7 @@ use crate::worker::{Phase, Worker, count};
 use futures_util::Stream;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
-use heart::{Beat, Heart};
+use keep_alive::{Due, KeepAlive};
 use rooms::Changes;
 use session::{Partial, Record};
 use std::cell::{Cell, RefCell};
@@ -53,7 +53,7 @@ const REST_LINGER: Duration = Duration::from_secs(1);
 
 /// What is spoken on top of Engine.IO.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Speech {
+pub(crate) enum Protocol {
     /// Every message comes back (`diagnostics.engine_echo`).
     Echo,
     /// Socket.IO.
@@ -63,7 +63,7 @@ pub(crate) enum Speech {
 /// How a connection wants to be talked to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Style {
-    pub(crate) speech: Speech,
+    pub(crate) protocol: Protocol,
     /// Binary messages go as base64 texts (`b64=1` in the query).
     pub(crate) base64: bool,
 }
@@ -129,7 +129,7 @@ enum Claimed {
 
 /// What only the connection's own task touches.
 struct Task {
-    heart: Heart,
+    keep_alive: KeepAlive,
     /// How fast the client sends. After a move it begins anew.
     rate: Rate,
     /// Until this is done nothing more is read: the order of joins and events is kept.
@@ -246,11 +246,11 @@ impl Connection {
                 Err(ending) => self.after_changes(Next::End(ending), task),
             }
         }
-        if let Some(ending) = self.poll_beats(cx, task).or(self.ending.take()) {
+        if let Some(ending) = self.poll_keep_alive(cx, task).or(self.ending.take()) {
             return Poll::Ready(ending);
         }
         if self.stage.get() == Stage::Asked && task.is_quiet() {
-            self.freeze(cx, &task.heart);
+            self.freeze(cx, &task.keep_alive);
         }
         self.flush(cx)
     }
@@ -276,19 +276,19 @@ impl Connection {
     }
 
     /// What the time has come for; why it ends, if it does.
-    fn poll_beats(self: &Rc<Self>, cx: &mut Context<'_>, task: &mut Task) -> Option<Ending> {
-        while let Poll::Ready(beat) = task.heart.poll_beat(cx) {
-            match beat {
-                Beat::Ping => self.send(&Packet::text("2")),
-                Beat::Late if task.blocked.is_some() => {
+    fn poll_keep_alive(self: &Rc<Self>, cx: &mut Context<'_>, task: &mut Task) -> Option<Ending> {
+        while let Poll::Ready(due) = task.keep_alive.poll_due(cx) {
+            match due {
+                Due::Ping => self.send(&Packet::text("2")),
+                Due::Late if task.blocked.is_some() => {
                     // Its pong may have come long ago: we do not read.
-                    task.heart.pardon();
+                    task.keep_alive.extend();
                     self.alive(task);
                     cx.waker().wake_by_ref();
                 }
-                Beat::Late => return Some(Ending::PingTimeout),
-                Beat::Unsettled if self.is_unsettled() => return Some(Ending::ConnectTimeout),
-                Beat::Unsettled => {}
+                Due::Late => return Some(Ending::PingTimeout),
+                Due::Unsettled if self.is_unsettled() => return Some(Ending::ConnectTimeout),
+                Due::Unsettled => {}
             }
         }
         None
@@ -321,7 +321,7 @@ impl Connection {
             Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => return Ok(()),
             Message::Close(_) => return Err(Ending::TransportClosed),
         };
-        if self.style.speech == Speech::Echo {
+        if self.style.protocol == Protocol::Echo {
             self.send_message(&message);
             return Ok(());
         }
@@ -371,7 +371,7 @@ impl Connection {
     fn control(self: &Rc<Self>, text: &str, task: &mut Task) -> Result<(), Ending> {
         match engine::decode(text) {
             Ok(engine::Packet::Pong(_)) => {
-                task.heart.pong();
+                task.keep_alive.pong();
                 self.alive(task);
                 Ok(())
             }
@@ -393,7 +393,7 @@ impl Connection {
     }
 
     fn is_unsettled(&self) -> bool {
-        self.style.speech == Speech::SocketIo && !self.record.borrow().settled
+        self.style.protocol == Protocol::SocketIo && !self.record.borrow().settled
     }
 
     fn leave_hub(&self) {

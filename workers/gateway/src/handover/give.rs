@@ -3,7 +3,7 @@
 use super::unit::{CONNECTIONS_MAX, Frozen, UNIT_BUFFERS_BYTES_MAX, pack, take_token, token};
 use super::{FromGiver, FromTaker, Hello, fault};
 use crate::channel::Channel;
-use crate::http::{Fate, Idle};
+use crate::http::{Idle, IdlePolicy};
 use crate::metrics::Stayed;
 use crate::worker::Worker;
 use crate::ws::{Connection, FrozenConnection};
@@ -290,7 +290,7 @@ impl Handoff {
     async fn lift_idle(&self) -> Vec<Idle> {
         let open = usize::try_from(self.worker.counters.connections.get()).unwrap_or(usize::MAX);
         let (tell, mut told) = mpsc::channel(open.clamp(1, IDLE_MAX));
-        self.worker.fate.send_replace(Fate::Move(tell));
+        self.worker.idle_policy.send_replace(IdlePolicy::Move(tell));
         let [wait, _] = QUIET_PATIENCE;
         let deadline = Instant::now() + wait;
         let mut idle = Vec::new();
@@ -299,7 +299,7 @@ impl Handoff {
         {
             idle.push(one);
         }
-        self.worker.fate.send_replace(Fate::Stay);
+        self.worker.idle_policy.send_replace(IdlePolicy::Stay);
         told.close();
         while let Ok(one) = told.try_recv() {
             idle.push(one);

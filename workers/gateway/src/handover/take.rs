@@ -3,7 +3,7 @@
 use super::unit::{take_token, unpack};
 use super::{FromGiver, FromTaker, Hello, fault};
 use crate::channel::Channel;
-use crate::http::{self, Fate, Held};
+use crate::http::{self, Held, IdlePolicy};
 use crate::worker::Worker;
 use crate::ws::{Buffers, Claim, RestoredConnection};
 use serde::de::DeserializeOwned;
@@ -112,21 +112,21 @@ async fn make_room(worker: &Worker, sockets: usize) -> Result<(), String> {
     if worker.has_room(sockets) {
         return Ok(());
     }
-    let shed = |from: fn(&Fate) -> bool, to: Fate| {
-        worker.fate.send_if_modified(|fate| {
-            let is_so = from(fate);
+    let shed = |from: fn(&IdlePolicy) -> bool, to: IdlePolicy| {
+        worker.idle_policy.send_if_modified(|idle_policy| {
+            let is_so = from(idle_policy);
             if is_so {
-                *fate = to;
+                *idle_policy = to;
             }
             is_so
         })
     };
-    let sheds = shed(|fate| matches!(fate, Fate::Stay), Fate::Shed);
+    let sheds = shed(|idle_policy| matches!(idle_policy, IdlePolicy::Stay), IdlePolicy::Shed);
     while !worker.has_room(sockets) && Instant::now() < deadline {
         sleep(ROOM_LOOK).await;
     }
     if sheds {
-        shed(|fate| matches!(fate, Fate::Shed), Fate::Stay);
+        shed(|idle_policy| matches!(idle_policy, IdlePolicy::Shed), IdlePolicy::Stay);
     }
     if worker.has_room(sockets.saturating_sub(boot::descriptors::HANDOVER_UNIT)) {
         Ok(())

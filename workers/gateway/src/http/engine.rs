@@ -11,7 +11,7 @@ use crate::metrics::{Handshake, Limit, Upgrade};
 use crate::poll::{self, Allowance, Incoming};
 use crate::upgrade::upgrade;
 use crate::worker::{Counted, Worker, new_sid, unix_ms};
-use crate::ws::{self, Buffers, Opening, Speech, Style};
+use crate::ws::{self, Buffers, Opening, Protocol, Style};
 use boot::{Cookie, Offsets, SameSite};
 use http::header::{ORIGIN, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
@@ -31,7 +31,7 @@ pub(crate) async fn serve(
     worker: &Rc<Worker>,
     request: Request<&mut Body>,
     peer: SocketAddr,
-    speech: Speech,
+    protocol: Protocol,
 ) -> Answer {
     let http = &worker.settings.http;
     if request.method() == Method::OPTIONS
@@ -44,9 +44,9 @@ pub(crate) async fn serve(
     let origin = request.headers().get(ORIGIN).cloned();
     // A body would stand before the frames.
     let mut answer = if fields::wants_websocket(&request) && request.body().is_read() {
-        Box::pin(websocket(worker, request, peer, speech)).await
+        Box::pin(websocket(worker, request, peer, protocol)).await
     } else {
-        polling(worker, request, peer, speech).await
+        polling(worker, request, peer, protocol).await
     };
     let headers: HeaderMap = origin.into_iter().map(|value| (ORIGIN, value)).collect();
     origin::cors(http, &headers, answer.headers_mut());
@@ -67,7 +67,7 @@ fn check(worker: &Worker, query: &Query<'_>, headers: &HeaderMap) -> Result<Tran
     Ok(transport)
 }
 
-async fn polling(worker: &Rc<Worker>, request: Request<&mut Body>, peer: SocketAddr, speech: Speech) -> Answer {
+async fn polling(worker: &Rc<Worker>, request: Request<&mut Body>, peer: SocketAddr, protocol: Protocol) -> Answer {
     let uri = request.uri().clone();
     let query = Query::parse(uri.query().unwrap_or_default());
     let transport = match check(worker, &query, request.headers()) {
@@ -82,7 +82,7 @@ async fn polling(worker: &Rc<Worker>, request: Request<&mut Body>, peer: SocketA
     let Some(text) = query.sid.as_deref() else {
         let refusal = match (request.method(), transport) {
             (&Method::GET, Transport::Polling) if query.eio.as_deref() == Some("4") => {
-                return Box::pin(begin(worker, &request, &query, peer, speech)).await;
+                return Box::pin(begin(worker, &request, &query, peer, protocol)).await;
             }
             (&Method::GET, Transport::Polling) => Refusal::UnsupportedProtocol,
             (&Method::GET, Transport::Websocket) => Refusal::BadRequest,
@@ -117,7 +117,7 @@ async fn polling(worker: &Rc<Worker>, request: Request<&mut Body>, peer: SocketA
                 allowance: &allowance,
                 text,
             };
-            Box::pin(poll::post(worker, &sid, id, speech, body)).await
+            Box::pin(poll::post(worker, &sid, id, protocol, body)).await
         }
         _ => poll::Reply::Refused(Refusal::BadMethod),
     };
@@ -143,7 +143,7 @@ async fn begin(
     request: &Request<&mut Body>,
     query: &Query<'_>,
     peer: SocketAddr,
-    speech: Speech,
+    protocol: Protocol,
 ) -> Answer {
     if worker.is_last() {
         worker.metrics.handshakes.one(Handshake::PollingUnavailable);
@@ -154,7 +154,7 @@ async fn begin(
         worker.metrics.limits.one(Limit::Handshakes);
         return answer::busy();
     }
-    let record = new_record(worker, request.headers(), query, peer, Transport::Polling, speech);
+    let record = new_record(worker, request.headers(), query, peer, Transport::Polling, protocol);
     if !record.settled {
         worker.unsettled.borrow_mut().begin(record.sid.clone());
     }
@@ -192,13 +192,13 @@ fn new_record(
     query: &Query<'_>,
     peer: SocketAddr,
     transport: Transport,
-    speech: Speech,
+    protocol: Protocol,
 ) -> Record {
     let address = client::address(&worker.settings.http.trusted_proxies, peer.ip(), headers).to_string();
     let mut record = Record::new(new_sid(), transport, worker.name().to_owned(), address, unix_ms());
-    record.offsets = speech == Speech::SocketIo && wants_offsets(worker, headers, query, transport);
+    record.offsets = protocol == Protocol::SocketIo && wants_offsets(worker, headers, query, transport);
     // There are no namespaces to wait for.
-    record.settled = speech == Speech::Echo;
+    record.settled = protocol == Protocol::Echo;
     record
 }
 
@@ -249,12 +249,17 @@ enum Purpose {
     },
 }
 
-async fn websocket(worker: &Rc<Worker>, mut request: Request<&mut Body>, peer: SocketAddr, speech: Speech) -> Answer {
+async fn websocket(
+    worker: &Rc<Worker>,
+    mut request: Request<&mut Body>,
+    peer: SocketAddr,
+    protocol: Protocol,
+) -> Answer {
     let uri = request.uri().clone();
     let query = Query::parse(uri.query().unwrap_or_default());
     let headers = request.headers();
     let asked = match Offer::read(headers) {
-        Ok(offer) => purpose(worker, &query, headers, peer, speech)
+        Ok(offer) => purpose(worker, &query, headers, peer, protocol)
             .await
             .map(|purpose| (offer, purpose)),
         Err(answer) => Err(answer),
@@ -272,7 +277,7 @@ async fn websocket(worker: &Rc<Worker>, mut request: Request<&mut Body>, peer: S
         set_cookie(worker, &record.sid, &mut cookie);
     }
     let style = Style {
-        speech,
+        protocol,
         base64: query.b64,
     };
     let upgraded = hyper::upgrade::on(&mut request);
@@ -319,7 +324,7 @@ async fn purpose(
     query: &Query<'_>,
     headers: &HeaderMap,
     peer: SocketAddr,
-    speech: Speech,
+    protocol: Protocol,
 ) -> Result<Purpose, Box<Answer>> {
     let refuse = |refusal| Err(Box::new(switch::refuse(refusal)));
     match check(worker, query, headers) {
@@ -347,7 +352,7 @@ async fn purpose(
             query,
             peer,
             Transport::Websocket,
-            speech,
+            protocol,
         )));
     };
     let Ok(sid) = Sid::parse(text) else {

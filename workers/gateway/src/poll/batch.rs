@@ -4,7 +4,7 @@ use super::get::settles_in;
 use super::recent::remember;
 use super::{end_with, note_foreign, patiently};
 use crate::dispatch::{Act, Admitted, Effect, Incoming, Returning, dispatch};
-use crate::emit::{Deed, refusal};
+use crate::emit::{Emit, refusal};
 use crate::ending::Ending;
 use crate::fault::{self, Point};
 use crate::membership::{note_connected, note_join, note_room};
@@ -12,7 +12,7 @@ use crate::metrics::Limit;
 use crate::packet::Packet;
 use crate::resume::{self, Found, Lost};
 use crate::worker::{SETTLING_MARGIN, Worker};
-use crate::ws::Speech;
+use crate::ws::Protocol;
 use app::Action;
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
@@ -88,7 +88,7 @@ enum Noted {
 pub(super) struct Batch<'a> {
     worker: &'a Rc<Worker>,
     request: RequestId,
-    speech: Speech,
+    protocol: Protocol,
     standing: Standing,
     record: Record,
     /// Taken so far.
@@ -113,7 +113,7 @@ impl<'a> Batch<'a> {
     pub(super) fn new(
         worker: &'a Rc<Worker>,
         request: RequestId,
-        speech: Speech,
+        protocol: Protocol,
         standing: Standing,
         record: Record,
         sent: Offset,
@@ -121,7 +121,7 @@ impl<'a> Batch<'a> {
         Self {
             worker,
             request,
-            speech,
+            protocol,
             standing,
             was_settled: record.settled,
             record,
@@ -280,7 +280,7 @@ impl<'a> Batch<'a> {
     }
 
     async fn message(&mut self, incoming: Incoming<'_>) -> Result<(), Stop> {
-        if self.speech == Speech::Echo {
+        if self.protocol == Protocol::Echo {
             self.out.push(Out::Now(echo(incoming)));
             return Ok(());
         }
@@ -371,9 +371,24 @@ impl<'a> Batch<'a> {
         let mut appends: Vec<Append> = Vec::new();
         let mut refused = None;
         for action in act.actions {
-            match Deed::of(&act.nsp, action) {
-                Deed::Emit(emit) => appends.push(Box::pin(emit.append(self.worker))),
-                Deed::Join(room) => {
+            match action {
+                Action::Emit {
+                    rooms,
+                    args,
+                    attachments,
+                    id,
+                } => {
+                    let nsp = act.nsp.clone();
+                    let emit = Emit {
+                        nsp,
+                        rooms,
+                        args,
+                        attachments,
+                        id,
+                    };
+                    appends.push(Box::pin(emit.append(self.worker)));
+                }
+                Action::Join { room } => {
                     let max = self.worker.settings.socket.rooms_max;
                     let Some(joined) = self.record.namespaces.get_mut(&act.nsp) else {
                         continue;
@@ -391,7 +406,7 @@ impl<'a> Batch<'a> {
                         }
                     }
                 }
-                Deed::Leave(room) => {
+                Action::Leave { room } => {
                     let joined = self.record.namespaces.get_mut(&act.nsp);
                     if joined.is_some_and(|joined| joined.rooms.remove(&room).is_some()) {
                         self.changed = true;

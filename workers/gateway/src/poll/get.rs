@@ -156,12 +156,12 @@ async fn wait(parked: &Parked, request: RequestId, mut waiting: Waiting, mut end
     loop {
         let asked = match mode.take() {
             Some(mode) => mode,
-            None => match sleep_till_something(&parked.park, &waiting, &mut phase, &mut ended).await {
-                Something::Ask(mode) => mode,
-                Something::Spurious => continue,
-                Something::Leave => return release(worker, sid, request).await,
-                Something::Gone => return dropped(worker, sid, request).await,
-                Something::Unsettled => {
+            None => match sleep_until_woken(&parked.park, &waiting, &mut phase, &mut ended).await {
+                PollWake::Ask(mode) => mode,
+                PollWake::Spurious => continue,
+                PollWake::Leave => return release(worker, sid, request).await,
+                PollWake::Gone => return dropped(worker, sid, request).await,
+                PollWake::Unsettled => {
                     if !is_joining(worker, &waiting.record).await {
                         return closed(worker, sid, &Ending::ConnectTimeout).await;
                     }
@@ -271,7 +271,7 @@ async fn release(worker: &Worker, sid: &Sid, request: RequestId) -> Reply {
 }
 
 /// What ends the sleep of a parked poll.
-enum Something {
+enum PollWake {
     /// The store is to be asked.
     Ask(PollMode),
     /// Nothing more comes from the client.
@@ -284,32 +284,32 @@ enum Something {
     Unsettled,
 }
 
-async fn sleep_till_something(
+async fn sleep_until_woken(
     park: &Park,
     waiting: &Waiting,
     phase: &mut watch::Receiver<Phase>,
     ended: &mut Ended<'_>,
-) -> Something {
+) -> PollWake {
     tokio::select! {
         () = park.notify.notified() => {
             let (hit, woken) = (park.hit.take(), park.woken.take());
             match (hit, woken) {
-                (true, _) => Something::Ask(PollMode::Answer),
-                (false, true) => Something::Ask(PollMode::Wake),
-                (false, false) => Something::Spurious,
+                (true, _) => PollWake::Ask(PollMode::Answer),
+                (false, true) => PollWake::Ask(PollMode::Wake),
+                (false, false) => PollWake::Spurious,
             }
         }
         () = sleep_until(waiting.look_at()) => {
             let unsettled = !waiting.record.settled && waiting.settle_by <= Instant::now();
             let is_pinged = waiting.ping_at.is_some_and(|at| at <= Instant::now());
             match (unsettled, is_pinged) {
-                (true, _) => Something::Unsettled,
-                (false, true) => Something::Ask(PollMode::Ping),
-                (false, false) => Something::Ask(PollMode::Answer),
+                (true, _) => PollWake::Unsettled,
+                (false, true) => PollWake::Ask(PollMode::Ping),
+                (false, false) => PollWake::Ask(PollMode::Answer),
             }
         }
-        _ = phase.wait_for(|phase| *phase != Phase::Serving) => Something::Leave,
-        () = ended => Something::Gone,
+        _ = phase.wait_for(|phase| *phase != Phase::Serving) => PollWake::Leave,
+        () = ended => PollWake::Gone,
     }
 }
 

@@ -9,7 +9,7 @@ use crate::ending::Ending;
 use crate::metrics::Limit;
 use crate::rate::pause_of_post;
 use crate::worker::Worker;
-use crate::ws::Speech;
+use crate::ws::Protocol;
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use session::{Offset, Record, Sid};
@@ -66,16 +66,16 @@ pub(crate) async fn post(
     worker: &Rc<Worker>,
     sid: &Sid,
     request: RequestId,
-    speech: Speech,
+    protocol: Protocol,
     body: Incoming<'_>,
 ) -> Reply {
     let abort = Abort::new(worker, sid);
-    let reply = serve(worker, sid, speech, request, body).await;
+    let reply = serve(worker, sid, protocol, request, body).await;
     abort.disarm();
     reply
 }
 
-async fn serve(worker: &Rc<Worker>, sid: &Sid, speech: Speech, request: RequestId, body: Incoming<'_>) -> Reply {
+async fn serve(worker: &Rc<Worker>, sid: &Sid, protocol: Protocol, request: RequestId, body: Incoming<'_>) -> Reply {
     let Incoming {
         allowance,
         text: mut body,
@@ -96,7 +96,7 @@ async fn serve(worker: &Rc<Worker>, sid: &Sid, speech: Speech, request: RequestI
             revision: known.revision,
         };
         let record = Record::clone(&known.record);
-        let batch = Batch::new(worker, request, speech, standing, record, Offset::default());
+        let batch = Batch::new(worker, request, protocol, standing, record, Offset::default());
         match handle(batch, &taken.text).await {
             Ok(reply) => return reply,
             Err(outrun) => begun = outrun,
@@ -144,7 +144,7 @@ async fn serve(worker: &Rc<Worker>, sid: &Sid, speech: Speech, request: RequestI
         sleep(pause).await;
     }
     remember(worker, revision, &Rc::new(record.clone()));
-    let batch = Batch::new(worker, request, speech, Standing::Begun { parked }, record, sent);
+    let batch = Batch::new(worker, request, protocol, Standing::Begun { parked }, record, sent);
     // What has begun is not outrun.
     handle(batch, &taken.text).await.unwrap_or(Reply::Unavailable)
 }

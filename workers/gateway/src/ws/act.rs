@@ -2,7 +2,7 @@
 
 use super::{Claimed, Connection, Task};
 use crate::dispatch::{Act, Admitted, Returning};
-use crate::emit::{Deed, refusal};
+use crate::emit::{Emit, refusal};
 use crate::ending::Ending;
 use crate::fault::{self, Point};
 use crate::hub::{MemberId, Outlet};
@@ -12,6 +12,7 @@ use crate::metrics::Limit;
 use crate::orders::Order;
 use crate::packet::Packet;
 use crate::resume::{self, Lost};
+use app::Action;
 use futures_util::future::LocalBoxFuture;
 use session::trace::Value::Text;
 use session::{Joined, Offset, Record};
@@ -209,14 +210,29 @@ impl Connection {
         let mut changed = false;
         let mut refused = None;
         for action in act.actions {
-            match Deed::of(&act.nsp, action) {
-                Deed::Emit(emit) => appends.push(emit.append(&self.worker)),
-                Deed::Join(room) => match self.join(&act.nsp, &room) {
+            match action {
+                Action::Emit {
+                    rooms,
+                    args,
+                    attachments,
+                    id,
+                } => {
+                    let nsp = act.nsp.clone();
+                    let emit = Emit {
+                        nsp,
+                        rooms,
+                        args,
+                        attachments,
+                        id,
+                    };
+                    appends.push(emit.append(&self.worker));
+                }
+                Action::Join { room } => match self.join(&act.nsp, &room) {
                     Ok(true) => joined.push(room),
                     Ok(false) => {}
                     Err(why) => refused = Some(why),
                 },
-                Deed::Leave(room) => changed |= self.leave(&act.nsp, &room),
+                Action::Leave { room } => changed |= self.leave(&act.nsp, &room),
             }
         }
         changed |= !joined.is_empty();

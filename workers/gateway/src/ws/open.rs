@@ -1,6 +1,6 @@
 //! How a WebSocket begins to serve its session.
 
-use super::heart::Heart;
+use super::keep_alive::KeepAlive;
 use super::{Buffers, Claimed, Connection, Link, Stage, Style, Task};
 use crate::budget::Standing;
 use crate::catchup::{self, Extent};
@@ -92,8 +92,8 @@ pub(crate) async fn open(
     let settle_in = connection
         .is_unsettled()
         .then_some(worker.settings.socket.connect_timeout);
-    let heart = Heart::new(engine.ping_interval, engine.ping_timeout, None, settle_in);
-    connection.start(heart, None);
+    let keep_alive = KeepAlive::new(engine.ping_interval, engine.ping_timeout, None, settle_in);
+    connection.start(keep_alive, None);
 }
 
 impl Connection {
@@ -131,14 +131,14 @@ impl Connection {
 
     /// Starts the task that serves the connection until its end. The record is stored with the first
     /// namespace that the client joins, in one step; a client that takes its time is stored without.
-    pub(super) fn start(self: Rc<Self>, heart: Heart, claim: Option<LocalBoxFuture<'static, ()>>) {
+    pub(super) fn start(self: Rc<Self>, keep_alive: KeepAlive, claim: Option<LocalBoxFuture<'static, ()>>) {
         if !self.is_unsettled() {
             self.ws.borrow_mut().get_mut().settle();
         }
         let store_at = (!self.stored.get()).then(|| Box::pin(sleep(STORED_AFTER)));
         let task = Task {
             rate: Rate::default(),
-            heart,
+            keep_alive,
             blocked: None,
             changes: None,
             next: None,

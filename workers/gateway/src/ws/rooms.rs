@@ -4,8 +4,8 @@
 use super::act::{Kept, UNAVAILABLE};
 use super::{Connection, Next, Task};
 use crate::dispatch::Act;
-use crate::emit::Deed;
 use crate::packet::Packet;
+use app::Action;
 use futures_util::future::LocalBoxFuture;
 use std::rc::Rc;
 use tracing::warn;
@@ -41,8 +41,8 @@ impl Connection {
         changes.events += 1;
         let mut refused = None;
         for action in act.actions {
-            match Deed::of(&act.nsp, action) {
-                Deed::Join(room) => match self.join(&act.nsp, &room) {
+            match action {
+                Action::Join { room } => match self.join(&act.nsp, &room) {
                     Ok(true) => {
                         changes.changed = true;
                         changes.joined.push((act.nsp.clone(), room));
@@ -50,8 +50,8 @@ impl Connection {
                     Ok(false) => {}
                     Err(why) => refused = Some(why),
                 },
-                Deed::Leave(room) => changes.changed |= self.leave(&act.nsp, &room),
-                Deed::Emit(_) => {}
+                Action::Leave { room } => changes.changed |= self.leave(&act.nsp, &room),
+                Action::Emit { .. } => {}
             }
         }
         if let Some((id, packet)) = act.ack {

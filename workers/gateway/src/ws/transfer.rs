@@ -1,8 +1,8 @@
 //! A connection changes workers: it freezes in one, with all that is on its way, and goes on in
 //! another. The session's record and the log are the truth for everything else.
 
-use super::heart::{Heart, Pulse};
-use super::{Buffers, Claimed, Connection, Link, Speech, Stage, Style, over};
+use super::keep_alive::{KeepAlive, KeepAliveState};
+use super::{Buffers, Claimed, Connection, Link, Protocol, Stage, Style, over};
 use crate::catchup::{self, Extent};
 use crate::channel::Channel;
 use crate::ending::Ending;
@@ -47,7 +47,8 @@ pub(crate) struct ConnectionState {
     written_in: u64,
     /// It has had the log up to here.
     position: Offset,
-    pulse: Pulse,
+    #[serde(rename = "pulse")]
+    keep_alive_state: KeepAliveState,
 }
 
 /// A frozen connection.
@@ -109,7 +110,7 @@ impl Connection {
 
     /// Every complete message has been acted on, and nothing is under way: what is left are bytes. The
     /// library is polled until it wanted to read, so all it keeps is what belongs to no complete message.
-    pub(super) fn freeze(self: &Rc<Self>, cx: &mut Context<'_>, heart: &Heart) {
+    pub(super) fn freeze(self: &Rc<Self>, cx: &mut Context<'_>, keep_alive: &KeepAlive) {
         let Some(tell) = self.asked.take() else { return };
         self.ws.borrow_mut().get_mut().freeze();
         // Twice: after the first, a pong may still be kept back (the library gives it up when its buffer is full).
@@ -129,12 +130,12 @@ impl Connection {
             connection: self.clone(),
             state: ConnectionState {
                 record: self.record.borrow().clone(),
-                echo: self.style.speech == Speech::Echo,
+                echo: self.style.protocol == Protocol::Echo,
                 base64: self.style.base64,
                 stored: self.stored.get(),
                 written_in: self.written_in.get(),
                 position: self.worker.head(),
-                pulse: heart.pulse(),
+                keep_alive_state: keep_alive.state(),
             },
             buffers,
         };
@@ -211,7 +212,7 @@ impl RestoredConnection {
             stored,
             written_in,
             position,
-            pulse,
+            keep_alive_state,
         } = self.state;
         let former = record.epoch;
         let fields = [("from", Text(&record.worker)), ("position", At(position))];
@@ -219,17 +220,17 @@ impl RestoredConnection {
         worker.name().clone_into(&mut record.worker);
         record.epoch += u64::from(stored);
         let style = Style {
-            speech: if echo { Speech::Echo } else { Speech::SocketIo },
+            protocol: if echo { Protocol::Echo } else { Protocol::SocketIo },
             base64,
         };
         let connection = Connection::seat(worker, self.ws, style, record, stored);
         connection.written_in.set(written_in);
         connection.set_stuck(self.unsent);
-        let heart = Heart::resumed(&pulse);
+        let keep_alive = KeepAlive::resumed(&keep_alive_state);
         let claim = stored.then(|| connection.claim(former, claim));
         if worker.ring.borrow().after(position).is_some() {
             connection.go_live(&[], position, Mail::default());
-            return connection.start(heart, claim);
+            return connection.start(keep_alive, claim);
         }
         let worker = worker.clone();
         tokio::task::spawn_local(async move {
@@ -241,7 +242,7 @@ impl RestoredConnection {
                     connection.end(Ending::LogLost);
                 }
             }
-            connection.start(heart, claim);
+            connection.start(keep_alive, claim);
         });
     }
 }

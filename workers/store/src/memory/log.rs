@@ -125,8 +125,8 @@ impl Memory {
             .log
             .append(entry, dedupe, self.options.dedupe_window, Instant::now());
         if !appended.duplicate {
-            for ear in space.ears.values() {
-                ear.appended();
+            for inbox in space.inboxes.values() {
+                inbox.appended();
             }
         }
         Ok(appended)

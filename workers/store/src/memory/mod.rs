@@ -19,7 +19,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
-use tail::Ear;
+use tail::MemoryInbox;
 use tokio::time::Instant;
 
 /// A worker's store over a space.
@@ -43,7 +43,7 @@ struct Space {
     pids: FxHashMap<String, Mortal<Sid>>,
     dead: FxHashMap<String, Mortal<()>>,
     log: Log,
-    ears: FxHashMap<String, Rc<Ear>>,
+    inboxes: FxHashMap<String, Rc<MemoryInbox>>,
 }
 
 /// Something with a TTL.
@@ -113,7 +113,7 @@ impl Memory {
             pids: FxHashMap::default(),
             dead: FxHashMap::default(),
             log: Log::new(&options),
-            ears: FxHashMap::default(),
+            inboxes: FxHashMap::default(),
         };
         Self::over(Rc::new(RefCell::new(space)), Rc::new(options))
     }
@@ -125,9 +125,9 @@ impl Memory {
     }
 
     fn over(space: Rc<RefCell<Space>>, options: Rc<Options>) -> (Self, Tail) {
-        let ear = Rc::new(Ear::default());
-        space.borrow_mut().ears.insert(options.me.clone(), Rc::clone(&ear));
-        let tail = MemoryTail::new(&space, ear, &options);
+        let inbox = Rc::new(MemoryInbox::default());
+        space.borrow_mut().inboxes.insert(options.me.clone(), Rc::clone(&inbox));
+        let tail = MemoryTail::new(&space, inbox, &options);
         (Self { space, options }, Tail(TailInner::Memory(tail)))
     }
 
@@ -168,8 +168,8 @@ impl Space {
 
     /// Tells the worker of a parked poll to look again.
     fn wake(&self, holder: Option<&Holder>, sid: &Sid) {
-        if let Some(ear) = holder.and_then(|h| self.ears.get(&h.incarnation)) {
-            ear.wake(sid);
+        if let Some(inbox) = holder.and_then(|h| self.inboxes.get(&h.incarnation)) {
+            inbox.wake(sid);
         }
     }
 

@@ -19,22 +19,22 @@ const CHUNK_ENTRIES: usize = 256;
 /// What a worker listens with. A sid stands in `wakes` only once, so there are never more of them
 /// than sessions.
 #[derive(Default)]
-pub(super) struct Ear {
+pub(super) struct MemoryInbox {
     wakes: RefCell<(VecDeque<Sid>, FxHashSet<Sid>)>,
-    something: Notify,
+    changed: Notify,
 }
 
-impl Ear {
+impl MemoryInbox {
     pub(super) fn wake(&self, sid: &Sid) {
         let (queue, present) = &mut *self.wakes.borrow_mut();
         if present.insert(sid.clone()) {
             queue.push_back(sid.clone());
         }
-        self.something.notify_one();
+        self.changed.notify_one();
     }
 
     pub(super) fn appended(&self) {
-        self.something.notify_one();
+        self.changed.notify_one();
     }
 
     fn take_wake(&self) -> Option<Sid> {
@@ -47,7 +47,7 @@ impl Ear {
 
 pub(crate) struct MemoryTail {
     space: Rc<RefCell<Space>>,
-    ear: Rc<Ear>,
+    inbox: Rc<MemoryInbox>,
     position: Offset,
     canary_interval: Duration,
     canary_at: Instant,
@@ -63,12 +63,12 @@ impl fmt::Debug for MemoryTail {
 }
 
 impl MemoryTail {
-    pub(super) fn new(space: &Rc<RefCell<Space>>, ear: Rc<Ear>, options: &Options) -> Self {
+    pub(super) fn new(space: &Rc<RefCell<Space>>, inbox: Rc<MemoryInbox>, options: &Options) -> Self {
         let now = Instant::now();
         let position = space.borrow().log.head();
         Self {
             space: Rc::clone(space),
-            ear,
+            inbox,
             position,
             canary_interval: options.canary_interval,
             canary_at: now + options.canary_interval,
@@ -88,7 +88,7 @@ impl MemoryTail {
             }
             let until = self.canary_at.min(self.purge_at);
             tokio::select! {
-                () = self.ear.something.notified() => {}
+                () = self.inbox.changed.notified() => {}
                 () = sleep_until(until) => {}
             }
         }
@@ -99,7 +99,7 @@ impl MemoryTail {
             self.purge_at = now + PURGE_INTERVAL;
             self.space.borrow_mut().purge(now);
         }
-        if let Some(sid) = self.ear.take_wake() {
+        if let Some(sid) = self.inbox.take_wake() {
             return Some(TailEvent::Wake(sid));
         }
         if now >= self.canary_at {

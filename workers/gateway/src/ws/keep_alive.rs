@@ -8,7 +8,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 /// What the time has come for.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Beat {
+pub(super) enum Due {
     /// Send a ping.
     Ping,
     /// The pong did not come.
@@ -23,9 +23,9 @@ enum State {
     Resting { until: Instant },
 }
 
-/// A heart as it is handed to another worker; times are milliseconds from now.
+/// A keep-alive as it is handed to another worker; times are milliseconds from now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Pulse {
+pub(crate) struct KeepAliveState {
     /// As the client was told.
     interval_ms: u64,
     timeout_ms: u64,
@@ -38,7 +38,7 @@ pub(crate) struct Pulse {
 }
 
 /// See the module.
-pub(super) struct Heart {
+pub(super) struct KeepAlive {
     interval: Duration,
     timeout: Duration,
     state: State,
@@ -46,7 +46,7 @@ pub(super) struct Heart {
     sleep: Pin<Box<Sleep>>,
 }
 
-impl Heart {
+impl KeepAlive {
     /// The first ping is due an interval from now, or in `ping_in` for a session that has moved here.
     pub(super) fn new(
         interval: Duration,
@@ -68,30 +68,30 @@ impl Heart {
     }
 
     /// As another worker left it.
-    pub(super) fn resumed(pulse: &Pulse) -> Self {
+    pub(super) fn resumed(state: &KeepAliveState) -> Self {
         let ms = Duration::from_millis;
-        let settle_in = pulse.settle_ms.map(ms);
-        let mut heart = Self::new(
-            ms(pulse.interval_ms),
-            ms(pulse.timeout_ms),
-            Some(ms(pulse.next_ms)),
+        let settle_in = state.settle_ms.map(ms);
+        let mut keep_alive = Self::new(
+            ms(state.interval_ms),
+            ms(state.timeout_ms),
+            Some(ms(state.next_ms)),
             settle_in,
         );
-        if let (true, State::Resting { until }) = (pulse.pinged, &heart.state) {
-            heart.state = State::Pong { by: *until };
+        if let (true, State::Resting { until }) = (state.pinged, &keep_alive.state) {
+            keep_alive.state = State::Pong { by: *until };
         }
-        heart
+        keep_alive
     }
 
     /// For another worker.
-    pub(super) fn pulse(&self) -> Pulse {
+    pub(super) fn state(&self) -> KeepAliveState {
         let ms = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
         let now = Instant::now();
         let (pinged, next) = match self.state {
             State::Pong { by } => (true, by),
             State::Resting { until } => (false, until),
         };
-        Pulse {
+        KeepAliveState {
             interval_ms: ms(self.interval),
             timeout_ms: ms(self.timeout),
             pinged,
@@ -111,7 +111,7 @@ impl Heart {
     }
 
     /// The pong may have come and could not be read: the client has its time once more.
-    pub(super) fn pardon(&mut self) {
+    pub(super) fn extend(&mut self) {
         if let State::Pong { .. } = self.state {
             self.state = State::Pong {
                 by: Instant::now() + self.timeout,
@@ -120,9 +120,9 @@ impl Heart {
         }
     }
 
-    /// What the time has come for. The deadlines stand in the state, not in the `Sleep`: no beat is lost when the task is
+    /// What the time has come for. The deadlines stand in the state, not in the `Sleep`: none is lost when the task is
     /// late.
-    pub(super) fn poll_beat(&mut self, cx: &mut Context<'_>) -> Poll<Beat> {
+    pub(super) fn poll_due(&mut self, cx: &mut Context<'_>) -> Poll<Due> {
         loop {
             if self.sleep.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
@@ -131,14 +131,14 @@ impl Heart {
             if self.settle_by.is_some_and(|by| by <= now) {
                 self.settle_by = None;
                 self.rearm();
-                return Poll::Ready(Beat::Unsettled);
+                return Poll::Ready(Due::Unsettled);
             }
             match self.state {
-                State::Pong { by } if by <= now => return Poll::Ready(Beat::Late),
+                State::Pong { by } if by <= now => return Poll::Ready(Due::Late),
                 State::Resting { until } if until <= now => {
                     self.state = State::Pong { by: now + self.timeout };
                     self.rearm();
-                    return Poll::Ready(Beat::Ping);
+                    return Poll::Ready(Due::Ping);
                 }
                 State::Pong { .. } | State::Resting { .. } => self.rearm(),
             }
@@ -161,33 +161,33 @@ mod tests {
     use std::future::poll_fn;
 
     #[tokio::test(start_paused = true)]
-    async fn beats_come_when_they_are_due() {
+    async fn pings_come_when_they_are_due() {
         let ms = Duration::from_millis;
         let begun = Instant::now();
-        let mut heart = Heart::new(ms(300), ms(200), None, Some(ms(100)));
-        assert_eq!(poll_fn(|cx| heart.poll_beat(cx)).await, Beat::Unsettled);
-        assert_eq!(poll_fn(|cx| heart.poll_beat(cx)).await, Beat::Ping);
+        let mut keep_alive = KeepAlive::new(ms(300), ms(200), None, Some(ms(100)));
+        assert_eq!(poll_fn(|cx| keep_alive.poll_due(cx)).await, Due::Unsettled);
+        assert_eq!(poll_fn(|cx| keep_alive.poll_due(cx)).await, Due::Ping);
         assert_eq!(begun.elapsed(), ms(300));
         tokio::time::advance(ms(50)).await;
-        heart.pong();
-        assert_eq!(poll_fn(|cx| heart.poll_beat(cx)).await, Beat::Ping);
+        keep_alive.pong();
+        assert_eq!(poll_fn(|cx| keep_alive.poll_due(cx)).await, Due::Ping);
         assert_eq!(begun.elapsed(), ms(650));
-        assert_eq!(poll_fn(|cx| heart.poll_beat(cx)).await, Beat::Late);
+        assert_eq!(poll_fn(|cx| keep_alive.poll_due(cx)).await, Due::Late);
         assert_eq!(begun.elapsed(), ms(850));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_heart_goes_on_elsewhere() {
+    async fn a_keep_alive_goes_on_elsewhere() {
         let ms = Duration::from_millis;
         let begun = Instant::now();
-        let first = Heart::new(ms(300), ms(200), None, None);
+        let first = KeepAlive::new(ms(300), ms(200), None, None);
         tokio::time::advance(ms(100)).await;
-        let mut second = Heart::resumed(&first.pulse());
-        assert_eq!(poll_fn(|cx| second.poll_beat(cx)).await, Beat::Ping);
+        let mut second = KeepAlive::resumed(&first.state());
+        assert_eq!(poll_fn(|cx| second.poll_due(cx)).await, Due::Ping);
         assert_eq!(begun.elapsed(), ms(300));
         tokio::time::advance(ms(50)).await;
-        let mut third = Heart::resumed(&second.pulse());
-        assert_eq!(poll_fn(|cx| third.poll_beat(cx)).await, Beat::Late);
+        let mut third = KeepAlive::resumed(&second.state());
+        assert_eq!(poll_fn(|cx| third.poll_due(cx)).await, Due::Late);
         assert_eq!(begun.elapsed(), ms(500));
     }
 }
