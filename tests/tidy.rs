@@ -3,6 +3,9 @@
 
 #![cfg(test)]
 
+#[path = "tidy/graph.rs"]
+mod graph;
+
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -23,6 +26,16 @@ const ARROWS: [(&str, &[&str]); 9] = [
     ("workers/session", &["wire"]),
     ("workers/store", &["meter", "session", "wire"]),
     ("workers/wire", &[]),
+];
+
+/// Crates whose modules name each other in no circle.
+const ACYCLIC: [&str; 6] = [
+    "workers/app",
+    "workers/boot",
+    "workers/meter",
+    "workers/ops",
+    "workers/session",
+    "workers/wire",
 ];
 
 /// Parts without clock, runtime, Redis or socket.
@@ -204,6 +217,18 @@ fn crates_depend_as_drawn() {
     }
     let crates = std::fs::read_dir(root().join("workers")).unwrap().count();
     assert_eq!(crates + 1, ARROWS.len(), "a crate without arrows");
+    assert!(complaints.is_empty(), "\n{complaints}");
+}
+
+#[test]
+fn modules_form_no_circles() {
+    let mut complaints = String::new();
+    for directory in ACYCLIC {
+        let found = graph::Graph::read(&root().join(directory).join("src/lib.rs")).complaints();
+        if !found.is_empty() {
+            complain(&mut complaints, directory, &found);
+        }
+    }
     assert!(complaints.is_empty(), "\n{complaints}");
 }
 

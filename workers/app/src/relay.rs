@@ -1,6 +1,6 @@
 //! The built-in application: rooms, publish and echo.
 
-use crate::{Action, Admission, App, Arguments, Connecting, Reaction, Sender};
+use crate::application::{Action, Admission, App, Arguments, Connecting, Reaction, Sender};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use session::{Event, Sid};

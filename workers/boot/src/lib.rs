@@ -12,6 +12,7 @@ mod message;
 pub mod origin;
 mod settings;
 mod supervision;
+mod version;
 
 pub use exit::Exit;
 pub use handover::{Freezes, Handover};
@@ -19,13 +20,7 @@ pub use message::{Beat, Incarnation, MESSAGE_BYTES_MAX, MessageError, Setup, ToS
 pub use meter;
 pub use settings::*;
 pub use supervision::{Process, ReloadResult, Restart, Supervision, WorkerState};
-
-/// What this binary is called in `status` and logs: `ANYWORKER_VERSION` of the environment it was
-/// built in (packagers name their builds by it), else the version of the package.
-pub const VERSION: &str = match option_env!("ANYWORKER_VERSION") {
-    Some(version) => version,
-    None => env!("CARGO_PKG_VERSION"),
-};
+pub use version::VERSION;
 
 /// Numbers of the file descriptors that a worker inherits. Nothing else stays open across exec,
 /// apart from standard input, output and error.

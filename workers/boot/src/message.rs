@@ -1,6 +1,8 @@
 //! What supervisor and worker say to each other.
 
-use crate::{Handover, Settings};
+use crate::handover::Handover;
+use crate::settings::Settings;
+use crate::version::VERSION;
 use meter::Snapshot;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::fmt;
@@ -161,7 +163,7 @@ impl ToSupervisor {
     #[must_use]
     pub fn ready() -> Self {
         Self::Ready {
-            version: crate::VERSION.to_owned(),
+            version: VERSION.to_owned(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! What the supervisor counts itself. Declared here, since a worker writes the page.
 
+use crate::version::VERSION;
 use meter::{Counter, Counters, Gauge, Gauges, Info, Rule, instruments, labels};
 
 labels! {
@@ -66,7 +67,7 @@ instruments! {
     /// What the supervisor counts itself.
     pub struct Supervision {
         /// Builds that run: of the supervisor and of its workers.
-        pub build: Info = "gw_build_info", "version", crate::VERSION;
+        pub build: Info = "gw_build_info", "version", VERSION;
         /// When the supervisor started (seconds since 1970); an upgrade does not change it.
         pub started: Gauge = "gw_start_time_seconds", Rule::Max;
         /// The configuration and binary that are in force, numbered from 1.

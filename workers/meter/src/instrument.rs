@@ -65,6 +65,14 @@ impl Rule {
     pub const fn by_worker(self) -> bool {
         matches!(self, Self::Age | Self::Each | Self::EachSum)
     }
+
+    /// The figure of two.
+    pub(crate) const fn join(self, a: f64, b: f64) -> f64 {
+        match self {
+            Self::Age | Self::Each | Self::Max => a.max(b),
+            Self::EachSum | Self::Sum => a + b,
+        }
+    }
 }
 
 /// An instrument, as it is read.

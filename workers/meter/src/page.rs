@@ -217,30 +217,6 @@ fn millis(ms: u64) -> f64 {
     ms as f64 / MILLIS
 }
 
-impl Rule {
-    fn join(self, a: f64, b: f64) -> f64 {
-        match self {
-            Self::Age | Self::Each | Self::Max => a.max(b),
-            Self::EachSum | Self::Sum => a + b,
-        }
-    }
-}
-
-impl Distribution {
-    /// Has a place for each of these bounds.
-    fn fill(&mut self, bounds: &[f64]) {
-        for bound in bounds {
-            if let Err(at) = self.within.binary_search_by(|(known, _)| known.total_cmp(bound)) {
-                self.within.insert(at, (*bound, 0));
-            }
-        }
-    }
-
-    fn count(&self) -> u64 {
-        self.within.iter().map(|(_, count)| count).sum::<u64>() + self.beyond
-    }
-}
-
 impl Value {
     const fn kind(&self) -> MetricType {
         match self {

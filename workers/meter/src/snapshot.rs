@@ -123,6 +123,20 @@ impl Distribution {
             }
         }
     }
+
+    /// Makes a place for each of these bounds.
+    pub(crate) fn fill(&mut self, bounds: &[f64]) {
+        for bound in bounds {
+            if let Err(at) = self.within.binary_search_by(|(known, _)| known.total_cmp(bound)) {
+                self.within.insert(at, (*bound, 0));
+            }
+        }
+    }
+
+    /// How many values there were.
+    pub(crate) fn count(&self) -> u64 {
+        self.within.iter().map(|(_, count)| count).sum::<u64>() + self.beyond
+    }
 }
 
 /// The name of a series.

@@ -30,11 +30,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 use tokio::runtime::{Builder, LocalOptions};
 
-/// No Redis, where one is needed (`EX_UNAVAILABLE`).
-pub(crate) const UNAVAILABLE: u8 = 69;
-/// The command line makes no sense (`EX_USAGE`).
-pub(crate) const USAGE: u8 = 64;
-
 /// The commands.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {

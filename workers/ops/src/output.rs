@@ -2,6 +2,11 @@
 
 use std::time::Duration;
 
+/// Exit code without a Redis, where one is needed (`EX_UNAVAILABLE`).
+pub(crate) const UNAVAILABLE: u8 = 69;
+/// Exit code for a command line that makes no sense (`EX_USAGE`).
+pub(crate) const USAGE: u8 = 64;
+
 /// Width of the lines that frame a report.
 const RULE_WIDTH: usize = 80;
 

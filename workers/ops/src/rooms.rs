@@ -1,7 +1,7 @@
 //! `anyworker rooms`: the rooms there are, by the records of their members.
 
 use crate::Context;
-use crate::UNAVAILABLE;
+use crate::output::UNAVAILABLE;
 use crate::printer::{self, clean};
 use crate::sessions::{Trouble, each, inspector, settle};
 use serde_json::json;

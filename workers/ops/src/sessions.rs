@@ -9,7 +9,8 @@ pub use find::Id;
 pub(crate) use find::{Lookup, each, find};
 pub(crate) use list::now_ms;
 
-use crate::{Context, UNAVAILABLE, USAGE};
+use crate::context::Context;
+use crate::output::{UNAVAILABLE, USAGE};
 use clap::{Args, Subcommand, ValueEnum};
 use std::io::{self, Write};
 use store::{Inspector, Joined, Record, Sid, StoreError, Transport};

@@ -4,9 +4,10 @@
 mod audience;
 mod line;
 
+use crate::context::Context;
+use crate::output::UNAVAILABLE;
 use crate::printer;
 use crate::sessions::{Id, Lookup, Trouble, find, inspector, settle};
-use crate::{Context, UNAVAILABLE};
 use audience::Audience;
 use clap::{Args, ValueEnum};
 use line::{Line, Shape};

@@ -1,9 +1,10 @@
 //! `anyworker trace`: the life of a session over all workers, from the notes that they keep in Redis.
 
+use crate::context::Context;
+use crate::output::UNAVAILABLE;
 use crate::printer::{self, clean};
 use crate::sessions::{Id, Trouble, inspector, settle, shown};
 use crate::text::{Clock, age};
-use crate::{Context, UNAVAILABLE};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{self, Write};

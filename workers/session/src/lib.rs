@@ -3,7 +3,6 @@
 
 mod entry;
 mod id;
-mod machine;
 mod names;
 mod offset;
 mod record;
@@ -11,7 +10,6 @@ pub mod trace;
 
 pub use entry::{Entry, EntryError, EntryKind, Target};
 pub use id::{IdError, Pid, Sid};
-pub use machine::{Event, Limits, Step, Violation};
 pub use names::Names;
 pub use offset::{Offset, OffsetError};
-pub use record::{Joined, Partial, Record, RecordError, Transport};
+pub use record::{Event, Joined, Limits, Partial, Record, RecordError, Step, Transport, Violation};

@@ -1,5 +1,9 @@
 //! What is known about a session, as it stands in Redis.
 
+mod machine;
+
+pub use machine::{Event, Limits, Step, Violation};
+
 use crate::{Names, Offset, Pid, Sid};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;

@@ -1,7 +1,7 @@
 //! The Socket.IO state machine of a session: what a client's packet means, given what the session
 //! is. It decides; the gateway acts. It is the same for both transports.
 
-use crate::{Joined, Partial, Record};
+use super::{Joined, Partial, Record};
 use bytes::Bytes;
 use wire::socket::{self, Args, Packet};
 
