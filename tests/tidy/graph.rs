@@ -276,7 +276,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Paths in the arguments of a macro.
+    /// Paths in the arguments of a macro. A lone `crate` is of a `pub(crate)`.
     fn see_tokens(&mut self, tokens: TokenStream) {
         let mut path: Vec<String> = Vec::new();
         let mut line = 0;
@@ -285,7 +285,7 @@ impl Reader<'_> {
             match token {
                 TokenTree::Ident(ident) => {
                     if colons != 2 {
-                        self.see(&std::mem::take(&mut path), line);
+                        self.see_found(std::mem::take(&mut path), line);
                     }
                     line = ident.span().start().line;
                     path.push(ident.to_string());
@@ -293,7 +293,7 @@ impl Reader<'_> {
                 }
                 TokenTree::Punct(punct) if punct.as_char() == ':' && !path.is_empty() => colons += 1,
                 other => {
-                    self.see(&std::mem::take(&mut path), line);
+                    self.see_found(std::mem::take(&mut path), line);
                     colons = 0;
                     if let TokenTree::Group(group) = other {
                         self.see_tokens(group.stream());
@@ -301,7 +301,13 @@ impl Reader<'_> {
                 }
             }
         }
-        self.see(&path, line);
+        self.see_found(path, line);
+    }
+
+    fn see_found(&mut self, path: Vec<String>, line: usize) {
+        if path.len() > 1 {
+            self.see(&path, line);
+        }
     }
 }
 

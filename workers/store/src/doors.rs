@@ -1,9 +1,6 @@
 //! The doors through which others bring events: channels and streams in Redis. Of all workers of all hosts
 //! one leads and reads them, so that nothing is taken twice.
 
-use crate::error::StoreError;
-use crate::remote::{RemoteChannels, RemoteDoors, RemoteStreams, literal};
-use bytes::Bytes;
 use std::time::Duration;
 
 /// Names of the doors; without a name a door is shut.
@@ -76,90 +73,14 @@ pub enum Lead {
     Anothers(Duration),
 }
 
-/// See the module.
-#[derive(Debug)]
-pub struct Doors(pub(crate) RemoteDoors);
-
-impl Doors {
-    /// Takes the lead if nobody has it, or prolongs it: the leader calls this every [`Doors::RENEW`].
-    ///
-    /// # Errors
-    /// [`StoreError`]; then the lead is lost when it runs out.
-    pub async fn lead(&self) -> Result<Lead, StoreError> {
-        self.0.lead().await
+/// A pattern that means just this text.
+pub(crate) fn literal(text: &str) -> String {
+    let mut pattern = String::with_capacity(text.len());
+    for c in text.chars() {
+        if matches!(c, '*' | '?' | '[' | ']' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(c);
     }
-
-    /// Waits until the leader may be gone: it resigned, or this worker buried a worker.
-    pub async fn lead_free(&self) {
-        self.0.lead_free().await;
-    }
-
-    /// Between two calls of [`Doors::lead`] by the leader.
-    pub const RENEW: Duration = Duration::from_millis(400);
-
-    /// Whether the lead has not run out, by our own clock: a worker that was stopped for a while finds out
-    /// before it takes anything.
-    #[must_use]
-    pub fn leads(&self) -> bool {
-        self.0.leads()
-    }
-
-    /// Gives the lead up, for the next one to take it at once.
-    pub async fn resign(&self) {
-        self.0.resign().await;
-    }
-
-    /// Subscribes to the channels; `None` if all of them are shut.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn channels(&self) -> Result<Option<Channels>, StoreError> {
-        Ok(self.0.channels().await?.map(Channels))
-    }
-
-    /// Opens the streams where they were left; `None` if all of them are shut.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn streams(&self) -> Result<Option<Streams>, StoreError> {
-        Ok(self.0.streams().await?.map(Streams))
-    }
-}
-
-/// Messages as they come; what comes while nobody listens is lost, as pub/sub has it.
-pub struct Channels(RemoteChannels);
-
-impl std::fmt::Debug for Channels {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Channels")
-    }
-}
-
-impl Channels {
-    /// Waits for messages, and takes what is there: channel and payload. `None` if the connection broke.
-    pub async fn next(&mut self) -> Option<Vec<(String, Bytes)>> {
-        self.0.next().await
-    }
-}
-
-/// Items of the streams, in order; they stay until they are done.
-#[derive(Debug)]
-pub struct Streams(RemoteStreams);
-
-impl Streams {
-    /// Waits for items. Without [`Streams::done`] the same come again.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn next(&mut self) -> Result<Vec<Item>, StoreError> {
-        self.0.next().await
-    }
-
-    /// These are taken.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn done(&mut self, items: &[Item]) -> Result<(), StoreError> {
-        self.0.done(items).await
-    }
+    pattern
 }

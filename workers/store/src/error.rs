@@ -1,6 +1,6 @@
 //! What can go wrong between a worker and its store.
 
-use crate::remote::REDIS_MAJOR_MIN;
+use crate::limits::REDIS_MAJOR_MIN;
 use std::time::Duration;
 
 /// An operation of the store failed. Texts never contain the password.

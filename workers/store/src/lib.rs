@@ -29,14 +29,15 @@ pub use answer::{
 };
 pub use counts::Counts;
 pub use dedupe::Dedupe;
-pub use doors::{Channels, DoorNames, Doors, Item, Lead, Streams};
+pub use doors::{DoorNames, Item, Lead};
 pub use error::{AppendError, Cure, Speaks, StoreError, Unwritable};
+pub use limits::REDIS_MAJOR_MIN;
 pub use notes::{Batch, NoteBounds, Notes};
 pub use options::{Backend, Endpoint, Options, RedisOptions};
 pub use remote::{
-    Detail, Follow, Followed, Greeting, Info, Inspector, Latency, LogState, Missing, Polling, REDIS_MAJOR_MIN, Rights,
-    Served, Spread, Trial, redis_major,
+    Channels, Detail, Doors, Follow, Followed, Greeting, Info, Inspector, Latency, LogState, Missing, Polling, Rights,
+    Served, Spread, Streams, Trial, redis_major,
 };
 pub use session::{Entry, EntryKind, Joined, Offset, Record, Sid, Transport, trace};
-pub use store::Store;
-pub use tail::{ResetReason, Tail, TailEvent};
+pub use store::{Store, Tail};
+pub use tail::{ResetReason, TailEvent};

@@ -1,7 +1,9 @@
-//! Limits that both backends keep.
+//! Limits of the store.
 
 use std::time::Duration;
 
+/// The oldest major version of Redis that will do: its scripts replicate effects, and its users have rights of their own.
+pub const REDIS_MAJOR_MIN: u32 = 6;
 /// How long a POST holds its lease. Longer than a request body takes, unless `http.body_timeout_ms` lets one take more: then
 /// a second POST in the meantime is no overlap, and of the two the later one counts.
 pub(crate) const POST_LEASE: Duration = Duration::from_secs(60);

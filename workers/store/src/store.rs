@@ -1,24 +1,28 @@
 //! The store as its users see it; every call goes to Redis or to the twin.
 
+mod tail;
+
+pub use tail::Tail;
+
 use crate::answer::{
     Amended, Appended, Evictions, Part, Poll, PollMode, PostBegin, PostDone, PostEffects, RequestId, Restored, Saved,
     Touched, UpgradeBegin, UpgradeFinish, UpgradeStep,
 };
 use crate::counts::{Counts, Published};
 use crate::dedupe::Dedupe;
-use crate::doors::{DoorNames, Doors};
+use crate::doors::DoorNames;
 use crate::error::{AppendError, StoreError};
 use crate::memory::Memory;
 use crate::notes::{NoteBounds, Notes};
 use crate::options::{Backend, Options};
-use crate::remote::Remote;
-use crate::tail::Tail;
+use crate::remote::{Doors, Remote};
 use bytes::Bytes;
 use futures_util::future::{Either, ready};
 use session::{Offset, Pid, Record, Sid};
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
+use tail::TailInner;
 
 /// Sessions, polls and the log. A cheap clone; one per worker.
 ///
@@ -58,11 +62,11 @@ impl Store {
         let (backend, tail) = match options.backend.clone() {
             Backend::Memory => {
                 let (memory, tail) = Memory::open(options);
-                (Inner::Memory(Rc::new(memory)), tail)
+                (Inner::Memory(Rc::new(memory)), TailInner::Memory(tail))
             }
             Backend::Redis(redis) => {
                 let (remote, tail) = Remote::open(options, redis, &counts).await?;
-                (Inner::Remote(Rc::new(remote)), tail)
+                (Inner::Remote(Rc::new(remote)), TailInner::Remote(tail))
             }
         };
         Ok((
@@ -71,7 +75,7 @@ impl Store {
                 counts,
                 requests: Rc::default(),
             },
-            tail,
+            Tail(tail),
         ))
     }
 
@@ -99,7 +103,7 @@ impl Store {
                         counts: Rc::default(),
                         requests: Rc::default(),
                     },
-                    tail,
+                    Tail(TailInner::Memory(tail)),
                 ))
             }
             Inner::Remote(_) => None,
@@ -155,7 +159,7 @@ impl Store {
     pub fn doors(&self, names: DoorNames) -> Option<Doors> {
         match &self.backend {
             Inner::Memory(_) => None,
-            Inner::Remote(remote) => Some(Doors(remote.doors(names))),
+            Inner::Remote(remote) => Some(remote.doors(names)),
         }
     }
 

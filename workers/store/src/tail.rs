@@ -1,10 +1,8 @@
-//! The end of the log as this worker sees it: every entry once, in order.
+//! What a worker hears of the log.
 
-use crate::memory::MemoryTail;
-use crate::remote::RemoteTail;
 use bytes::Bytes;
 use session::{Offset, Sid};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// What the tailer has to say.
 #[derive(Clone, Debug)]
@@ -46,42 +44,4 @@ pub enum ResetReason {
     RedisLostData,
     /// This worker was away for longer than the log reaches back.
     Trimmed,
-}
-
-/// The tailer. There is one per worker.
-#[derive(Debug)]
-pub struct Tail(pub(crate) TailInner);
-
-#[derive(Debug)]
-pub(crate) enum TailInner {
-    Memory(MemoryTail),
-    Remote(RemoteTail),
-}
-
-impl Tail {
-    /// The last position handed out by [`Self::next`].
-    #[must_use]
-    pub fn position(&self) -> Offset {
-        match &self.0 {
-            TailInner::Memory(tail) => tail.position(),
-            TailInner::Remote(tail) => tail.position(),
-        }
-    }
-
-    /// When something was last pushed: what was read from the stream because it was missed does not count.
-    #[must_use]
-    pub fn heard(&self) -> Instant {
-        match &self.0 {
-            TailInner::Memory(_) => Instant::now(),
-            TailInner::Remote(tail) => tail.heard(),
-        }
-    }
-
-    /// The next event. Cancel-safe: nothing is lost when the future is dropped. Never ends.
-    pub async fn next(&mut self) -> TailEvent {
-        match &mut self.0 {
-            TailInner::Memory(tail) => tail.next().await,
-            TailInner::Remote(tail) => tail.next().await,
-        }
-    }
 }

@@ -10,7 +10,6 @@ pub(crate) use tail::MemoryTail;
 
 use crate::answer::{Mail, RequestId};
 use crate::options::Options;
-use crate::tail::{Tail, TailInner};
 use log::Log;
 use rustc_hash::FxHashMap;
 use session::{Offset, Record, Sid};
@@ -106,7 +105,7 @@ struct PollState {
 const PURGE_INTERVAL: Duration = Duration::from_secs(5);
 
 impl Memory {
-    pub(crate) fn open(options: Options) -> (Self, Tail) {
+    pub(crate) fn open(options: Options) -> (Self, MemoryTail) {
         let space = Space {
             sessions: FxHashMap::default(),
             lost: FxHashMap::default(),
@@ -118,17 +117,17 @@ impl Memory {
         Self::over(Rc::new(RefCell::new(space)), Rc::new(options))
     }
 
-    pub(crate) fn sibling(&self, me: &str) -> (Self, Tail) {
+    pub(crate) fn sibling(&self, me: &str) -> (Self, MemoryTail) {
         let mut options = Options::clone(&self.options);
         me.clone_into(&mut options.me);
         Self::over(Rc::clone(&self.space), Rc::new(options))
     }
 
-    fn over(space: Rc<RefCell<Space>>, options: Rc<Options>) -> (Self, Tail) {
+    fn over(space: Rc<RefCell<Space>>, options: Rc<Options>) -> (Self, MemoryTail) {
         let inbox = Rc::new(MemoryInbox::default());
         space.borrow_mut().inboxes.insert(options.me.clone(), Rc::clone(&inbox));
         let tail = MemoryTail::new(&space, inbox, &options);
-        (Self { space, options }, Tail(TailInner::Memory(tail)))
+        (Self { space, options }, tail)
     }
 
     pub(crate) fn ping(&self) -> Duration {

@@ -23,15 +23,15 @@ const BLOCK: Duration = Duration::from_millis(1000);
 /// The position before the first item.
 const BEGINNING: &str = "0-0";
 
-/// The doors of one worker.
+/// The doors of one worker, see [`DoorNames`].
 #[derive(Debug)]
-pub(crate) struct RemoteDoors {
+pub struct Doors {
     shared: Rc<Shared>,
     names: DoorNames,
     led_until: Cell<Option<Instant>>,
 }
 
-impl RemoteDoors {
+impl Doors {
     pub(super) fn new(shared: &Rc<Shared>, names: DoorNames) -> Self {
         Self {
             shared: Rc::clone(shared),
@@ -40,11 +40,21 @@ impl RemoteDoors {
         }
     }
 
-    pub(crate) fn leads(&self) -> bool {
+    /// Between two calls of [`Doors::lead`] by the leader.
+    pub const RENEW: Duration = Duration::from_millis(400);
+
+    /// Whether the lead has not run out, by our own clock: a worker that was stopped for a while finds out
+    /// before it takes anything.
+    #[must_use]
+    pub fn leads(&self) -> bool {
         self.led_until.get().is_some_and(|until| Instant::now() < until)
     }
 
-    pub(crate) async fn lead(&self) -> Result<Lead, StoreError> {
+    /// Takes the lead if nobody has it, or prolongs it: the leader calls this every [`Doors::RENEW`].
+    ///
+    /// # Errors
+    /// [`StoreError`]; then the lead is lost when it runs out.
+    pub async fn lead(&self) -> Result<Lead, StoreError> {
         let (keys, script) = (&self.shared.keys, &self.shared.scripts.lead);
         let asked = Instant::now();
         let mut cmd = script.call(&[keys.ingest_leader()]);
@@ -61,11 +71,13 @@ impl RemoteDoors {
         })
     }
 
-    pub(crate) async fn lead_free(&self) {
+    /// Waits until the leader may be gone: it resigned, or this worker buried a worker.
+    pub async fn lead_free(&self) {
         self.shared.lead_free.notified().await;
     }
 
-    pub(crate) async fn resign(&self) {
+    /// Gives the lead up, for the next one to take it at once.
+    pub async fn resign(&self) {
         if self.led_until.take().is_none() {
             return;
         }
@@ -76,16 +88,24 @@ impl RemoteDoors {
         drop(self.shared.link.script(Lane::Bulk, script, &cmd).await);
     }
 
-    pub(crate) async fn channels(&self) -> Result<Option<RemoteChannels>, StoreError> {
+    /// Subscribes to the channels; `None` if all of them are shut.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn channels(&self) -> Result<Option<Channels>, StoreError> {
         let (channels, patterns) = (self.names.channels(), self.names.patterns());
         if channels.is_empty() && patterns.is_empty() {
             return Ok(None);
         }
         let stream = self.shared.link.subscribe_to(&channels, &patterns).await?;
-        Ok(Some(RemoteChannels { stream }))
+        Ok(Some(Channels { stream }))
     }
 
-    pub(crate) async fn streams(&self) -> Result<Option<RemoteStreams>, StoreError> {
+    /// Opens the streams where they were left; `None` if all of them are shut.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn streams(&self) -> Result<Option<Streams>, StoreError> {
         let DoorNames {
             own_stream,
             node_stream,
@@ -102,7 +122,7 @@ impl RemoteDoors {
             let position = self.position(name).await?;
             streams.push((name.clone(), position));
         }
-        Ok(Some(RemoteStreams {
+        Ok(Some(Streams {
             shared: Rc::clone(&self.shared),
             own: own_stream.clone(),
             connection: self.shared.link.connection_of_its_own().await?,
@@ -135,13 +155,20 @@ impl RemoteDoors {
     }
 }
 
-/// What comes over channels.
-pub(crate) struct RemoteChannels {
+/// Messages as they come; what comes while nobody listens is lost, as pub/sub has it.
+pub struct Channels {
     stream: PubSubStream,
 }
 
-impl RemoteChannels {
-    pub(crate) async fn next(&mut self) -> Option<Vec<(String, Bytes)>> {
+impl std::fmt::Debug for Channels {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Channels")
+    }
+}
+
+impl Channels {
+    /// Waits for messages, and takes what is there: channel and payload. `None` if the connection broke.
+    pub async fn next(&mut self) -> Option<Vec<(String, Bytes)>> {
         let mut messages = Vec::new();
         let mut next = self.stream.next().await;
         while let Some(message) = next {
@@ -156,9 +183,9 @@ impl RemoteChannels {
     }
 }
 
-/// What comes over streams.
+/// Items of the streams, in order; they stay until they are done.
 #[derive(Debug)]
-pub(crate) struct RemoteStreams {
+pub struct Streams {
     shared: Rc<Shared>,
     /// Our own stream.
     own: Option<String>,
@@ -168,8 +195,12 @@ pub(crate) struct RemoteStreams {
     streams: Vec<(String, String)>,
 }
 
-impl RemoteStreams {
-    pub(crate) async fn next(&mut self) -> Result<Vec<Item>, StoreError> {
+impl Streams {
+    /// Waits for items. Without [`Streams::done`] the same come again.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn next(&mut self) -> Result<Vec<Item>, StoreError> {
         let op = "ingest";
         let mut cmd = redis::cmd("XREAD");
         cmd.arg("COUNT")
@@ -211,7 +242,11 @@ impl RemoteStreams {
         Ok(items)
     }
 
-    pub(crate) async fn done(&mut self, items: &[Item]) -> Result<(), StoreError> {
+    /// These are taken.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn done(&mut self, items: &[Item]) -> Result<(), StoreError> {
         let op = "ingest";
         let (link, position) = (&self.shared.link, self.shared.keys.ingest_position());
         for (name, at) in &mut self.streams {

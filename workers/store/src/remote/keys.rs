@@ -1,5 +1,6 @@
 //! Every key and channel, in one place.
 
+use crate::doors::literal;
 use session::{Pid, Sid};
 
 /// Names of keys and channels under one prefix. Per-session keys carry the sid as hash tag.
@@ -156,18 +157,6 @@ impl Keys {
     pub(super) fn wake(&self, incarnation: &str) -> String {
         [&self.wake_prefix(), incarnation].concat()
     }
-}
-
-/// A pattern that means just this text.
-pub(crate) fn literal(text: &str) -> String {
-    let mut pattern = String::with_capacity(text.len());
-    for c in text.chars() {
-        if matches!(c, '*' | '?' | '[' | ']' | '\\') {
-            pattern.push('\\');
-        }
-        pattern.push(c);
-    }
-    pattern
 }
 
 #[cfg(test)]

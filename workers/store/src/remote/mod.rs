@@ -27,13 +27,12 @@ mod trust;
 mod version;
 mod writer;
 
-pub(crate) use doors::{RemoteChannels, RemoteDoors, RemoteStreams};
+pub use doors::{Channels, Doors, Streams};
 pub use follow::{Follow, Followed};
 pub use inspect::{Greeting, Info, Inspector, Latency, LogState, Missing, Rights, Served, Spread, Trial};
-pub(crate) use keys::literal;
 pub use operate::{Detail, Polling};
 pub(crate) use tailer::RemoteTail;
-pub use version::{REDIS_MAJOR_MIN, redis_major};
+pub use version::redis_major;
 
 use crate::answer::Appended;
 use crate::counts::Counts;
@@ -42,7 +41,6 @@ use crate::doors::DoorNames;
 use crate::error::{AppendError, StoreError};
 use crate::options::{Options, RedisOptions};
 use crate::presence::Presence;
-use crate::tail::{Tail, TailInner};
 use bytes::Bytes;
 use keys::Keys;
 use link::{Lane, Link};
@@ -102,7 +100,7 @@ impl Remote {
         options: Options,
         redis: RedisOptions,
         counts: &Rc<Counts>,
-    ) -> Result<(Self, Tail), StoreError> {
+    ) -> Result<(Self, RemoteTail), StoreError> {
         let shared = Rc::new(Shared {
             keys: Keys::new(&options.prefix, redis.db),
             link: Link::new(redis, counts)?,
@@ -122,11 +120,11 @@ impl Remote {
             shared,
             writer,
         };
-        Ok((remote, Tail(TailInner::Remote(tail))))
+        Ok((remote, tail))
     }
 
-    pub(crate) fn doors(&self, names: DoorNames) -> RemoteDoors {
-        RemoteDoors::new(&self.shared, names)
+    pub(crate) fn doors(&self, names: DoorNames) -> Doors {
+        Doors::new(&self.shared, names)
     }
 
     /// Counts what is not counted when it happens.

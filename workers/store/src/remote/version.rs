@@ -5,9 +5,7 @@ use super::inspect::Info;
 use super::link::Lane;
 use super::reply;
 use crate::error::StoreError;
-
-/// The oldest version that will do: its scripts replicate effects, and its users have rights of their own.
-pub const REDIS_MAJOR_MIN: u32 = 6;
+use crate::limits::REDIS_MAJOR_MIN;
 
 /// The first part of a version such as `7.0.15`.
 #[must_use]
