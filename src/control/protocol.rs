@@ -1,6 +1,7 @@
 //! Request and answer.
 
 use crate::fleet::{Progress, Row, Snapshot};
+use crate::sys::redis::RedisStatus;
 use crate::sys::usage::Usage;
 use boot::Handover;
 use serde::{Deserialize, Serialize};
@@ -108,20 +109,6 @@ pub(crate) struct SupervisorStatus {
     /// The managed Redis; absent without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) redis: Option<RedisStatus>,
-}
-
-/// `redis`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct RedisStatus {
-    /// `backoff`, `evicting` (a former supervisor's is being stopped), `starting`, `running`, `silent` (it has not answered
-    /// for some seconds), `stopping` or `stopped`.
-    pub(crate) state: String,
-    /// Process id; null without a process.
-    pub(crate) pid: Option<i32>,
-    /// How often it ended without being asked to.
-    pub(crate) restarts: u64,
-    /// How it ended last, with its own last words; null if it never did.
-    pub(crate) last_exit: Option<String>,
 }
 
 /// `reload`

@@ -1,6 +1,7 @@
 //! How `status` looks.
 
-use super::protocol::{HandoverStatus, RedisStatus, ReloadStatus, Status, WorkerStatus};
+use super::protocol::{HandoverStatus, ReloadStatus, Status, WorkerStatus};
+use crate::sys::redis::RedisStatus;
 use ops::screen::{Line, Picture, Style};
 use ops::text::age;
 use std::time::Duration;

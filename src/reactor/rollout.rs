@@ -172,7 +172,7 @@ impl Reactor {
                 .transpose()
                 .map_err(|error| vec![format!("state of the supervisor: {error}")])?;
             let examined = elf::examine(&spec.binary).map_err(std::io::Error::other);
-            let start = |()| Check::start(self.now(), &spec.binary, &self.sources, state);
+            let start = |()| Check::start(self.now(), &spec.binary, &self.sources.arguments(), state);
             let check = examined.and_then(start).map_err(|error| {
                 let binary = self.binary.display();
                 vec![format!(

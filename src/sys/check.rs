@@ -3,11 +3,11 @@
 
 use super::memory;
 use super::spawn::{Binary, detach};
-use crate::config::Sources;
 use crate::fleet::{End, Moment};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, read};
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -54,15 +54,15 @@ pub(crate) struct Check {
 }
 
 impl Check {
-    /// Starts it, on the configuration that a reload would read and, if one is given, on the state
+    /// Starts it, on the configuration that a reload would read, to which these flags lead, and, if one is given, on the state
     /// that the binary is to go on from.
     ///
     /// # Errors
     /// When the kernel does not execute the binary.
-    pub(crate) fn start(now: Moment, binary: &Binary, sources: &Sources, state: Option<OwnedFd>) -> io::Result<Self> {
+    pub(crate) fn start(now: Moment, binary: &Binary, flags: &[OsString], state: Option<OwnedFd>) -> io::Result<Self> {
         // By descriptor: another file may be at its path by now.
         let mut command = Command::new(binary.path());
-        command.arg("check").args(sources.arguments());
+        command.arg("check").args(flags);
         for name in OURS {
             command.env_remove(name);
         }

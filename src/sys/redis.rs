@@ -13,7 +13,6 @@ use super::environment;
 use super::forensics::{self, Hung};
 use super::spawn::detach;
 use super::user::Identity;
-use crate::control::protocol::RedisStatus;
 use crate::fleet::{End, Moment};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -30,6 +29,7 @@ use tracing::{error, info, warn};
 use directory::{pid_file, survivor};
 
 pub(crate) use directory::claim as claim_directory;
+pub(crate) use state::RedisStatus;
 
 /// Programs that will do, best first.
 const PROGRAMS: [&str; 2] = ["redis-server", "valkey-server"];

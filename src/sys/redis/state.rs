@@ -5,6 +5,20 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use std::os::unix::net::UnixStream;
 
+/// What `status` says of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RedisStatus {
+    /// `backoff`, `evicting` (a former supervisor's is being stopped), `starting`, `running`, `silent` (it has not answered
+    /// for some seconds), `stopping` or `stopped`.
+    pub(crate) state: String,
+    /// Process id; null without a process.
+    pub(crate) pid: Option<i32>,
+    /// How often it ended without being asked to.
+    pub(crate) restarts: u64,
+    /// How it ended last, with its own last words; null if it never did.
+    pub(crate) last_exit: Option<String>,
+}
+
 /// Handed to the next supervisor process, too.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum State {
