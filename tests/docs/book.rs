@@ -21,12 +21,22 @@ pub(crate) struct Page {
     pub(crate) text: String,
 }
 
-/// README.md and the pages of docs/.
+/// README.md and the pages of docs/: the documents for users.
 pub(crate) fn pages() -> Vec<Page> {
+    read(&["README.md"], "docs")
+}
+
+/// ARCHITECTURE.md, src/LIFECYCLE.md and the pages of docs/design/: the documents for readers of the code.
+pub(crate) fn design() -> Vec<Page> {
+    read(&["ARCHITECTURE.md", "src/LIFECYCLE.md"], "docs/design")
+}
+
+/// The named documents, and those of a directory.
+fn read(names: &[&str], directory: &str) -> Vec<Page> {
     let root = root();
-    let mut paths = vec![root.join("README.md")];
-    let docs = std::fs::read_dir(root.join("docs")).unwrap();
-    paths.extend(docs.map(|entry| entry.unwrap().path()));
+    let mut paths: Vec<PathBuf> = names.iter().map(|name| root.join(name)).collect();
+    let entries = std::fs::read_dir(root.join(directory)).unwrap();
+    paths.extend(entries.map(|entry| entry.unwrap().path()));
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
     paths.sort();
     let page = |path: PathBuf| Page {

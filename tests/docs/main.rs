@@ -12,6 +12,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod architecture;
 mod book;
 mod commands;
 mod fleet;

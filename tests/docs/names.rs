@@ -1,7 +1,7 @@
 //! What the documents name is there: keys, commands, flags, files, headings.
 
-use crate::book::{Page, pages, root};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::book::{Page, design, pages, root};
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::process::Command;
 
@@ -18,9 +18,8 @@ const OTHERS: [&str; 7] = [
 
 #[test]
 fn links_lead_somewhere() {
-    let pages: BTreeMap<String, Page> = pages().into_iter().map(|page| (page.path.clone(), page)).collect();
     let mut complaints = String::new();
-    for page in pages.values() {
+    for page in pages().into_iter().chain(design()) {
         let directory = root().join(&page.path).parent().unwrap().to_owned();
         for (line, target) in page.links() {
             if target.contains("://") {
