@@ -4,7 +4,7 @@ use crate::config::Config;
 use crate::control::client;
 use crate::sys::runtime::control_socket;
 use boot::{Emit, Namespaces, RedisEndpoint, Settings, Trace, TraceLevel};
-use ops::{Command, Context, DoorNames, Endpoint, Engine, Limits, NoteBounds, Redis, RedisOptions, SecurityCheck};
+use ops::{Command, Context, Endpoint, Engine, IngestNames, Limits, NoteBounds, Redis, RedisOptions, SecurityCheck};
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -114,7 +114,7 @@ fn reached(redis: &boot::Redis, emit: &Emit, directory: Option<&PathBuf>) -> Red
         managed: directory.is_some(),
         directory: directory.cloned(),
         prefix: redis.prefix.clone(),
-        doors: DoorNames {
+        ingest: IngestNames {
             python_channel: open(&emit.python_channel),
             node_prefix: open(&emit.node_prefix),
             node_stream: open(&emit.node_stream),

@@ -51,14 +51,14 @@ pub(super) fn cross_check(values: &mut Values, settings: &Settings, workers: &Wo
             "give them different names, or make one of them \"\"",
         );
     }
-    doors(values, settings);
+    ingest(values, settings);
     log(values, &settings.log, &settings.recovery);
     rates(values, settings);
     events(values, &settings.app.events);
 }
 
 /// A stream that is read for events must be none of our own keys: what is taken from `emit.stream` is deleted.
-fn doors(values: &mut Values, settings: &Settings) {
+fn ingest(values: &mut Values, settings: &Settings) {
     let Some(redis) = &settings.redis else { return };
     let streams = [
         ("emit.stream", &settings.emit.stream),

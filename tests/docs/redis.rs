@@ -102,7 +102,7 @@ async fn a_fleet_works_on_the_redis_of_the_documents() {
     let own = Own::start(CONF).await;
     let server = own.fleet().await;
 
-    // Both transports, an upgrade, a resume, and events from outside by every door that Redis has.
+    // Both transports, an upgrade, a resume, and events from outside by every source that Redis has.
     let mut wire = Wire::dial(server.addr, "/socket.io/?EIO=4&transport=websocket&recovery=1", &[])
         .await
         .unwrap();
@@ -169,7 +169,7 @@ async fn a_fleet_works_on_the_redis_of_the_documents() {
     }
 }
 
-/// One door that Redis keeps shut does not shut the others, and is named.
+/// A source that Redis refuses does not stop the others, and is named.
 #[tokio::test]
 async fn a_forbidden_channel_leaves_the_streams_open() {
     let own = Own::start(&CONF.replace("&socket.io#/*#* ", "")).await;

@@ -1,4 +1,4 @@
-//! An event of 33 MB is refused at every door, and nobody else notices.
+//! An event of 33 MB is refused from every source, and no other client notices.
 
 use crate::harness::{Frame, Plan, Poller, Request, Resp, Server, Wire, ask, ms, pass, until};
 use serde_json::{Value, json};
@@ -104,16 +104,16 @@ async fn by_http() {
     .await;
 }
 
-/// Through Redis nobody can be answered: the log of the worker that reads the doors says it, and what comes next passes.
+/// Through Redis there is no answer: the log of the worker that leads the ingest says it, and what comes next passes.
 async fn through_redis(words: &[&str], reason: &str) {
     nobody_else_notices(async |server| {
-        server.logged("this worker reads the doors").await;
+        server.logged("this worker reads events from outside").await;
         server.redis().command(words).await;
         server.logged(reason).await;
         let mut member = Wire::open(server).await;
         member.connect().await;
         assert_eq!(member.call(0, &json!(["join", "after"])).await, json!(["ok"]));
-        // A channel keeps nothing while its door is being opened again.
+        // A channel keeps nothing while its subscription is being made again.
         let heard = Cell::new(false);
         let listening = async {
             let packet = member.data().await;

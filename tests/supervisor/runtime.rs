@@ -22,19 +22,19 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
 
 /// How a runtime directory is named.
 #[derive(Clone, Copy, Debug)]
-enum Door {
+enum Source {
     Key,
     Systemd,
     Session,
 }
 
 /// A start whose runtime directory exists already and was prepared like this; what it said when it was refused.
-fn refused(door: Door, prepare: impl Fn(&Path)) -> String {
+fn refused(source: Source, prepare: impl Fn(&Path)) -> String {
     let scratch = tempfile::tempdir().unwrap();
-    let (directory, variable) = match door {
-        Door::Key => (scratch.path().join("run"), None),
-        Door::Systemd => (scratch.path().join("run"), Some(("RUNTIME_DIRECTORY", "run"))),
-        Door::Session => (scratch.path().join("x/anyworker"), Some(("XDG_RUNTIME_DIR", "x"))),
+    let (directory, variable) = match source {
+        Source::Key => (scratch.path().join("run"), None),
+        Source::Systemd => (scratch.path().join("run"), Some(("RUNTIME_DIRECTORY", "run"))),
+        Source::Session => (scratch.path().join("x/anyworker"), Some(("XDG_RUNTIME_DIR", "x"))),
     };
     fs::create_dir_all(&directory).unwrap();
     prepare(&directory);
@@ -46,21 +46,21 @@ fn refused(door: Door, prepare: impl Fn(&Path)) -> String {
     }
     let before: Vec<_> = fs::read_dir(&directory).unwrap().collect();
     let mut supervisor = Supervisor::start_in(scratch, &text, &[], &env);
-    assert_eq!(supervisor.end(PATIENCE), Some(78), "{door:?}: {}", supervisor.log());
+    assert_eq!(supervisor.end(PATIENCE), Some(78), "{source:?}: {}", supervisor.log());
     let after = fs::read_dir(&directory).unwrap().count();
-    assert_eq!(before.len(), after, "{door:?}: nothing is made there");
+    assert_eq!(before.len(), after, "{source:?}: nothing is made there");
     supervisor.log()
 }
 
 fn a_directory_that_is_not_ours_is_refused() {
-    for door in [Door::Key, Door::Systemd, Door::Session] {
-        let log = refused(door, |directory| {
+    for source in [Source::Key, Source::Systemd, Source::Session] {
+        let log = refused(source, |directory| {
             fs::set_permissions(directory, Permissions::from_mode(0o777)).unwrap();
         });
         assert!(log.contains("runtime.directory: other users may write in"), "{log}");
         assert!(log.contains("chmod 700"), "{log}");
         if nix::unistd::geteuid().is_root() {
-            let log = refused(door, |directory| chown(directory, Some(65_534), None).unwrap());
+            let log = refused(source, |directory| chown(directory, Some(65_534), None).unwrap());
             assert!(log.contains("belongs to user 65534"), "{log}");
         }
     }
@@ -70,7 +70,7 @@ fn a_linked_lock_file_is_left_alone() {
     let scratch = tempfile::tempdir().unwrap();
     let precious = scratch.path().join("precious");
     fs::write(&precious, "keep").unwrap();
-    let log = refused(Door::Key, |directory| {
+    let log = refused(Source::Key, |directory| {
         fs::set_permissions(directory, Permissions::from_mode(0o700)).unwrap();
         symlink(&precious, directory.join("supervisor.lock")).unwrap();
     });

@@ -63,7 +63,7 @@ pub struct Settings {
     pub app: App,
     /// `[checks.NAME]`: further readiness checks, by name.
     pub checks: BTreeMap<String, Check>,
-    /// `[emit]`: doors for events from outside.
+    /// `[emit]`: sources of events from outside.
     pub emit: Emit,
     /// `[admin]`.
     #[serde(default)]
@@ -430,7 +430,7 @@ pub enum Probe {
     },
 }
 
-/// `[emit]`: how others emit to our clients. An empty name shuts a door.
+/// `[emit]`: how others emit to our clients. An empty name turns a source off.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Emit {
     /// `secret`: bearer token of `POST /api/emit`, 16 characters at least; without one there is no such path.

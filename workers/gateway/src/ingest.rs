@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use std::future::pending;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-use store::{AppendError, Dedupe, DoorNames, Doors, Item, Lead, StoreError};
+use store::{AppendError, Dedupe, Ingest, IngestNames, Item, LeaderLease, StoreError};
 use tokio::task::yield_now;
 use tokio::time::{interval, sleep};
 use tracing::{debug, info, warn};
@@ -39,20 +39,20 @@ pub(crate) async fn run(worker: Rc<Worker>) {
     if shut.iter().all(|name| name.is_none()) {
         return;
     }
-    let Some(doors) = worker.store.doors(names) else {
+    let Some(ingest) = worker.store.ingest(names) else {
         return;
     };
     let mut phase = worker.phase.subscribe();
     tokio::select! {
-        () = stand_by(&worker, &doors) => {}
+        () = stand_by(&worker, &ingest) => {}
         _ = phase.wait_for(|phase| *phase != Phase::Serving) => {}
     }
-    doors.resign().await;
+    ingest.step_down().await;
 }
 
-fn names(settings: &Emit) -> DoorNames {
+fn names(settings: &Emit) -> IngestNames {
     let open = |name: &String| (!name.is_empty()).then(|| name.clone());
-    DoorNames {
+    IngestNames {
         python_channel: open(&settings.python_channel),
         node_prefix: open(&settings.node_prefix),
         node_stream: open(&settings.node_stream),
@@ -60,52 +60,52 @@ fn names(settings: &Emit) -> DoorNames {
     }
 }
 
-async fn stand_by(worker: &Rc<Worker>, doors: &Doors) {
+async fn stand_by(worker: &Rc<Worker>, ingest: &Ingest) {
     loop {
-        let look_again = match doors.lead().await {
-            Ok(Lead::Ours) => {
-                info!("this worker reads the doors for events from outside");
-                worker.metrics.reads_doors.set_count(1);
+        let look_again = match ingest.renew_lease().await {
+            Ok(LeaderLease::Ours) => {
+                info!("this worker reads events from outside");
+                worker.metrics.ingest_leader.set_count(1);
                 let reason = tokio::select! {
-                    reason = keep_the_lead(doors) => reason,
-                    Err(error) = channels(worker, doors) => error.to_string(),
-                    Err(error) = streams(worker, doors) => error.to_string(),
+                    reason = keep_lease(ingest) => reason,
+                    Err(error) = channels(worker, ingest) => error.to_string(),
+                    Err(error) = streams(worker, ingest) => error.to_string(),
                 };
-                worker.metrics.reads_doors.set_count(0);
-                debug!(reason, "the doors are left");
-                Doors::RENEW
+                worker.metrics.ingest_leader.set_count(0);
+                debug!(reason, "this worker no longer reads events from outside");
+                Ingest::RENEW
             }
-            Ok(Lead::Anothers(left)) => left,
+            Ok(LeaderLease::Anothers(left)) => left,
             Err(error) => {
-                debug!(%error, "the doors' leader is not known");
-                Doors::RENEW
+                debug!(%error, "the leader of the ingest is not known");
+                Ingest::RENEW
             }
         };
         tokio::select! {
             () = sleep(look_again) => {}
-            () = doors.lead_free() => {}
+            () = ingest.lease_free() => {}
         }
     }
 }
 
-/// Ends when the lead is lost; says why.
-async fn keep_the_lead(doors: &Doors) -> String {
-    let mut renew = interval(Doors::RENEW);
+/// Ends when the leader lease is lost; says why.
+async fn keep_lease(ingest: &Ingest) -> String {
+    let mut renew = interval(Ingest::RENEW);
     loop {
         renew.tick().await;
-        match doors.lead().await {
-            Ok(Lead::Ours) => {}
-            Ok(Lead::Anothers(_)) => return "another worker leads".to_owned(),
-            Err(error) if !doors.leads() => return error.to_string(),
+        match ingest.renew_lease().await {
+            Ok(LeaderLease::Ours) => {}
+            Ok(LeaderLease::Anothers(_)) => return "another worker leads".to_owned(),
+            Err(error) if !ingest.holds_lease() => return error.to_string(),
             Err(_) => {}
         }
     }
 }
 
 /// Pub/sub: what cannot be appended now is lost, and said so.
-async fn channels(worker: &Rc<Worker>, doors: &Doors) -> Result<(), StoreError> {
+async fn channels(worker: &Rc<Worker>, ingest: &Ingest) -> Result<(), StoreError> {
     let opened = loop {
-        match doors.channels().await {
+        match ingest.channels().await {
             // The streams are open all the same.
             Err(error @ (StoreError::Refused { .. } | StoreError::Unauthorized { .. })) => {
                 warn!(%error, "channels for events from outside cannot be heard");
@@ -130,7 +130,7 @@ async fn channels(worker: &Rc<Worker>, doors: &Doors) -> Result<(), StoreError> 
                 reason: "the connection was closed".to_owned(),
             });
         };
-        if !doors.leads() {
+        if !ingest.holds_lease() {
             return Err(overslept());
         }
         // Queued in this order, whatever the order of the answers.
@@ -154,30 +154,30 @@ async fn channels(worker: &Rc<Worker>, doors: &Doors) -> Result<(), StoreError> 
     }
 }
 
-/// The loop stood still for so long that another worker may have taken the lead: what was read meanwhile is that one's, and
+/// The loop stood still for so long that another worker may have taken the lease: what was read meanwhile is that one's, and
 /// all begins anew.
 fn overslept() -> StoreError {
     StoreError::Unavailable {
         op: "ingest",
-        reason: "the lead has run out".to_owned(),
+        reason: "the leader lease has run out".to_owned(),
     }
 }
 
 /// What can never be an entry is not read, which would take its time.
-fn is_refused_unread(worker: &Worker, door: &str, bytes: usize) -> bool {
+fn is_refused_unread(worker: &Worker, source: &str, bytes: usize) -> bool {
     let max = worker.settings.log.entry_bytes_max;
     let refused = bytes > max.saturating_mul(ESCAPED_BYTES);
     if refused {
         worker.metrics.ingested.one(Ingested::Refused);
         warn!(
-            door,
+            source,
             bytes, max, "an event from outside is refused: it is larger than log.entry_bytes_max"
         );
     }
     refused
 }
 
-/// Reading is work: after some of it others have their turn, and the lead is renewed.
+/// Reading is work: after some of it others have their turn, and the lease is renewed.
 #[derive(Default)]
 struct Work(usize);
 
@@ -203,13 +203,13 @@ fn read(settings: &Emit, channel: &str, payload: &Bytes) -> Result<Order, Foreig
 }
 
 /// Streams: an item stays until it is in the log.
-async fn streams(worker: &Rc<Worker>, doors: &Doors) -> Result<(), StoreError> {
-    let Some(mut streams) = doors.streams().await? else {
+async fn streams(worker: &Rc<Worker>, ingest: &Ingest) -> Result<(), StoreError> {
+    let Some(mut streams) = ingest.streams().await? else {
         return pending().await;
     };
     loop {
         let items = streams.next().await?;
-        if !doors.leads() {
+        if !ingest.holds_lease() {
             return Err(overslept());
         }
         let mut appended = Vec::new();
@@ -274,7 +274,7 @@ fn read_item(own: bool, item: &Item) -> Result<Order, ForeignError> {
 /// Queues what an order means for the log.
 fn take(
     worker: &Worker,
-    door: &str,
+    source: &str,
     order: Result<Order, ForeignError>,
     id: Option<Dedupe>,
 ) -> Option<impl Future<Output = Result<store::Appended, AppendError>> + use<>> {
@@ -286,18 +286,18 @@ fn take(
             Some(worker.store.append(entry, named.or(id)))
         }
         Err(error) => {
-            refuse(worker, door, &error);
+            refuse(worker, source, &error);
             None
         }
     }
 }
 
 /// Counts what is refused, and says why.
-fn refuse(worker: &Worker, door: &str, error: &dyn std::fmt::Display) {
+fn refuse(worker: &Worker, source: &str, error: &dyn std::fmt::Display) {
     worker.metrics.ingested.one(Ingested::Refused);
     match worker.unreadable.line(Instant::now()) {
-        Some(0) => warn!(door, %error, "an event from outside is refused"),
-        Some(untold) => warn!(door, %error, untold, "an event from outside is refused, others were before"),
-        None => debug!(door, %error, "an event from outside is refused"),
+        Some(0) => warn!(source, %error, "an event from outside is refused"),
+        Some(untold) => warn!(source, %error, untold, "an event from outside is refused, others were before"),
+        None => debug!(source, %error, "an event from outside is refused"),
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
-use store::{DoorNames, Inspector, NoteBounds, RedisOptions, StoreError};
+use store::{IngestNames, Inspector, NoteBounds, RedisOptions, StoreError};
 
 /// Fields of `INFO` that are `err` when Redis could not write to its disk.
 pub(crate) const DISK_FIELDS: [&str; 3] = [
@@ -52,7 +52,7 @@ pub struct Redis {
     /// First part of every key.
     pub prefix: String,
     /// What is read there of others.
-    pub doors: DoorNames,
+    pub ingest: IngestNames,
     /// The URL without its password, for messages.
     pub url: String,
 }

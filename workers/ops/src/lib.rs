@@ -21,7 +21,7 @@ mod web;
 
 pub use context::{Context, Engine, Limits, Redis, SecurityCheck, StatusError};
 pub use sessions::{Action, Filter, Id, Kind, ListArgs, SessionsArgs};
-pub use store::{DoorNames, Endpoint, NoteBounds, RedisOptions};
+pub use store::{Endpoint, IngestNames, NoteBounds, RedisOptions};
 pub use tail::{Only, TailArgs};
 
 use clap::Subcommand;

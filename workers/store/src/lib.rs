@@ -12,8 +12,8 @@
 mod answer;
 mod counts;
 mod dedupe;
-mod doors;
 mod error;
+mod ingest;
 mod limits;
 mod memory;
 mod notes;
@@ -29,13 +29,13 @@ pub use answer::{
 };
 pub use counts::Counts;
 pub use dedupe::Dedupe;
-pub use doors::{DoorNames, Item, Lead};
 pub use error::{AppendError, Cure, Speaks, StoreError, Unwritable};
+pub use ingest::{IngestNames, Item, LeaderLease};
 pub use limits::REDIS_MAJOR_MIN;
 pub use notes::{Batch, NoteBounds, Notes};
 pub use options::{Backend, Endpoint, Options, RedisOptions};
 pub use remote::{
-    Channels, Detail, Doors, Follow, Followed, Greeting, Info, Inspector, Latency, LogState, Missing, Polling, Rights,
+    Channels, Detail, Follow, Followed, Greeting, Info, Ingest, Inspector, Latency, LogState, Missing, Polling, Rights,
     Served, Spread, Streams, Trial, redis_major,
 };
 pub use session::{Entry, EntryKind, Joined, Offset, Record, Sid, Transport, trace};

@@ -10,12 +10,12 @@ use crate::answer::{
 };
 use crate::counts::{Counts, Published};
 use crate::dedupe::Dedupe;
-use crate::doors::DoorNames;
 use crate::error::{AppendError, StoreError};
+use crate::ingest::IngestNames;
 use crate::memory::Memory;
 use crate::notes::{NoteBounds, Notes};
 use crate::options::{Backend, Options};
-use crate::remote::{Doors, Remote};
+use crate::remote::{Ingest, Remote};
 use bytes::Bytes;
 use futures_util::future::{Either, ready};
 use session::{Offset, Pid, Record, Sid};
@@ -154,12 +154,12 @@ impl Store {
         }
     }
 
-    /// The doors for others; `None` if the store is in memory, where nobody else can come in.
+    /// Events from outside; `None` if the store is in memory, which no other program reaches.
     #[must_use]
-    pub fn doors(&self, names: DoorNames) -> Option<Doors> {
+    pub fn ingest(&self, names: IngestNames) -> Option<Ingest> {
         match &self.backend {
             Inner::Memory(_) => None,
-            Inner::Remote(remote) => Some(remote.doors(names)),
+            Inner::Remote(remote) => Some(remote.ingest(names)),
         }
     }
 

@@ -14,7 +14,7 @@ mod support;
 
 use session::Transport;
 use std::time::Duration;
-use store::{Lead, Poll, PollMode, PostBegin, TailEvent};
+use store::{LeaderLease, Poll, PollMode, PostBegin, TailEvent};
 use support::{PING_INTERVAL, PING_TIMEOUT, Redis, TTL, World, entries, record, run, sid};
 use tokio::time::{Instant, timeout};
 
@@ -71,20 +71,20 @@ fn canaries_pass_whatever_their_lock_says() {
 }
 
 #[test]
-fn the_lead_of_nobody_ends_in_its_time() {
+fn a_lease_without_an_owner_ends_in_time() {
     run(async {
         let world = World::Redis(Redis::volatile());
         let (a, _tail_a) = world.worker("a").await;
         let (b, _tail_b) = world.worker("b").await;
-        let doors = |store: &store::Store| store.doors(store::DoorNames::default()).unwrap();
-        let (first, second) = (doors(&a), doors(&b));
-        assert!(matches!(first.lead().await.unwrap(), Lead::Ours));
+        let ingest = |store: &store::Store| store.ingest(store::IngestNames::default()).unwrap();
+        let (first, second) = (ingest(&a), ingest(&b));
+        assert!(matches!(first.renew_lease().await.unwrap(), LeaderLease::Ours));
         prolong(&world, "socketio:ingest:leader");
         let begun = Instant::now();
-        // It may live, so it is given its time: nobody leads beside it.
-        assert!(matches!(second.lead().await.unwrap(), Lead::Anothers(_)));
-        support::eventually("the lead is free", async || {
-            matches!(second.lead().await.unwrap(), Lead::Ours)
+        // It may live, so it is given its time: no other worker leads beside it.
+        assert!(matches!(second.renew_lease().await.unwrap(), LeaderLease::Anothers(_)));
+        support::eventually("the lease is free", async || {
+            matches!(second.renew_lease().await.unwrap(), LeaderLease::Ours)
         })
         .await;
         let took = begun.elapsed();

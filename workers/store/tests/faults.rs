@@ -74,31 +74,33 @@ async fn check(tail: &mut Tail, acknowledged: &[(usize, Offset)]) {
     }
 }
 
-/// What is published to a door meanwhile is lost: nobody waits for a lead to run out that nobody has.
+/// What is published to a source meanwhile is lost: no worker waits for the end of a lease that no worker holds.
 #[test]
-fn a_lead_that_is_free_is_taken_at_once() {
+fn a_free_lease_is_taken_at_once() {
     run(async {
         let redis = Redis::volatile();
         let (a, _a_tail) = open(&redis, "a").await;
         let (b, _b_tail) = open(&redis, "b").await;
         let (one, other) = (
-            a.doors(DoorNames::default()).unwrap(),
-            b.doors(DoorNames::default()).unwrap(),
+            a.ingest(IngestNames::default()).unwrap(),
+            b.ingest(IngestNames::default()).unwrap(),
         );
-        assert_eq!(one.lead().await.unwrap(), Lead::Ours);
-        let Lead::Anothers(left) = other.lead().await.unwrap() else {
+        assert_eq!(one.renew_lease().await.unwrap(), LeaderLease::Ours);
+        let LeaderLease::Anothers(left) = other.renew_lease().await.unwrap() else {
             panic!("two lead");
         };
-        assert!(left > Doors::RENEW * 2, "{left:?} left");
-        one.resign().await;
-        timeout(PATIENCE, other.lead_free())
+        assert!(left > Ingest::RENEW * 2, "{left:?} left");
+        one.step_down().await;
+        timeout(PATIENCE, other.lease_free())
             .await
-            .expect("told that nobody leads");
-        assert_eq!(other.lead().await.unwrap(), Lead::Ours);
-        // One that is buried has said nothing.
+            .expect("told that no worker leads");
+        assert_eq!(other.renew_lease().await.unwrap(), LeaderLease::Ours);
+        // A worker that was declared dead has said nothing.
         a.mark_dead("b").await.unwrap();
-        timeout(PATIENCE, one.lead_free()).await.expect("the burier knows");
-        assert_eq!(one.lead().await.unwrap(), Lead::Ours);
+        timeout(PATIENCE, one.lease_free())
+            .await
+            .expect("the worker that declared it dead knows");
+        assert_eq!(one.renew_lease().await.unwrap(), LeaderLease::Ours);
     });
 }
 

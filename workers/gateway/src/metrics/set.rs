@@ -213,7 +213,7 @@ instruments! {
         /// Recent entries that the worker keeps in memory: at most log.ring_bytes_max.
         pub(crate) ring: Gauge = "gw_ring_bytes", Rule::EachSum;
         /// 1 for the worker that reads what others put into Redis for our clients.
-        pub(crate) reads_doors: Gauge = "gw_ingest_leader", Rule::Each;
+        pub(crate) ingest_leader: Gauge = "gw_ingest_leader", Rule::Each;
         /// WebSockets and parked polls that a draining worker still has.
         pub(crate) drain_remaining: Gauge = "gw_drain_remaining", Rule::EachSum;
         /// Resident memory.

@@ -172,7 +172,7 @@ async fn ask(redis: &Redis, root: &Root) -> Result<Evidence, StoreError> {
         unwritable: refused.or_else(|| latency.as_ref().ok()?.unwritable.clone()),
         file: ConfigFile::find(redis, named, root),
         greeting: words(inspector.greeting().await),
-        rights: words(inspector.rights(&redis.doors).await),
+        rights: words(inspector.rights(&redis.ingest).await),
         open: words(inspector.is_open().await),
         latency: words(latency),
         config: words(inspector.settings(&SETTINGS).await),

@@ -300,11 +300,11 @@ fn commands(reach: &Reach, redis: &Redis, rights: &Rights, findings: &mut Findin
 
 /// Keys and channels of the workers, as an ACL has them.
 fn names(redis: &Redis) -> String {
-    let (prefix, doors) = (&redis.prefix, &redis.doors);
+    let (prefix, ingest) = (&redis.prefix, &redis.ingest);
     let mut rules = vec![format!("~{prefix}:*")];
-    rules.extend(doors.streams().iter().map(|stream| format!("~{stream}")));
+    rules.extend(ingest.streams().iter().map(|stream| format!("~{stream}")));
     rules.extend(["resetchannels".to_owned(), format!("&{prefix}:*")]);
-    let channels = [doors.channels(), doors.patterns()].concat();
+    let channels = [ingest.channels(), ingest.patterns()].concat();
     rules.extend(channels.iter().map(|channel| format!("&{channel}")));
     rules.join(" ")
 }

@@ -16,7 +16,7 @@ const LATENCY_FAIL: Duration = Duration::from_millis(250);
 const MEMORY_WARN_PERCENT: u64 = 80;
 /// Pushes that a tailer may be behind before Redis cuts it off: so many of the largest entries.
 const PUSHES: u64 = 8;
-/// Connections of a worker besides its pool: tailer, doors, and one that is being made.
+/// Connections of a worker besides its pool: tailer, ingest, and one that is being made.
 const OWN_CONNECTIONS: u64 = 3;
 /// Of operators.
 const OTHER_CONNECTIONS: u64 = 16;

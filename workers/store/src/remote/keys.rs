@@ -1,6 +1,6 @@
 //! Every key and channel, in one place.
 
-use crate::doors::literal;
+use crate::ingest::literal;
 use session::{Pid, Sid};
 
 /// Names of keys and channels under one prefix. Per-session keys carry the sid as hash tag.
@@ -129,7 +129,7 @@ impl Keys {
         self.under("trace", "sizes")
     }
 
-    /// Incarnation of the worker that reads the doors.
+    /// Incarnation of the worker that leads the ingest.
     pub(super) fn ingest_leader(&self) -> String {
         self.under("ingest", "leader")
     }

@@ -2,11 +2,11 @@
 
 mod canary;
 mod clock;
-mod doors;
 mod ends;
 mod evictions;
 mod follow;
 mod inbox;
+mod ingest;
 mod inspect;
 mod keys;
 mod link;
@@ -27,8 +27,8 @@ mod trust;
 mod version;
 mod writer;
 
-pub use doors::{Channels, Doors, Streams};
 pub use follow::{Follow, Followed};
+pub use ingest::{Channels, Ingest, Streams};
 pub use inspect::{Greeting, Info, Inspector, Latency, LogState, Missing, Rights, Served, Spread, Trial};
 pub use operate::{Detail, Polling};
 pub(crate) use tailer::RemoteTail;
@@ -37,8 +37,8 @@ pub use version::redis_major;
 use crate::answer::Appended;
 use crate::counts::Counts;
 use crate::dedupe::Dedupe;
-use crate::doors::DoorNames;
 use crate::error::{AppendError, StoreError};
+use crate::ingest::IngestNames;
 use crate::options::{Options, RedisOptions};
 use crate::presence::Presence;
 use bytes::Bytes;
@@ -64,8 +64,8 @@ struct Shared {
     known: Cell<Offset>,
     canaries: canary::Canaries,
     clock: clock::Clock,
-    /// The doors may have no leader.
-    lead_free: Notify,
+    /// The ingest may have no leader.
+    lease_free: Notify,
     /// Sessions that are to end, until somebody ends them all.
     ends: RefCell<Vec<ends::Pending>>,
 }
@@ -109,7 +109,7 @@ impl Remote {
             known: Cell::new(Offset::ZERO),
             canaries: canary::Canaries::default(),
             clock: clock::Clock::default(),
-            lead_free: Notify::new(),
+            lease_free: Notify::new(),
             ends: RefCell::default(),
             options,
         });
@@ -123,8 +123,8 @@ impl Remote {
         Ok((remote, tail))
     }
 
-    pub(crate) fn doors(&self, names: DoorNames) -> Doors {
-        Doors::new(&self.shared, names)
+    pub(crate) fn ingest(&self, names: IngestNames) -> Ingest {
+        Ingest::new(&self.shared, names)
     }
 
     /// Counts what is not counted when it happens.

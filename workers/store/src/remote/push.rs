@@ -1,5 +1,5 @@
 //! What is pushed over the log's channel: `e <epoch> <first> <length>,<length>…` and the entries,
-//! `c <epoch> <seq> <incarnation> <number>`, the canary, or `l 0 0`: the doors have no leader.
+//! `c <epoch> <seq> <incarnation> <number>`, the canary, or `l 0 0`: the ingest has no leader.
 
 use bytes::Bytes;
 use session::Offset;
@@ -10,8 +10,8 @@ pub(super) enum Push {
     Canary { head: Offset, sender: String, number: u64 },
     /// A batch.
     Entries(Vec<(Offset, Bytes)>),
-    /// The worker that led the doors resigned.
-    LeadFree,
+    /// The leader of the ingest stepped down.
+    LeaseFree,
 }
 
 /// Reads a message; `None` if it is none of ours. A message that is not understood does no harm:
@@ -33,7 +33,7 @@ pub(super) fn parse(message: &Bytes) -> Option<Push> {
             let first = Offset::new(epoch, seq);
             batch(first, words.next()?, message.slice(end + 1..)).map(Push::Entries)
         }
-        "l" => Some(Push::LeadFree),
+        "l" => Some(Push::LeaseFree),
         _ => None,
     }
 }
@@ -72,7 +72,7 @@ mod tests {
             number: 7,
         };
         assert_eq!(parse(&Bytes::from_static(b"c 9 5 w-1 7\n")), Some(canary));
-        assert_eq!(parse(&Bytes::from_static(b"l 0 0\n")), Some(Push::LeadFree));
+        assert_eq!(parse(&Bytes::from_static(b"l 0 0\n")), Some(Push::LeaseFree));
         for bad in [
             &b""[..],
             b"\n",

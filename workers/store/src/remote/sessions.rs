@@ -168,7 +168,7 @@ impl Remote {
             .arg("PX")
             .arg(millis(DEAD_REMEMBERED));
         self.shared.link.run(Lane::Requests, "mark_dead", &cmd).await?;
-        self.shared.lead_free.notify_one();
+        self.shared.lease_free.notify_one();
         Ok(())
     }
 

@@ -225,8 +225,8 @@ impl Tailer {
                     Ok(())
                 }
             }
-            Some(Push::LeadFree) => {
-                self.shared.lead_free.notify_one();
+            Some(Push::LeaseFree) => {
+                self.shared.lease_free.notify_one();
                 Ok(())
             }
             None => Ok(()),

@@ -1,6 +1,6 @@
 //! What the emitters' messages do here, beside what they do at the original servers: `compared.tsv`.
 //!
-//! A line is a door, a name, a message, what the original server did with it (socket.io 4.8 with its Redis adapters,
+//! A line is a source, a name, a message, what the original server did with it (socket.io 4.8 with its Redis adapters,
 //! python-socketio 5.18), what is done here if that is not the same, and why. Three clients are there: `a` is in room `a`;
 //! `n` in the rooms `42`, `-7`, `0.5`, `1e+21` and 2^60, as numbers and as their texts; `o` in none.
 
@@ -10,8 +10,8 @@ use serde_json::{Map, Value, json};
 const TABLE: &str = include_str!("compared.tsv");
 const ROOMS_OF_N: [&str; 5] = ["42", "-7", "0.5", "1e+21", "1152921504606847000"];
 
-fn read(door: &str, message: &str) -> Result<Order, ForeignError> {
-    match door {
+fn read(source: &str, message: &str) -> Result<Order, ForeignError> {
+    match source {
         "broadcast" => {
             let byte = |at| u8::from_str_radix(&message[at..at + 2], 16).unwrap();
             broadcast(&(0..message.len()).step_by(2).map(byte).collect::<Vec<_>>())
@@ -22,7 +22,7 @@ fn read(door: &str, message: &str) -> Result<Order, ForeignError> {
             stream_item(|name| fields.get(name).map(String::as_str))
         }
         "python" => python(message.as_bytes()),
-        other => panic!("no door {other}"),
+        other => panic!("no source {other}"),
     }
 }
 
@@ -118,16 +118,16 @@ fn outcome(order: Result<Order, ForeignError>) -> String {
 #[test]
 fn messages_do_what_they_do_at_the_original_servers_or_the_table_says_why() {
     let mut wrong = Vec::new();
-    let mut doors: std::collections::BTreeMap<&str, usize> = std::collections::BTreeMap::new();
+    let mut sources: std::collections::BTreeMap<&str, usize> = std::collections::BTreeMap::new();
     for line in TABLE.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let columns: Vec<&str> = line.split('\t').collect();
-        let [door, name, message, original, here, why] = columns[..] else {
+        let [source, name, message, original, here, why] = columns[..] else {
             panic!("columns of {line}");
         };
         // Both are the one emitter's.
-        let emitter = if door == "request" { "broadcast" } else { door };
-        *doors.entry(emitter).or_default() += 1;
-        let got = outcome(read(door, message));
+        let emitter = if source == "request" { "broadcast" } else { source };
+        *sources.entry(emitter).or_default() += 1;
+        let got = outcome(read(source, message));
         // An event that reached no client there may be refused here, with a line in the log.
         let as_original = match original {
             "nothing" => matches!(got.as_str(), "nothing" | "refused" | "ignored"),
@@ -142,10 +142,13 @@ fn messages_do_what_they_do_at_the_original_servers_or_the_table_says_why() {
         };
         if !as_told {
             wrong.push(format!(
-                "{door} {name}: original {original:?}, here {got:?}, the table {here:?} {why:?}"
+                "{source} {name}: original {original:?}, here {got:?}, the table {here:?} {why:?}"
             ));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(doors.len() == 3 && doors.values().all(|lines| *lines > 50), "{doors:?}");
+    assert!(
+        sources.len() == 3 && sources.values().all(|lines| *lines > 50),
+        "{sources:?}"
+    );
 }

@@ -24,7 +24,7 @@ mod message_type {
     pub(super) const DISCONNECT_SOCKETS: u64 = 6;
 }
 
-/// What both doors may say in JSON. The streams emitter writes MessagePack if there are binary values.
+/// What both emitters may say in JSON. The streams emitter writes MessagePack if there are binary values.
 #[derive(Deserialize)]
 struct Message<'a> {
     #[serde(rename = "type", default)]

@@ -3,8 +3,8 @@
 
 use super::super::keys::Keys;
 use super::Inspector;
-use crate::doors::DoorNames;
 use crate::error::StoreError;
+use crate::ingest::IngestNames;
 use crate::options::RedisOptions;
 use redis::Cmd;
 
@@ -37,11 +37,11 @@ impl Missing {
 }
 
 impl Inspector {
-    /// What the workers' user may do; `doors` is what they read of others.
+    /// What the workers' user may do; `ingest` is what they read of others.
     ///
     /// # Errors
     /// When transactions are not allowed either, or there is no Redis.
-    pub async fn rights(&self, doors: &DoorNames) -> Result<Rights, StoreError> {
+    pub async fn rights(&self, ingest: &IngestNames) -> Result<Rights, StoreError> {
         let mut rights = Rights::default();
         for words in DANGEROUS {
             let (name, mut cmd) = (words.first().copied().unwrap_or_default(), Cmd::new());
@@ -55,20 +55,20 @@ impl Inspector {
                 rights.missing.push(Missing { command, reason });
             }
         }
-        for stream in doors.streams() {
+        for stream in ingest.streams() {
             let mut cmd = redis::cmd("XREAD");
             cmd.arg("STREAMS").arg(&stream).arg("0");
             if let Some(reason) = self.refusal(&cmd).await? {
                 rights.missing.push(Missing::of("XREAD", &stream, reason));
             }
         }
-        for channel in [vec![self.keys.log_channel()], doors.channels()].concat() {
+        for channel in [vec![self.keys.log_channel()], ingest.channels()].concat() {
             let heard = self.link.subscribe(std::slice::from_ref(&channel)).await;
             if let Some(reason) = denied(heard)? {
                 rights.missing.push(Missing::of("SUBSCRIBE", &channel, reason));
             }
         }
-        for pattern in doors.patterns() {
+        for pattern in ingest.patterns() {
             let heard = self.link.subscribe_to(&[], std::slice::from_ref(&pattern)).await;
             if let Some(reason) = denied(heard)? {
                 rights.missing.push(Missing::of("PSUBSCRIBE", &pattern, reason));

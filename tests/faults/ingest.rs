@@ -1,4 +1,4 @@
-//! Events from outside while workers die: one worker reads the doors, another one takes over.
+//! Events from outside while workers die: one worker reads them, another one takes over.
 
 use crate::harness::{Frame, Plan, Request, Resp, Server, Wire, ask, ms, pass, signal, until};
 use nix::sys::signal::Signal;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 const SECRET: &str = "a secret that is long enough";
 
 /// All ways in from outside.
-const DOORS: [&str; 5] = ["python", "node", "node stream", "stream", "http"];
+const SOURCES: [&str; 5] = ["python", "node", "node stream", "stream", "http"];
 
 /// A member of the room on each of so many connections.
 async fn members(server: &Server, count: usize) -> Vec<Wire> {
@@ -24,9 +24,9 @@ async fn members(server: &Server, count: usize) -> Vec<Wire> {
     members
 }
 
-/// Slot and pid of the worker that reads the doors.
+/// Slot and pid of the worker that leads the ingest.
 async fn leader(server: &Server) -> (u16, u32) {
-    until("a worker that reads the doors", async || {
+    until("a worker that leads the ingest", async || {
         let Resp::Text(name) = server.redis().command(&["GET", "socketio:ingest:leader"]).await else {
             return None;
         };
@@ -45,7 +45,7 @@ async fn first_argument(wire: &mut Wire) -> Value {
 }
 
 #[tokio::test]
-async fn another_worker_reads_the_doors_when_one_is_killed() {
+async fn another_worker_reads_events_from_outside_when_one_is_killed() {
     let server = Plan::new().start().await;
     let mut members = members(&server, 8).await;
     let (slot, pid) = leader(&server).await;
@@ -64,7 +64,7 @@ async fn another_worker_reads_the_doors_when_one_is_killed() {
         }
     }
     let mut complete = 0;
-    let (_, next) = until("another worker that reads the doors", async || {
+    let (_, next) = until("another worker that leads the ingest", async || {
         let found = leader(&server).await;
         (found.1 != pid).then_some(found)
     })
@@ -114,7 +114,7 @@ async fn what_is_no_event_is_refused_and_the_next_one_passes() {
         .await;
     server.redis().command(&["PUBLISH", "socket.io#/#", "noise"]).await;
     server.logged("MessagePack").await;
-    // Redis itself cuts off subscribers that have more than 32 MB to come: the doors are opened again.
+    // Redis itself cuts off subscribers that have more than 32 MB to come: it subscribes again.
     let python_huge = json!({ "method": "emit", "event": "door", "data": ["x".repeat(33_000_000)], "room": "room" });
     server
         .redis()
@@ -200,10 +200,10 @@ async fn what_cannot_be_read_or_has_no_target_reaches_no_client() {
     in_42.connect().await;
     assert_eq!(in_42.call(0, &json!(["join", 42])).await, json!(["ok"]));
     leader(&lenient).await;
-    let door = b"\xa4door".as_slice();
-    let eleven = [b"\x9c", door, &b"\xc4\x01\x00".repeat(11)].concat();
-    let forged = [b"\x93", door, b"\xc4\x01\x00\x82\xac_placeholder\xc3\xa3num\x05"].concat();
-    let event = |text: u8| [b"\x92", door, &[0xa1, text]].concat();
+    let source = b"\xa4door".as_slice();
+    let eleven = [b"\x9c", source, &b"\xc4\x01\x00".repeat(11)].concat();
+    let forged = [b"\x93", source, b"\xc4\x01\x00\x82\xac_placeholder\xc3\xa3num\x05"].concat();
+    let event = |text: u8| [b"\x92", source, &[0xa1, text]].concat();
     let to_all = b"\x90".as_slice();
     let publish = async |channel: &[u8], message: &[u8]| {
         redis.try_bytes(&[b"PUBLISH", channel, message]).await.expect("redis");
@@ -253,7 +253,7 @@ async fn what_cannot_be_read_or_has_no_target_reaches_no_client() {
     assert_eq!(first_argument(&mut in_42).await, "\u{fffd}");
 }
 
-/// Sends event number `n` through every door, as the emitters do.
+/// Sends event number `n` through every source, as the emitters do.
 async fn through_all(server: &Server, n: u32) {
     let redis = server.redis();
     let python = json!({ "method": "emit", "event": "door", "data": ["python", n], "room": "room" }).to_string();
@@ -291,7 +291,7 @@ async fn through_all(server: &Server, n: u32) {
     panic!("event {n} was not taken");
 }
 
-/// What a member hears, by door: numbers, with the time. `None` if it lost its worker.
+/// What a member hears, by source: numbers, with the time. `None` if it lost its worker.
 async fn listen(mut wire: Wire, done: &Cell<bool>) -> Option<BTreeMap<String, Vec<(u64, Instant)>>> {
     let mut heard: BTreeMap<_, Vec<_>> = BTreeMap::new();
     while !done.get() {
@@ -302,8 +302,11 @@ async fn listen(mut wire: Wire, done: &Cell<bool>) -> Option<BTreeMap<String, Ve
             Frame::Text(text) if text == "2" => wire.send("3").await,
             Frame::Text(text) => {
                 let event: Value = serde_json::from_str(&text[2..]).expect("JSON");
-                let (door, n) = (event[1].as_str().expect("a door"), event[2].as_u64().expect("a number"));
-                heard.entry(door.to_owned()).or_default().push((n, Instant::now()));
+                let (source, n) = (
+                    event[1].as_str().expect("a source"),
+                    event[2].as_u64().expect("a number"),
+                );
+                heard.entry(source.to_owned()).or_default().push((n, Instant::now()));
             }
             Frame::Binary(_) | Frame::Close(_) | Frame::Gone => return None,
         }
@@ -311,10 +314,10 @@ async fn listen(mut wire: Wire, done: &Cell<bool>) -> Option<BTreeMap<String, Ve
     Some(heard)
 }
 
-/// Clients on all four workers hear every door once; when the worker that reads the doors is killed, they hear them again
+/// Clients on all four workers hear every source once; when the worker that leads the ingest is killed, they hear them again
 /// within two seconds.
 #[tokio::test]
-async fn every_door_opens_again_within_two_seconds() {
+async fn every_source_is_read_again_within_two_seconds() {
     let server = Plan::new()
         .with(&format!("emit = {{ secret = '{SECRET}' }}"))
         .start()
@@ -348,22 +351,22 @@ async fn every_door_opens_again_within_two_seconds() {
         !heard.is_empty() && heard.len() < members,
         "slot {slot} held nobody, or all"
     );
-    for door in DOORS {
+    for source in SOURCES {
         let mut longest = Duration::ZERO;
         for heard in &heard {
-            let heard = heard.get(door).unwrap_or_else(|| panic!("nothing by {door}"));
+            let heard = heard.get(source).unwrap_or_else(|| panic!("nothing by {source}"));
             let numbers: Vec<u64> = heard.iter().map(|(n, _)| *n).collect();
             assert!(
                 numbers.is_sorted_by(|a, b| a < b),
-                "{door}: twice, or out of order: {numbers:?}"
+                "{source}: twice, or out of order: {numbers:?}"
             );
             // Channels keep nothing while nobody reads them.
-            let keeps = !["python", "node"].contains(&door);
-            assert!(!keeps || numbers.len() == 100, "{door}: {} of 100", numbers.len());
+            let keeps = !["python", "node"].contains(&source);
+            assert!(!keeps || numbers.len() == 100, "{source}: {} of 100", numbers.len());
             let again = heard.iter().find(|(n, _)| *n >= 30).expect("one after the kill");
             longest = longest.max(again.1.saturating_duration_since(killed));
         }
-        eprintln!("{door}: heard again after {longest:?}");
-        assert!(longest < Duration::from_secs(2), "{door}: {longest:?}");
+        eprintln!("{source}: heard again after {longest:?}");
+        assert!(longest < Duration::from_secs(2), "{source}: {longest:?}");
     }
 }

@@ -3,8 +3,8 @@
 use super::link::Lane;
 use super::reply::{self, Reply};
 use super::{Shared, millis};
-use crate::doors::{DoorNames, Item, Lead};
 use crate::error::StoreError;
+use crate::ingest::{IngestNames, Item, LeaderLease};
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _};
 use redis::Value;
@@ -14,8 +14,8 @@ use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
-/// A leader that is silent for so long is replaced; one that is known to be dead, or resigns, at once.
-const LEAD: Duration = Duration::from_millis(1200);
+/// A leader that is silent for so long is replaced; one that is known to be dead, or steps down, at once.
+const LEASE: Duration = Duration::from_millis(1200);
 /// Messages and items taken at a time.
 const BATCH_MAX: usize = 256;
 /// How long a read of the streams waits for something.
@@ -23,68 +23,68 @@ const BLOCK: Duration = Duration::from_millis(1000);
 /// The position before the first item.
 const BEGINNING: &str = "0-0";
 
-/// The doors of one worker, see [`DoorNames`].
+/// The doors of one worker, see [`IngestNames`].
 #[derive(Debug)]
-pub struct Doors {
+pub struct Ingest {
     shared: Rc<Shared>,
-    names: DoorNames,
-    led_until: Cell<Option<Instant>>,
+    names: IngestNames,
+    lease_until: Cell<Option<Instant>>,
 }
 
-impl Doors {
-    pub(super) fn new(shared: &Rc<Shared>, names: DoorNames) -> Self {
+impl Ingest {
+    pub(super) fn new(shared: &Rc<Shared>, names: IngestNames) -> Self {
         Self {
             shared: Rc::clone(shared),
             names,
-            led_until: Cell::new(None),
+            lease_until: Cell::new(None),
         }
     }
 
-    /// Between two calls of [`Doors::lead`] by the leader.
+    /// Between two calls of [`Ingest::renew_lease`] by the leader.
     pub const RENEW: Duration = Duration::from_millis(400);
 
     /// Whether the lead has not run out, by our own clock: a worker that was stopped for a while finds out
     /// before it takes anything.
     #[must_use]
-    pub fn leads(&self) -> bool {
-        self.led_until.get().is_some_and(|until| Instant::now() < until)
+    pub fn holds_lease(&self) -> bool {
+        self.lease_until.get().is_some_and(|until| Instant::now() < until)
     }
 
-    /// Takes the lead if nobody has it, or prolongs it: the leader calls this every [`Doors::RENEW`].
+    /// Takes the lead if nobody has it, or prolongs it: the leader calls this every [`Ingest::RENEW`].
     ///
     /// # Errors
     /// [`StoreError`]; then the lead is lost when it runs out.
-    pub async fn lead(&self) -> Result<Lead, StoreError> {
+    pub async fn renew_lease(&self) -> Result<LeaderLease, StoreError> {
         let (keys, script) = (&self.shared.keys, &self.shared.scripts.lead);
         let asked = Instant::now();
         let mut cmd = script.call(&[keys.ingest_leader()]);
         cmd.arg(&self.shared.options.me)
-            .arg(millis(LEAD))
+            .arg(millis(LEASE))
             .arg(keys.dead_prefix());
         let value = self.shared.link.script(Lane::Bulk, script, &cmd).await?;
         let left = Duration::from_millis(reply::number(script.op, value)?);
-        self.led_until.set(left.is_zero().then_some(asked + LEAD));
+        self.lease_until.set(left.is_zero().then_some(asked + LEASE));
         Ok(if left.is_zero() {
-            Lead::Ours
+            LeaderLease::Ours
         } else {
-            Lead::Anothers(left.min(LEAD))
+            LeaderLease::Anothers(left.min(LEASE))
         })
     }
 
     /// Waits until the leader may be gone: it resigned, or this worker buried a worker.
-    pub async fn lead_free(&self) {
-        self.shared.lead_free.notified().await;
+    pub async fn lease_free(&self) {
+        self.shared.lease_free.notified().await;
     }
 
     /// Gives the lead up, for the next one to take it at once.
-    pub async fn resign(&self) {
-        if self.led_until.take().is_none() {
+    pub async fn step_down(&self) {
+        if self.lease_until.take().is_none() {
             return;
         }
         let (keys, script) = (&self.shared.keys, &self.shared.scripts.resign);
         let mut cmd = script.call(&[keys.ingest_leader()]);
         cmd.arg(&self.shared.options.me).arg(keys.log_channel());
-        // If it fails the lead runs out.
+        // If it fails the lease runs out.
         drop(self.shared.link.script(Lane::Bulk, script, &cmd).await);
     }
 
@@ -106,7 +106,7 @@ impl Doors {
     /// # Errors
     /// [`StoreError`].
     pub async fn streams(&self) -> Result<Option<Streams>, StoreError> {
-        let DoorNames {
+        let IngestNames {
             own_stream,
             node_stream,
             ..

@@ -1,11 +1,11 @@
-//! The doors through which others bring events: channels and streams in Redis. Of all workers of all hosts
-//! one leads and reads them, so that nothing is taken twice.
+//! Sources of events from outside: channels and streams in Redis. One worker of all hosts holds
+//! the leader lease and reads them, so that nothing is taken twice.
 
 use std::time::Duration;
 
-/// Names of the doors; without a name a door is shut.
+/// Names of the sources; a source without a name is off.
 #[derive(Clone, Debug, Default)]
-pub struct DoorNames {
+pub struct IngestNames {
     /// Channel of python-socketio's managers.
     pub python_channel: Option<String>,
     /// First part of the channels of Node's emitter.
@@ -16,7 +16,7 @@ pub struct DoorNames {
     pub own_stream: Option<String>,
 }
 
-impl DoorNames {
+impl IngestNames {
     /// Channels that are heard.
     #[must_use]
     pub fn channels(&self) -> Vec<String> {
@@ -64,9 +64,9 @@ impl Item {
     }
 }
 
-/// Who leads.
+/// Which worker holds the leader lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lead {
+pub enum LeaderLease {
     /// This worker.
     Ours,
     /// Another one, and so long if it does not prolong it.
