@@ -427,16 +427,16 @@ async fn retries_of_stock_clients_count_once() {
 
 /// The server may think for long that the old connection lives.
 #[tokio::test]
-async fn who_comes_back_is_believed_and_the_ghost_is_closed() {
+async fn a_returning_client_is_believed_and_its_stale_connection_is_closed() {
     let server = server().await;
     for round in 0..8 {
-        let (mut ghost, first, offset) = member(&server).await;
+        let (mut stale, first, offset) = member(&server).await;
         publish(&server, &["second"]).await;
-        assert!(ghost.data().await.starts_with(r#"42["message","second""#));
+        assert!(stale.data().await.starts_with(r#"42["message","second""#));
         let (mut wire, missed, answer) = come_back(&server, &first["pid"], Some(&offset)).await;
         assert_eq!(missed, ["second"], "round {round}");
         assert_eq!(answer["sid"], first["sid"]);
-        soon("the ghost is closed", ghost.drain()).await;
+        soon("the stale connection is closed", stale.drain()).await;
         publish(&server, &["third"]).await;
         assert!(wire.data().await.starts_with(r#"42["message","third""#));
         assert_eq!(wire.call(9, &json!(["leave", "room"])).await, json!(["ok"]));

@@ -65,7 +65,7 @@ async fn a_killed_worker_costs_no_session() {
 }
 
 #[tokio::test]
-async fn a_worker_that_dies_while_redis_is_away_is_buried_when_it_is_back() {
+async fn leases_of_a_worker_that_dies_while_redis_is_away_are_void_when_it_is_back() {
     let mut server = Plan::new().with("workers = { count = 2 }").start().await;
     server.redis_mut().kill();
     let pid = hit(&server, 0, Signal::SIGKILL).await;

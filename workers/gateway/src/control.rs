@@ -25,9 +25,9 @@ const ORPHAN_GRACE: Duration = Duration::from_secs(30);
 /// A beat so late says that the loop stood still.
 const LATE: Duration = Duration::from_millis(500);
 /// A worker that dies while Redis is away has its leases voided by then or not at all: they have run out.
-const BURY_PATIENCE: Duration = Duration::from_secs(600);
+const VOID_PATIENCE: Duration = Duration::from_secs(600);
 /// Between two attempts.
-const BURY_RETRY: Duration = Duration::from_millis(500);
+const VOID_RETRY: Duration = Duration::from_millis(500);
 /// Beats from one look at the memory to the next.
 const RSS_EVERY: u64 = 8;
 
@@ -188,7 +188,7 @@ pub(crate) async fn obey(worker: Rc<Worker>, control: Rc<Control>, admin: Rc<Adm
             }
             ToWorker::WorkerGone { incarnation } => {
                 let worker = worker.clone();
-                tokio::task::spawn_local(async move { bury(&worker, incarnation.as_str()).await });
+                tokio::task::spawn_local(async move { void_leases(&worker, incarnation.as_str()).await });
             }
         }
     }
@@ -276,24 +276,24 @@ fn drain(worker: &Worker, deadline: Instant, last: bool) {
 }
 
 /// What a dead worker held is void at once, or as soon as Redis is back; its sessions can be resumed.
-async fn bury(worker: &Worker, incarnation: &str) {
+async fn void_leases(worker: &Worker, incarnation: &str) {
     let recovery = &worker.settings.recovery;
     let window = recovery.enabled.then_some(recovery.window);
-    let give_up = Instant::now() + BURY_PATIENCE;
-    let buried = loop {
-        let buried = match worker.store.mark_dead(incarnation).await {
+    let give_up = Instant::now() + VOID_PATIENCE;
+    let voided = loop {
+        let voided = match worker.store.mark_dead(incarnation).await {
             Ok(()) => worker.store.sweep_dead(incarnation, window).await,
             Err(error) => Err(error),
         };
-        match buried {
+        match voided {
             Err(error) if error.passing() && Instant::now() < give_up => {
                 debug!(incarnation, %error, "worker's leases not voided yet");
-                tokio::time::sleep(BURY_RETRY).await;
+                tokio::time::sleep(VOID_RETRY).await;
             }
-            buried => break buried,
+            voided => break voided,
         }
     };
-    match buried {
+    match voided {
         Ok(ended) => {
             for sid in &ended {
                 worker.trace.note(sid, "worker_died", &[("worker", Text(incarnation))]);

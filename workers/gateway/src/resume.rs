@@ -66,8 +66,8 @@ impl Lost {
     }
 }
 
-/// Tries as long as somebody else gets ahead: who comes last has the session.
-pub(crate) async fn insist<T>(mut attempt: impl AsyncFnMut() -> Result<T, Lost>) -> Result<T, Lost> {
+/// Tries again after a conflict with another resume: the last one has the session.
+pub(crate) async fn retry_on_conflict<T>(mut attempt: impl AsyncFnMut() -> Result<T, Lost>) -> Result<T, Lost> {
     let mut overtaken = 0;
     loop {
         match attempt().await {
@@ -157,7 +157,7 @@ impl Found {
         find(worker, own, &self.returning, seen, bytes).await
     }
 
-    /// Takes the membership away from the old session; the new one must be stored by now. Ghosts,
+    /// Takes the membership away from the old session; the new one must be stored by now. Stale connections,
     /// connections that still hold it, are closed. `former` are old sessions as they are after earlier
     /// takeovers by the same client: its namespaces usually come from one session.
     pub(crate) async fn take_over(&self, worker: &Worker, new: &Sid, former: &mut Vec<Record>) -> Result<(), Lost> {
@@ -175,7 +175,7 @@ impl Found {
             Saved::Done => {}
             Saved::Fenced { .. } | Saved::Gone => return Err(Lost::TakenOver),
         }
-        self.banish_ghost(worker, rest.epoch);
+        self.evict_stale(worker, rest.epoch);
         self.note_resumed(worker, new);
         former.push(rest);
         if worker.settings.logging.connections {
@@ -205,11 +205,11 @@ impl Found {
         worker.trace.note(&self.old.sid, "goes_on_as", &goes_on);
     }
 
-    fn banish_ghost(&self, worker: &Worker, epoch: u64) {
+    fn evict_stale(&self, worker: &Worker, epoch: u64) {
         if self.old.worker == worker.name() {
-            return close_ghost(worker, self.old.sid.as_str(), epoch);
+            return close_stale(worker, self.old.sid.as_str(), epoch);
         }
-        // The log's order is not needed, its reach is. If it fails, the ghost finds out by its next save.
+        // The log's order is not needed, its reach is. If it fails, the stale connection finds out by its next save.
         let told = worker.store.append(emit::takeover(&self.old.sid, epoch), None);
         tokio::task::spawn_local(async move {
             if let Err(error) = told.await {
@@ -231,13 +231,13 @@ pub(crate) async fn refresh_pids(worker: &Worker, record: &Record) {
 }
 
 /// Closes the connection that holds a session below an epoch.
-pub(crate) fn close_ghost(worker: &Worker, sid: &str, epoch: u64) {
+pub(crate) fn close_stale(worker: &Worker, sid: &str, epoch: u64) {
     for (_, connection) in worker.sockets.borrow().iter() {
-        let is_ghost = {
+        let is_stale = {
             let record = connection.record.borrow();
             record.sid.as_str() == sid && record.epoch < epoch
         };
-        if is_ghost {
+        if is_stale {
             connection.end(Ending::TakenOver);
         }
     }

@@ -7,7 +7,7 @@ use crate::hub::Outlet;
 use crate::metrics::Reset;
 use crate::missed;
 use crate::orders;
-use crate::resume::close_ghost;
+use crate::resume::close_stale;
 use crate::ring::Logged;
 use crate::worker::Worker;
 use session::EntryKind;
@@ -101,12 +101,12 @@ fn take(worker: &Worker, logged: Rc<Logged>) {
     worker.ring.borrow_mut().push(logged);
 }
 
-/// Another worker resumed a session: a connection that still holds it is a ghost.
+/// Another worker resumed a session: a connection that still holds it is stale.
 fn taken_over(worker: &Worker, logged: &Logged) {
     let text = std::str::from_utf8(&logged.entry.text).unwrap_or_default();
     let Some((sid, epoch)) = text.split_once(' ') else {
         return;
     };
     let Ok(epoch) = epoch.parse::<u64>() else { return };
-    close_ghost(worker, sid, epoch);
+    close_stale(worker, sid, epoch);
 }

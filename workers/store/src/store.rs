@@ -127,10 +127,10 @@ impl Store {
     }
 
     /// Whether a key that was given `ttl` may be gone because Redis' clock was set forward since.
-    pub async fn has_leapt(&self, ttl: Duration) -> bool {
+    pub async fn clock_jumped(&self, ttl: Duration) -> bool {
         match &self.backend {
             Inner::Memory(_) => false,
-            Inner::Remote(remote) => remote.has_leapt(ttl).await,
+            Inner::Remote(remote) => remote.clock_jumped(ttl).await,
         }
     }
 

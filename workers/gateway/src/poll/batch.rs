@@ -232,7 +232,7 @@ impl<'a> Batch<'a> {
         let (worker, own) = (self.worker, &self.record.sid);
         for first in &self.resumed {
             let mut later = None;
-            resume::insist(async || {
+            resume::retry_on_conflict(async || {
                 let found = later.as_ref().unwrap_or(first);
                 let moved = found.take_over(worker, own, &mut former).await;
                 if matches!(moved, Err(Lost::TakenOver)) {

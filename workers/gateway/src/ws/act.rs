@@ -44,7 +44,7 @@ impl Connection {
         let this = self.clone();
         Box::pin(async move {
             let (worker, nsp) = (&this.worker, &returning.nsp);
-            let Err(lost) = resume::insist(async || this.resume(&returning).await).await else {
+            let Err(lost) = resume::retry_on_conflict(async || this.resume(&returning).await).await else {
                 return;
             };
             if lost.passing().is_some() {
@@ -392,7 +392,7 @@ impl Connection {
     /// The record is gone: an operator's kick, unless Redis has lost everything since it was written in that epoch, or its
     /// clock was set forward over the record's time.
     async fn is_kicked(&self, written_in: u64) -> bool {
-        written_in == self.worker.head().epoch() && !self.worker.store.has_leapt(self.worker.session_ttl()).await
+        written_in == self.worker.head().epoch() && !self.worker.store.clock_jumped(self.worker.session_ttl()).await
     }
 
     /// The record is gone; it is written again, unless somebody took it away.

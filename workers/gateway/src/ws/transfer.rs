@@ -273,8 +273,8 @@ impl Connection {
     async fn try_claim(&self, record: &Record, former: u64, claim: &Claim) -> bool {
         let (store, ttl) = (&self.worker.store, self.worker.ttl(record));
         let saved = match store.save(record, former, ttl).await {
-            // The worker it came from died, and its sessions were declared lost; or Redis lost its data, or its clock leapt.
-            Ok(Saved::Gone) if claim.from.is_closed() || self.log_is_new() || store.has_leapt(ttl).await => {
+            // The worker it came from died, and its sessions were declared lost; or Redis lost its data, or its clock jumped.
+            Ok(Saved::Gone) if claim.from.is_closed() || self.log_is_new() || store.clock_jumped(ttl).await => {
                 store.restore(record, ttl).await.map(|_| Saved::Done)
             }
             saved => saved,

@@ -2,7 +2,7 @@
 //! nothing happens from one that cannot be written, or is not heard.
 
 use super::Shared;
-use super::link::Lane;
+use super::link::ConnectionClass;
 use super::push::{self, Push};
 use super::reply::Reply;
 use crate::error::StoreError;
@@ -125,7 +125,7 @@ async fn send(shared: &Shared, number: u64) -> Result<(), StoreError> {
         .arg(u8::from(number == 0));
     let asked = Instant::now();
     shared.canaries.sent.set(Some((number, asked)));
-    let value = shared.link.script(Lane::Bulk, script, &cmd).await?;
+    let value = shared.link.script(ConnectionClass::Bulk, script, &cmd).await?;
     let mut answer = Reply::new(script.op, value)?;
     shared.clock.saw(asked, Instant::now(), answer.number()?);
     shared.counts.log_bytes.set_count(answer.number()?);

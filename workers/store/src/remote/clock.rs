@@ -2,16 +2,16 @@
 //! (`docs/design/clocks.md`).
 
 use super::Shared;
-use super::link::Lane;
+use super::link::ConnectionClass;
 use super::reply::{self, Reply};
 use std::cell::Cell;
 use std::time::Duration;
 use tokio::time::Instant;
 use tracing::warn;
 
-/// A smaller leap takes nothing that lives: clients and workers renew what is theirs seconds before it expires. Larger than
+/// A smaller jump takes nothing that lives: clients and workers renew what is theirs seconds before it expires. Larger than
 /// what a clock that is slewed, or a slow answer, amounts to between two looks.
-const LEAP: Duration = Duration::from_secs(2);
+const JUMP: Duration = Duration::from_secs(2);
 
 /// What is known of the clock.
 #[derive(Debug, Default)]
@@ -19,13 +19,13 @@ pub(super) struct Clock {
     /// When Redis was asked last, and what it said (ms since 1970).
     seen: Cell<Option<(Instant, u64)>>,
     /// When it was found to have been set forward, last.
-    leapt: Cell<Option<Instant>>,
+    jumped: Cell<Option<Instant>>,
 }
 
 /// How the clock was set between two looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
-    /// Not at all, or by less than a leap in either direction.
+    /// Not at all, or by less than a jump in either direction.
     None,
     Back,
     Forward(Duration),
@@ -34,10 +34,10 @@ enum Step {
 impl Step {
     /// Between `before` and `ms` (ms since 1970) at least `least` has passed, and at most `most`.
     fn of(least: Duration, most: Duration, before: u64, ms: u64) -> Self {
-        // A leap more, so that a small step back is above zero too.
-        let moved = (Duration::from_millis(ms) + LEAP).saturating_sub(Duration::from_millis(before));
-        if moved > most + 2 * LEAP {
-            Self::Forward(moved.saturating_sub(most + LEAP))
+        // A jump more, so that a small step back is above zero too.
+        let moved = (Duration::from_millis(ms) + JUMP).saturating_sub(Duration::from_millis(before));
+        if moved > most + 2 * JUMP {
+            Self::Forward(moved.saturating_sub(most + JUMP))
         } else if moved < least {
             Self::Back
         } else {
@@ -56,7 +56,7 @@ impl Clock {
             Step::None => {}
             Step::Back => warn!("the clock of redis was set back"),
             Step::Forward(by) => {
-                self.leapt.set(Some(now));
+                self.jumped.set(Some(now));
                 warn!(
                     ?by,
                     "the clock of redis was set forward: keys have expired before their time, sessions of WebSockets are written anew"
@@ -66,20 +66,20 @@ impl Clock {
     }
 
     /// Whether it was found to have been set forward, at most so long ago.
-    fn leapt_within(&self, span: Duration) -> bool {
-        self.leapt.get().is_some_and(|at| at.elapsed() <= span)
+    fn jumped_within(&self, span: Duration) -> bool {
+        self.jumped.get().is_some_and(|at| at.elapsed() <= span)
     }
 }
 
 impl Shared {
     /// Whether what was given `ttl` may be gone because the clock was set forward since. Asks the clock, unless that is known.
-    pub(super) async fn has_leapt(&self, ttl: Duration) -> bool {
-        if self.clock.leapt_within(ttl) {
+    pub(super) async fn clock_jumped(&self, ttl: Duration) -> bool {
+        if self.clock.jumped_within(ttl) {
             return true;
         }
         let op = "time";
         let asked = Instant::now();
-        let Ok(value) = self.link.run(Lane::Bulk, op, &redis::cmd("TIME")).await else {
+        let Ok(value) = self.link.run(ConnectionClass::Bulk, op, &redis::cmd("TIME")).await else {
             return false;
         };
         let parts = Reply::new(op, value).and_then(|mut words| {
@@ -90,7 +90,7 @@ impl Shared {
             let ms = seconds.saturating_mul(1000).saturating_add(micros / 1000);
             self.clock.saw(asked, Instant::now(), ms);
         }
-        self.clock.leapt_within(ttl)
+        self.clock.jumped_within(ttl)
     }
 }
 
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_leap_is_told_from_the_passing_of_time() {
+    fn a_jump_is_told_from_the_passing_of_time() {
         let start = Instant::now();
         let at = |ms: u64| start + Duration::from_millis(ms);
         let now = 1_700_000_000_000_u64;
@@ -126,7 +126,7 @@ mod tests {
             let clock = Clock::default();
             clock.saw(at(0), at(0), now);
             clock.saw(at(asked), at(answered), ms);
-            assert_eq!(clock.leapt.get().is_some(), matches!(step, Step::Forward(_)), "{what}");
+            assert_eq!(clock.jumped.get().is_some(), matches!(step, Step::Forward(_)), "{what}");
         }
     }
 }

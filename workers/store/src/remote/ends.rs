@@ -1,7 +1,7 @@
 //! The ends of sessions, collected: nobody waits for the end of a session as one waits for an answer, and
 //! one command for several costs Redis and the worker a fraction of one for each.
 
-use super::link::Lane;
+use super::link::ConnectionClass;
 use super::{Remote, Shared, millis};
 use crate::error::StoreError;
 use futures_util::future::try_join_all;
@@ -70,7 +70,7 @@ async fn settle(shared: Rc<Shared>) {
     sleep(COLLECTED_FOR).await;
     let pending = shared.ends.take();
     let (ends, waiting): (Vec<_>, Vec<_>) = pending.into_iter().map(|p| (p.end, p.done)).unzip();
-    let outcome = shared.end_all(Lane::Requests, &ends).await;
+    let outcome = shared.end_all(ConnectionClass::Requests, &ends).await;
     for done in waiting {
         // Whoever asked may not be interested any more.
         drop(done.send(outcome.clone()));
@@ -79,12 +79,12 @@ async fn settle(shared: Rc<Shared>) {
 
 impl Shared {
     /// Ends sessions at once.
-    pub(super) async fn end_all(&self, lane: Lane, ends: &[End]) -> Result<(), StoreError> {
-        try_join_all(ends.chunks(TOGETHER_MAX).map(|some| self.end_some(lane, some))).await?;
+    pub(super) async fn end_all(&self, class: ConnectionClass, ends: &[End]) -> Result<(), StoreError> {
+        try_join_all(ends.chunks(TOGETHER_MAX).map(|some| self.end_some(class, some))).await?;
         Ok(())
     }
 
-    async fn end_some(&self, lane: Lane, ends: &[End]) -> Result<(), StoreError> {
+    async fn end_some(&self, class: ConnectionClass, ends: &[End]) -> Result<(), StoreError> {
         let (keys, script) = (&self.keys, &self.scripts.end);
         let names: Vec<String> = ends
             .iter()
@@ -106,7 +106,7 @@ impl Shared {
                 .arg(millis(end.window))
                 .arg(end.sid.as_str());
         }
-        self.link.script(lane, script, &cmd).await?;
+        self.link.script(class, script, &cmd).await?;
         Ok(())
     }
 }

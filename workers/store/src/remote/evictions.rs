@@ -1,7 +1,7 @@
 //! What Redis throws away when it is full.
 
 use super::Remote;
-use super::link::Lane;
+use super::link::ConnectionClass;
 use super::reply;
 use crate::answer::Evictions;
 use crate::error::StoreError;
@@ -13,7 +13,10 @@ impl Remote {
         for section in ["memory", "stats"] {
             let mut cmd = redis::cmd("INFO");
             cmd.arg(section);
-            texts.push(reply::text(op, self.shared.link.run(Lane::Bulk, op, &cmd).await?)?);
+            texts.push(reply::text(
+                op,
+                self.shared.link.run(ConnectionClass::Bulk, op, &cmd).await?,
+            )?);
         }
         Ok(Some(read(&texts.concat())))
     }

@@ -1,6 +1,6 @@
 //! Channels and streams that others write to, and who reads them.
 
-use super::link::Lane;
+use super::link::ConnectionClass;
 use super::reply::{self, Reply};
 use super::{Shared, millis};
 use crate::error::StoreError;
@@ -23,7 +23,7 @@ const BLOCK: Duration = Duration::from_millis(1000);
 /// The position before the first item.
 const BEGINNING: &str = "0-0";
 
-/// The doors of one worker, see [`IngestNames`].
+/// The ingest of one worker, see [`IngestNames`].
 #[derive(Debug)]
 pub struct Ingest {
     shared: Rc<Shared>,
@@ -43,17 +43,17 @@ impl Ingest {
     /// Between two calls of [`Ingest::renew_lease`] by the leader.
     pub const RENEW: Duration = Duration::from_millis(400);
 
-    /// Whether the lead has not run out, by our own clock: a worker that was stopped for a while finds out
+    /// Whether the lease has not run out, by our own clock: a worker that was stopped for a while finds out
     /// before it takes anything.
     #[must_use]
     pub fn holds_lease(&self) -> bool {
         self.lease_until.get().is_some_and(|until| Instant::now() < until)
     }
 
-    /// Takes the lead if nobody has it, or prolongs it: the leader calls this every [`Ingest::RENEW`].
+    /// Takes the lease if it is free, or renews it: the leader calls this every [`Ingest::RENEW`].
     ///
     /// # Errors
-    /// [`StoreError`]; then the lead is lost when it runs out.
+    /// [`StoreError`]; then the lease is lost when it runs out.
     pub async fn renew_lease(&self) -> Result<LeaderLease, StoreError> {
         let (keys, script) = (&self.shared.keys, &self.shared.scripts.lead);
         let asked = Instant::now();
@@ -61,7 +61,7 @@ impl Ingest {
         cmd.arg(&self.shared.options.me)
             .arg(millis(LEASE))
             .arg(keys.dead_prefix());
-        let value = self.shared.link.script(Lane::Bulk, script, &cmd).await?;
+        let value = self.shared.link.script(ConnectionClass::Bulk, script, &cmd).await?;
         let left = Duration::from_millis(reply::number(script.op, value)?);
         self.lease_until.set(left.is_zero().then_some(asked + LEASE));
         Ok(if left.is_zero() {
@@ -71,12 +71,12 @@ impl Ingest {
         })
     }
 
-    /// Waits until the leader may be gone: it resigned, or this worker buried a worker.
+    /// Waits until the lease may be free: the leader stepped down, or this worker declared a worker dead.
     pub async fn lease_free(&self) {
         self.shared.lease_free.notified().await;
     }
 
-    /// Gives the lead up, for the next one to take it at once.
+    /// Gives the lease up, for the next leader to take it at once.
     pub async fn step_down(&self) {
         if self.lease_until.take().is_none() {
             return;
@@ -85,10 +85,10 @@ impl Ingest {
         let mut cmd = script.call(&[keys.ingest_leader()]);
         cmd.arg(&self.shared.options.me).arg(keys.log_channel());
         // If it fails the lease runs out.
-        drop(self.shared.link.script(Lane::Bulk, script, &cmd).await);
+        drop(self.shared.link.script(ConnectionClass::Bulk, script, &cmd).await);
     }
 
-    /// Subscribes to the channels; `None` if all of them are shut.
+    /// Subscribes to the channels; `None` if all of them are off.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -101,7 +101,7 @@ impl Ingest {
         Ok(Some(Channels { stream }))
     }
 
-    /// Opens the streams where they were left; `None` if all of them are shut.
+    /// Opens the streams where they were left; `None` if all of them are off.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -136,13 +136,13 @@ impl Ingest {
         let (link, key) = (&self.shared.link, self.shared.keys.ingest_position());
         let mut get = redis::cmd("HGET");
         get.arg(&key).arg(stream);
-        let known = link.run(Lane::Bulk, op, &get).await?;
+        let known = link.run(ConnectionClass::Bulk, op, &get).await?;
         if known != Value::Nil {
             return reply::text(op, known);
         }
         let mut last = redis::cmd("XREVRANGE");
         last.arg(stream).arg("+").arg("-").arg("COUNT").arg(1);
-        let mut items = Reply::new(op, link.run(Lane::Bulk, op, &last).await?)?;
+        let mut items = Reply::new(op, link.run(ConnectionClass::Bulk, op, &last).await?)?;
         let end = if items.is_empty() {
             BEGINNING.to_owned()
         } else {
@@ -150,7 +150,7 @@ impl Ingest {
         };
         let mut set = redis::cmd("HSETNX");
         set.arg(&key).arg(stream).arg(&end);
-        link.run(Lane::Bulk, op, &set).await?;
+        link.run(ConnectionClass::Bulk, op, &set).await?;
         Ok(end)
     }
 }
@@ -256,12 +256,12 @@ impl Streams {
                 cmd.arg(name.as_str());
                 let taken: Vec<&String> = ids.collect();
                 if !taken.is_empty() {
-                    link.run(Lane::Bulk, op, cmd.arg(taken)).await?;
+                    link.run(ConnectionClass::Bulk, op, cmd.arg(taken)).await?;
                 }
             } else if let Some(last) = ids.next_back() {
                 let mut cmd = redis::cmd("HSET");
                 cmd.arg(&position).arg(name.as_str()).arg(last);
-                link.run(Lane::Bulk, op, &cmd).await?;
+                link.run(ConnectionClass::Bulk, op, &cmd).await?;
                 at.clone_from(last);
             }
         }

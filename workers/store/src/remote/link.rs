@@ -29,13 +29,13 @@ const UNKNOWN_ISSUER: &str = "UnknownIssuer";
 /// Which of the held connections a command goes over, so that a large read or a batch does not
 /// stand in the way of a poll.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Lane {
+pub(super) enum ConnectionClass {
     Requests = 0,
     Log = 1,
     Bulk = 2,
 }
 
-impl Lane {
+impl ConnectionClass {
     const fn over(self) -> Over {
         match self {
             Self::Requests => Over::Requests,
@@ -47,7 +47,7 @@ impl Lane {
 
 /// A held connection.
 struct Held {
-    /// Tells connections of a lane apart.
+    /// Tells connections of a class apart.
     number: u64,
     connection: Connection,
 }
@@ -126,7 +126,7 @@ impl Link {
             client,
             login,
             pool,
-            slots: (0..size.min(Lane::Bulk as usize + 1))
+            slots: (0..size.min(ConnectionClass::Bulk as usize + 1))
                 .map(|_| Slot::default())
                 .collect(),
             next: Cell::new(0),
@@ -151,9 +151,9 @@ impl Link {
     }
 
     /// Runs a command that may be run twice: if the connection broke, once more on a fresh one.
-    pub(super) async fn run(&self, lane: Lane, op: &'static str, cmd: &Cmd) -> Result<Value, StoreError> {
-        match self.once(lane, op, cmd).await {
-            Err(Failure { broken: true, .. }) => Box::pin(self.once(lane, op, cmd)).await.map_err(|f| f.error),
+    pub(super) async fn run(&self, class: ConnectionClass, op: &'static str, cmd: &Cmd) -> Result<Value, StoreError> {
+        match self.once(class, op, cmd).await {
+            Err(Failure { broken: true, .. }) => Box::pin(self.once(class, op, cmd)).await.map_err(|f| f.error),
             Err(failure) => Err(failure.error),
             Ok(value) => Ok(value),
         }
@@ -165,7 +165,9 @@ impl Link {
         op: &'static str,
         commands: &redis::Pipeline,
     ) -> Result<Vec<Result<Value, StoreError>>, StoreError> {
-        let slot = self.slot(Lane::Requests, op).map_err(|failure| failure.error)?;
+        let slot = self
+            .slot(ConnectionClass::Requests, op)
+            .map_err(|failure| failure.error)?;
         let mut connection = match slot.connection() {
             Some((_, connection)) => connection,
             None => {
@@ -190,31 +192,36 @@ impl Link {
     }
 
     /// Runs a script that may be run twice.
-    pub(super) async fn script(&self, lane: Lane, script: &Script, cmd: &Cmd) -> Result<Value, StoreError> {
-        match self.script_once(lane, script, cmd).await {
-            Err(Failure { broken: true, .. }) => {
-                Box::pin(self.script_once(lane, script, cmd)).await.map_err(|f| f.error)
-            }
+    pub(super) async fn script(&self, class: ConnectionClass, script: &Script, cmd: &Cmd) -> Result<Value, StoreError> {
+        match self.script_once(class, script, cmd).await {
+            Err(Failure { broken: true, .. }) => Box::pin(self.script_once(class, script, cmd))
+                .await
+                .map_err(|f| f.error),
             Err(failure) => Err(failure.error),
             Ok(value) => Ok(value),
         }
     }
 
     /// Runs a script once, after making it known if Redis does not know it (it was restarted).
-    pub(super) async fn script_once(&self, lane: Lane, script: &Script, cmd: &Cmd) -> Result<Value, Failure> {
-        match self.once(lane, script.op, cmd).await {
+    pub(super) async fn script_once(
+        &self,
+        class: ConnectionClass,
+        script: &Script,
+        cmd: &Cmd,
+    ) -> Result<Value, Failure> {
+        match self.once(class, script.op, cmd).await {
             Err(Failure {
                 unknown_script: true, ..
             }) => {
-                Box::pin(self.once(lane, script.op, &script.load())).await?;
-                Box::pin(self.once(lane, script.op, cmd)).await
+                Box::pin(self.once(class, script.op, &script.load())).await?;
+                Box::pin(self.once(class, script.op, cmd)).await
             }
             other => other,
         }
     }
 
-    async fn once(&self, lane: Lane, op: &'static str, cmd: &Cmd) -> Result<Value, Failure> {
-        let slot = self.slot(lane, op)?;
+    async fn once(&self, class: ConnectionClass, op: &'static str, cmd: &Cmd) -> Result<Value, Failure> {
+        let slot = self.slot(class, op)?;
         // What is rare is in boxes here: every caller's future would have to have room for it.
         let (number, mut connection) = match slot.connection() {
             Some(held) => held,
@@ -222,7 +229,7 @@ impl Link {
         };
         let began = Instant::now();
         let answer = cmd.query_async::<Value>(&mut connection).await;
-        self.counts.op.observe(lane.over(), began.elapsed().as_secs_f64());
+        self.counts.op.observe(class.over(), began.elapsed().as_secs_f64());
         match answer {
             Ok(value) => {
                 slot.answered.set(number);
@@ -246,8 +253,8 @@ impl Link {
         }
     }
 
-    fn slot(&self, lane: Lane, op: &'static str) -> Result<&Slot, Failure> {
-        let index = lane as usize % self.slots.len().max(1);
+    fn slot(&self, class: ConnectionClass, op: &'static str) -> Result<&Slot, Failure> {
+        let index = class as usize % self.slots.len().max(1);
         let none = || Failure::refused(op, "no connections are allowed".to_owned());
         self.slots.get(index).ok_or_else(none)
     }

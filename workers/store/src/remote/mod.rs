@@ -43,7 +43,7 @@ use crate::options::{Options, RedisOptions};
 use crate::presence::Presence;
 use bytes::Bytes;
 use keys::Keys;
-use link::{Lane, Link};
+use link::{ConnectionClass, Link};
 use script::Scripts;
 use session::Offset;
 use std::cell::{Cell, RefCell};
@@ -136,15 +136,15 @@ impl Remote {
         self.shared.link.healthy() && self.shared.canaries.are_written()
     }
 
-    pub(crate) async fn has_leapt(&self, ttl: Duration) -> bool {
-        self.shared.has_leapt(ttl).await
+    pub(crate) async fn clock_jumped(&self, ttl: Duration) -> bool {
+        self.shared.clock_jumped(ttl).await
     }
 
     pub(crate) async fn ping(&self) -> Result<Duration, StoreError> {
         let start = Instant::now();
         self.shared
             .link
-            .run(Lane::Requests, "ping", &redis::cmd("PING"))
+            .run(ConnectionClass::Requests, "ping", &redis::cmd("PING"))
             .await?;
         Ok(start.elapsed())
     }

@@ -2,7 +2,7 @@
 
 use super::inspect::Inspector;
 use super::keys::Keys;
-use super::link::{Lane, Link};
+use super::link::{ConnectionClass, Link};
 use super::reply::{self, Reply};
 use super::script::Script;
 use super::{Remote, Shared, millis};
@@ -34,13 +34,13 @@ async fn write(
     cmd.arg("w").arg(worker).arg("b").arg(notes.number);
     cmd.arg("t").arg(notes.began_ms).arg("g").arg(notes.lost);
     cmd.arg("n").arg(&notes.text);
-    let id = reply::text(op, link.run(Lane::Bulk, op, &cmd).await?)?;
+    let id = reply::text(op, link.run(ConnectionClass::Bulk, op, &cmd).await?)?;
     let mut cmd = script.call(&[keys.trace(), keys.trace_sizes()]);
     cmd.arg(id)
         .arg(notes.text.len() + ITEM_BYTES)
         .arg(bounds.bytes_max)
         .arg(millis(bounds.age_max));
-    link.script(Lane::Bulk, script, &cmd).await?;
+    link.script(ConnectionClass::Bulk, script, &cmd).await?;
     Ok(())
 }
 

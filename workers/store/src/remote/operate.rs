@@ -1,7 +1,7 @@
 //! What an operator asks of one session, and does to it.
 
 use super::inspect::Inspector;
-use super::link::Lane;
+use super::link::ConnectionClass;
 use super::reply::{self, Reply};
 use crate::error::StoreError;
 use redis::{Cmd, Value};
@@ -119,10 +119,10 @@ impl Inspector {
         });
         let mut entries: Vec<Vec<u8>> = orders.map(|order| order.encode()).collect();
         if entries.is_empty() {
-            entries.push(ghost(record).encode());
+            entries.push(eviction(record).encode());
         }
         self.link
-            .script(Lane::Log, &self.scripts.append, &self.append(&entries))
+            .script(ConnectionClass::Log, &self.scripts.append, &self.append(&entries))
             .await?;
         Ok(true)
     }
@@ -168,14 +168,14 @@ impl Inspector {
             keys.moved(sid),
         ]);
         cmd.arg(keys.wake_prefix()).arg("").arg("").arg(1).arg(sid.as_str());
-        self.link.script(Lane::Requests, script, &cmd).await?;
+        self.link.script(ConnectionClass::Requests, script, &cmd).await?;
         self.run("end", redis::cmd("DEL").arg(keys.lost(sid))).await?;
         Ok(())
     }
 }
 
 /// Closes the connection of a session that is in no namespace, as if it had gone on elsewhere.
-fn ghost(record: &Record) -> Entry {
+fn eviction(record: &Record) -> Entry {
     Entry {
         kind: EntryKind::Takeover,
         target: Target::default(),

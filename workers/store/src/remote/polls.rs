@@ -1,6 +1,6 @@
 //! Sessions that poll: polls, posts, the upgrade. All of the logic is in the scripts.
 
-use super::link::Lane;
+use super::link::ConnectionClass;
 use super::reply::{Packed, Reply};
 use super::script::Script;
 use super::{Remote, millis};
@@ -82,25 +82,25 @@ impl Remote {
     /// whether the overlap counts. A request that is under way already is waited for, as long as that moment.
     async fn unless_held(&self, script: &Script, call: impl Fn() -> Cmd) -> Result<Packed, StoreError> {
         let deadline = Instant::now() + HOLDER_GRACE;
-        let mut insist = false;
+        let mut overlaps = false;
         loop {
             let mut cmd = call();
-            cmd.arg(u8::from(insist));
-            let value = self.shared.link.script(Lane::Requests, script, &cmd).await?;
+            cmd.arg(u8::from(overlaps));
+            let value = self.shared.link.script(ConnectionClass::Requests, script, &cmd).await?;
             let mut answer = Packed::new(script.op, value)?;
             let waits = answer.is("underway");
-            if insist || !(waits || answer.is("held")) {
+            if overlaps || !(waits || answer.is("held")) {
                 return Ok(answer);
             }
-            insist = if waits {
+            overlaps = if waits {
                 false
             } else {
                 answer.word()?;
                 presence::is_alive(answer.word()?, deadline).await
             };
-            if !insist {
+            if !overlaps {
                 sleep(HOLDER_LOOK).await;
-                insist = Instant::now() >= deadline;
+                overlaps = Instant::now() >= deadline;
             }
         }
     }
@@ -109,7 +109,7 @@ impl Remote {
         let script = &self.shared.scripts.poll_release;
         let mut cmd = script.call(&[self.shared.keys.poll(sid)]);
         cmd.arg(self.mine(request));
-        self.shared.link.script(Lane::Requests, script, &cmd).await?;
+        self.shared.link.script(ConnectionClass::Requests, script, &cmd).await?;
         Ok(())
     }
 
@@ -195,7 +195,7 @@ impl Remote {
             item.extend_from_slice(packet);
             cmd.arg(item);
         }
-        let value = self.shared.link.script(Lane::Requests, script, &cmd).await?;
+        let value = self.shared.link.script(ConnectionClass::Requests, script, &cmd).await?;
         let mut answer = Packed::new(script.op, value)?;
         Ok(match answer.word()? {
             "behind" => PostDone::Behind,
@@ -227,7 +227,10 @@ impl Remote {
             .arg(keys.wake_prefix())
             .arg(sid.as_str())
             .arg(millis(POST_LEASE));
-        Reply::new(script.op, self.shared.link.script(Lane::Requests, script, &cmd).await?)
+        Reply::new(
+            script.op,
+            self.shared.link.script(ConnectionClass::Requests, script, &cmd).await?,
+        )
     }
 
     pub(crate) async fn upgrade_begin(

@@ -1,7 +1,7 @@
 //! Sessions: records, their lifetime, resume, the sessions of dead workers.
 
 use super::ends::End;
-use super::link::Lane;
+use super::link::ConnectionClass;
 use super::reply::{self, Reply};
 use super::{Remote, millis};
 use crate::answer::{Amended, RequestId, Restored, Saved, Touched};
@@ -40,7 +40,7 @@ impl Remote {
                     .arg(millis(self.shared.options.ping_interval))
                     .arg(millis(ttl.min(self.shared.options.liveness())))
                     .arg(ids.join(" "));
-                link.script(Lane::Requests, script, &cmd).await?;
+                link.script(ConnectionClass::Requests, script, &cmd).await?;
             }
             Transport::Websocket => {
                 let mut cmd = redis::cmd("SET");
@@ -48,7 +48,7 @@ impl Remote {
                     .arg(record.to_json())
                     .arg("PX")
                     .arg(millis(ttl));
-                link.run(Lane::Requests, "create", &cmd).await?;
+                link.run(ConnectionClass::Requests, "create", &cmd).await?;
             }
         }
         Ok(())
@@ -57,7 +57,7 @@ impl Remote {
     pub(crate) async fn load(&self, sid: &Sid) -> Result<Option<Record>, StoreError> {
         let mut cmd = redis::cmd("GET");
         cmd.arg(self.shared.keys.session(sid));
-        let value = self.shared.link.run(Lane::Requests, "load", &cmd).await?;
+        let value = self.shared.link.run(ConnectionClass::Requests, "load", &cmd).await?;
         reply::record("load", value)
     }
 
@@ -70,7 +70,7 @@ impl Remote {
             .arg(keys.wake_prefix())
             .arg(record.sid.as_str())
             .arg(&self.shared.options.me);
-        let value = self.shared.link.script(Lane::Requests, script, &cmd).await?;
+        let value = self.shared.link.script(ConnectionClass::Requests, script, &cmd).await?;
         saved(script.op, value)
     }
 
@@ -81,7 +81,7 @@ impl Remote {
             .arg(after.to_json())
             .arg(keys.dead_prefix())
             .arg(millis(POST_LEASE));
-        let value = self.shared.link.script(Lane::Requests, script, &cmd).await?;
+        let value = self.shared.link.script(ConnectionClass::Requests, script, &cmd).await?;
         Ok(match reply::text(script.op, value)?.as_str() {
             "done" => Amended::Done,
             "gone" => Amended::Gone,
@@ -96,7 +96,7 @@ impl Remote {
             .arg("NX")
             .arg("PX")
             .arg(millis(ttl));
-        let value = self.shared.link.run(Lane::Requests, "restore", &cmd).await?;
+        let value = self.shared.link.run(ConnectionClass::Requests, "restore", &cmd).await?;
         Ok(if value == Value::Nil {
             Restored::Present
         } else {
@@ -107,7 +107,7 @@ impl Remote {
     pub(crate) async fn touch(&self, sid: &Sid, ttl: Duration) -> Result<Touched, StoreError> {
         let mut cmd = redis::cmd("PEXPIRE");
         cmd.arg(self.shared.keys.session(sid)).arg(millis(ttl));
-        let value = self.shared.link.run(Lane::Requests, "touch", &cmd).await?;
+        let value = self.shared.link.run(ConnectionClass::Requests, "touch", &cmd).await?;
         Ok(match reply::number("touch", value)? {
             0 => Touched::Gone,
             _ => Touched::Alive,
@@ -120,7 +120,7 @@ impl Remote {
         cmd.arg(pid.session().as_str())
             .arg(keys.session_prefix())
             .arg(keys.lost_prefix());
-        let value = self.shared.link.script(Lane::Requests, script, &cmd).await?;
+        let value = self.shared.link.script(ConnectionClass::Requests, script, &cmd).await?;
         reply::record(script.op, value)
     }
 
@@ -147,7 +147,7 @@ impl Remote {
             .arg(millis(ttl))
             .arg(keys.wake_prefix())
             .arg(old_sid.as_str());
-        let value = self.shared.link.script(Lane::Requests, script, &cmd).await?;
+        let value = self.shared.link.script(ConnectionClass::Requests, script, &cmd).await?;
         saved(script.op, value)
     }
 
@@ -157,7 +157,7 @@ impl Remote {
             .arg(sid.as_str())
             .arg("PX")
             .arg(millis(ttl));
-        self.shared.link.run(Lane::Requests, "point", &cmd).await?;
+        self.shared.link.run(ConnectionClass::Requests, "point", &cmd).await?;
         Ok(())
     }
 
@@ -167,7 +167,10 @@ impl Remote {
             .arg(1)
             .arg("PX")
             .arg(millis(DEAD_REMEMBERED));
-        self.shared.link.run(Lane::Requests, "mark_dead", &cmd).await?;
+        self.shared
+            .link
+            .run(ConnectionClass::Requests, "mark_dead", &cmd)
+            .await?;
         self.shared.lease_free.notify_one();
         Ok(())
     }
@@ -191,7 +194,10 @@ impl Remote {
     async fn sweep_some(&self, found: &[String], dead: &str, window: Option<Duration>) -> Result<Vec<Sid>, StoreError> {
         let mut cmd = redis::cmd("MGET");
         cmd.arg(found);
-        let mut records = Reply::new("sweep", self.shared.link.run(Lane::Bulk, "sweep", &cmd).await?)?;
+        let mut records = Reply::new(
+            "sweep",
+            self.shared.link.run(ConnectionClass::Bulk, "sweep", &cmd).await?,
+        )?;
         let mut held = Vec::new();
         while !records.is_empty() {
             // One unreadable record must not keep the others from being ended.
@@ -207,7 +213,7 @@ impl Remote {
                 });
             }
         }
-        self.shared.end_all(Lane::Bulk, &held).await?;
+        self.shared.end_all(ConnectionClass::Bulk, &held).await?;
         Ok(held.into_iter().map(|end| end.sid).collect())
     }
 
@@ -235,7 +241,7 @@ impl Remote {
             .arg(self.shared.keys.session_pattern())
             .arg("COUNT")
             .arg(SCAN_KEYS);
-        let mut answer = Reply::new(op, self.shared.link.run(Lane::Bulk, op, &cmd).await?)?;
+        let mut answer = Reply::new(op, self.shared.link.run(ConnectionClass::Bulk, op, &cmd).await?)?;
         let next = answer.number()?;
         let mut list = Reply::new(op, answer.value()?)?;
         let mut found = Vec::new();

@@ -1,6 +1,6 @@
 //! Reading the log's stream.
 
-use super::link::Lane;
+use super::link::ConnectionClass;
 use super::reply::{self, Reply};
 use super::{Remote, Shared, push};
 use crate::answer::Part;
@@ -20,7 +20,7 @@ impl Shared {
         let known = self.known.get();
         let mut cmd = script.call(&[self.keys.log_meta(), self.keys.log()]);
         cmd.arg(known.epoch()).arg(known.seq());
-        let value = self.link.script(Lane::Bulk, script, &cmd).await?;
+        let value = self.link.script(ConnectionClass::Bulk, script, &cmd).await?;
         let head = reply::offset(script.op, &reply::text(script.op, value)?)?;
         self.saw(head);
         Ok(head)
@@ -39,7 +39,7 @@ impl Shared {
             .arg(last.to_string())
             .arg(PART_BYTES_MAX)
             .arg(most);
-        let value = self.link.script(Lane::Bulk, script, &cmd).await?;
+        let value = self.link.script(ConnectionClass::Bulk, script, &cmd).await?;
         let mut list = Reply::new(op, value)?;
         let complete = list.number()? == 1;
         let mut entries = Vec::new();
@@ -57,7 +57,7 @@ impl Shared {
         let op = "range";
         let mut cmd = redis::cmd("HMGET");
         cmd.arg(self.keys.log_meta()).arg("epoch").arg("seq");
-        let mut answer = Reply::new(op, self.link.run(Lane::Bulk, op, &cmd).await?)?;
+        let mut answer = Reply::new(op, self.link.run(ConnectionClass::Bulk, op, &cmd).await?)?;
         let epoch = answer.value()?;
         if epoch == Value::Nil {
             return Ok(None);

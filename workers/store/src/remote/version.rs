@@ -2,7 +2,7 @@
 
 use super::Shared;
 use super::inspect::Info;
-use super::link::Lane;
+use super::link::ConnectionClass;
 use super::reply;
 use crate::error::StoreError;
 use crate::limits::REDIS_MAJOR_MIN;
@@ -19,7 +19,7 @@ pub(super) async fn check(shared: &Shared) -> Result<(), StoreError> {
     let op = "info";
     let text = match shared
         .link
-        .run(Lane::Requests, op, redis::cmd("INFO").arg("server"))
+        .run(ConnectionClass::Requests, op, redis::cmd("INFO").arg("server"))
         .await
     {
         Ok(value) => reply::text(op, value).unwrap_or_default(),

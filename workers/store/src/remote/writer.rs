@@ -4,7 +4,7 @@
 
 use super::Shared;
 use super::canary::jittered;
-use super::link::{Failure, Lane};
+use super::link::{ConnectionClass, Failure};
 use super::pace::Pace;
 use crate::answer::Appended;
 use crate::counts::{Counts, Published};
@@ -293,7 +293,7 @@ impl Committer {
                 cmd.arg(index).arg(id.id()).arg(id.former().unwrap_or_default());
             }
         }
-        let value = self.shared.link.script_once(Lane::Log, script, &cmd).await?;
+        let value = self.shared.link.script_once(ConnectionClass::Log, script, &cmd).await?;
         Answer::read(script.op, &value).map_err(Failure::from)
     }
 

@@ -1,6 +1,6 @@
 //! The log as it stands in Redis.
 
-use super::super::link::Lane;
+use super::super::link::ConnectionClass;
 use super::super::reply::Reply;
 use super::Inspector;
 use crate::error::StoreError;
@@ -30,7 +30,7 @@ impl Inspector {
     pub async fn log(&self) -> Result<LogState, StoreError> {
         let (keys, script) = (&self.keys, &self.scripts.look);
         let cmd = script.call(&[keys.log_meta(), keys.log(), keys.log_marks()]);
-        let value = self.link.script(Lane::Requests, script, &cmd).await?;
+        let value = self.link.script(ConnectionClass::Requests, script, &cmd).await?;
         let mut answer = Reply::new(script.op, value)?;
         let head = answer.offset()?;
         let batches = answer.number()?;

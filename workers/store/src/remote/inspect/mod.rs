@@ -11,7 +11,7 @@ pub use rights::{Missing, Rights};
 pub use trial::{Latency, Served, Spread, Trial};
 
 use super::keys::Keys;
-use super::link::{Lane, Link};
+use super::link::{ConnectionClass, Link};
 use super::reply::Reply;
 use super::script::Scripts;
 use crate::error::StoreError;
@@ -101,7 +101,7 @@ impl Inspector {
 
     /// Runs a command that may be run twice.
     pub(super) async fn run(&self, op: &'static str, cmd: &redis::Cmd) -> Result<Value, StoreError> {
-        self.link.run(Lane::Requests, op, cmd).await
+        self.link.run(ConnectionClass::Requests, op, cmd).await
     }
 }
 

@@ -1,6 +1,6 @@
 //! Trying out what workers do, without being one.
 
-use super::super::link::Lane;
+use super::super::link::ConnectionClass;
 use super::super::reply::{self, Reply};
 use super::super::{millis, random_name};
 use super::Inspector;
@@ -137,7 +137,7 @@ impl Inspector {
         let json = record.to_json();
         let mut cmd = script.call(&[self.keys.session(&record.sid)]);
         cmd.arg(&json).arg(millis(ttl));
-        let value = self.link.script(Lane::Requests, script, &cmd).await?;
+        let value = self.link.script(ConnectionClass::Requests, script, &cmd).await?;
         let mut answer = Reply::new(script.op, value)?;
         Ok(Trial {
             same: answer.text()? == json,
