@@ -2,10 +2,11 @@
 //! one that gets a question about the fleet asks the supervisor.
 
 use crate::accept::wants_open_metrics;
-use crate::control::Control;
-use crate::http::{Answer, Body, body, host_fault, plain};
+use crate::answer::{Answer, body, plain};
+use crate::http::{Body, host_fault};
+use crate::supervisor::Supervisor;
 use crate::worker::Worker;
-use crate::{http as public, metrics, startup_responder};
+use crate::{http as public, report, startup_responder};
 use boot::ToSupervisor;
 use http::header::{ACCEPT, EXPECT, HeaderValue, VARY};
 use http::{Method, Request, StatusCode};
@@ -42,7 +43,7 @@ const LEAVE_PATIENCE: Duration = Duration::from_millis(500);
 
 /// See the module.
 pub(crate) struct Admin {
-    control: Rc<Control>,
+    supervisor: Rc<Supervisor>,
     /// As soon as it serves.
     worker: RefCell<Option<Rc<Worker>>>,
     /// Questions that the supervisor has not answered yet.
@@ -54,9 +55,9 @@ pub(crate) struct Admin {
 }
 
 impl Admin {
-    pub(crate) fn new(control: Rc<Control>) -> Rc<Self> {
+    pub(crate) fn new(supervisor: Rc<Supervisor>) -> Rc<Self> {
         Rc::new(Self {
-            control,
+            supervisor,
             worker: RefCell::default(),
             waiting: RefCell::default(),
             asked: Cell::new(0),
@@ -177,7 +178,7 @@ impl Admin {
         let Some(report) = self.ask().await else {
             return plain(StatusCode::SERVICE_UNAVAILABLE, "the supervisor does not answer\n");
         };
-        match meter::page(&metrics::families(), &report) {
+        match meter::page(&report::families(), &report) {
             Ok(page) => vary(if open {
                 body(StatusCode::OK, meter::CONTENT_TYPE, page)
             } else {
@@ -194,13 +195,13 @@ impl Admin {
     async fn ask(&self) -> Option<Report> {
         let worker = self.worker.borrow().clone();
         if let Some(worker) = worker {
-            metrics::tell_now(&worker, &self.control).await;
+            report::tell_now(&worker, &self.supervisor).await;
         }
         let id = self.asked.get();
         self.asked.set(id + 1);
         let (requester, answer) = oneshot::channel();
         self.waiting.borrow_mut().insert(id, requester);
-        self.control.send(&ToSupervisor::Scrape { id }).await;
+        self.supervisor.send(&ToSupervisor::Scrape { id }).await;
         let answer = timeout(ANSWER_PATIENCE, answer).await;
         self.waiting.borrow_mut().remove(&id);
         answer.ok()?.ok()

@@ -2,15 +2,32 @@
 
 use crate::metrics::Limit;
 use crate::packet::Packet;
+use crate::random::random;
 use crate::worker::Worker;
 use app::{Admission, App, Connecting, WHO_BYTES_MAX};
 use serde_json::value::RawValue;
+use session::{Joined, Names, Pid, Record, Sid};
 
 /// What a client is in a namespace, by the application's word.
 #[derive(Debug)]
 pub(crate) struct Identity {
     pub(crate) who: Option<String>,
     pub(crate) data: Option<Box<RawValue>>,
+}
+
+impl Identity {
+    /// A membership that begins now.
+    pub(crate) fn begin(self, worker: &Worker, record: &Record) -> Joined {
+        let pid = (worker.settings.recovery.enabled && record.offsets).then(|| Pid::new(&record.sid, random()));
+        Joined {
+            sid: Sid::public(random()),
+            who: self.who,
+            pid,
+            since: worker.head(),
+            rooms: Names::default(),
+            data: self.data,
+        }
+    }
 }
 
 /// Why a client does not get into a namespace: it is answered with a CONNECT_ERROR.

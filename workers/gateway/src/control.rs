@@ -3,21 +3,19 @@
 
 use crate::admin::Admin;
 use crate::channel::Channel;
-use crate::handover::{self, Successor};
-use crate::worker::{Phase, Worker};
-use crate::{ready, start};
+use crate::handover;
+use crate::lifecycle::{Phase, Successor};
+use crate::supervisor::{Supervisor, in_step};
+use crate::worker::Worker;
+use crate::{listen, ready};
 use boot::{Beat, ToSupervisor, ToWorker};
 use session::trace::Value::Text;
 use std::collections::BTreeMap;
-use std::convert::Infallible;
-use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Interval, MissedTickBehavior, interval, interval_at};
 use tracing::{debug, info, warn};
 
 /// How long a worker drains whose supervisor is gone.
@@ -31,52 +29,18 @@ const VOID_RETRY: Duration = Duration::from_millis(500);
 /// Beats from one look at the memory to the next.
 const RSS_EVERY: u64 = 8;
 
-/// The control socket.
-pub(crate) struct Control(Channel);
-
-impl Control {
-    /// Takes the inherited socket; needs a runtime.
-    pub(crate) fn new(fd: OwnedFd) -> io::Result<Self> {
-        Channel::new(fd).map(Self)
-    }
-
-    /// Sends a message. A supervisor that does not read is not waited for longer than a beat.
-    pub(crate) async fn send(&self, message: &ToSupervisor) {
-        let patience = Duration::from_millis(Beat::EVERY_MS);
-        // Whether it is gone, the reading side finds out.
-        let sent = tokio::time::timeout(patience, self.0.send(message, &[])).await;
-        if !matches!(sent, Ok(Ok(()))) {
-            debug!("control message not sent");
-        }
-    }
-
-    /// Tells the supervisor, as long as it is polled, that Redis is not there, and why.
-    pub(crate) async fn say_waiting(&self, mut reasons: watch::Receiver<String>) -> Infallible {
-        let mut ticks = interval(Duration::from_millis(ToSupervisor::WAITING_EVERY_MS));
-        ticks.tick().await;
-        loop {
-            tokio::select! {
-                _ = ticks.tick() => {}
-                Ok(()) = reasons.changed() => {}
-            }
-            let reason = reasons.borrow_and_update().clone();
-            self.send(&ToSupervisor::Waiting { reason }).await;
-        }
-    }
-
-    /// Waits, before there is anything to drain, for the order to leave.
-    pub(crate) async fn dismissed(&self, admin: &Admin) {
-        let mut buffer = vec![0; boot::MESSAGE_BYTES_MAX];
-        while let Some((order, descriptors)) = self.0.receive(&mut buffer).await {
-            match order {
-                ToWorker::Scraped { id } => admin.answered(id, descriptors),
-                ToWorker::Drain { .. } | ToWorker::Stop => return,
-                ToWorker::Give { .. }
-                | ToWorker::Lend { .. }
-                | ToWorker::Recall { .. }
-                | ToWorker::Take
-                | ToWorker::WorkerGone { .. } => {}
-            }
+/// Waits, before there is anything to drain, for the order to leave.
+pub(crate) async fn dismissed(supervisor: &Supervisor, admin: &Admin) {
+    let mut buffer = vec![0; boot::MESSAGE_BYTES_MAX];
+    while let Some((order, descriptors)) = supervisor.receive(&mut buffer).await {
+        match order {
+            ToWorker::Scraped { id } => admin.answered(id, descriptors),
+            ToWorker::Drain { .. } | ToWorker::Stop => return,
+            ToWorker::Give { .. }
+            | ToWorker::Lend { .. }
+            | ToWorker::Recall { .. }
+            | ToWorker::Take
+            | ToWorker::WorkerGone { .. } => {}
         }
     }
 }
@@ -88,20 +52,8 @@ fn resident_bytes() -> Option<u64> {
     pages.checked_mul(rustix::param::page_size() as u64)
 }
 
-/// Ticks now, and then at the same times in all processes of this machine: the supervisor is awake once for all of its
-/// workers, and each finds in the caches what the one before it has used.
-pub(crate) fn in_step(every: Duration) -> Interval {
-    let clock = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    let since_step = Duration::try_from(clock).unwrap_or_default().as_nanos() % every.as_nanos().max(1);
-    let now = tokio::time::Instant::now();
-    let since_step = Duration::from_nanos(u64::try_from(since_step).unwrap_or_default());
-    let mut ticks = interval_at(now.checked_sub(since_step).unwrap_or(now), every);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    ticks
-}
-
 /// Sends heartbeats, for as long as the worker runs.
-pub(crate) async fn beat(worker: Rc<Worker>, control: Rc<Control>) {
+pub(crate) async fn beat(worker: Rc<Worker>, supervisor: Rc<Supervisor>) {
     let every = Duration::from_millis(Beat::EVERY_MS);
     let mut ticks = in_step(every);
     let mut last = Instant::now();
@@ -132,17 +84,17 @@ pub(crate) async fn beat(worker: Rc<Worker>, control: Rc<Control>) {
             // A loop that stood still has not listened.
             deaf: lag < LATE && ready::is_deaf(&worker),
         };
-        control.send(&ToSupervisor::Beat(beat)).await;
+        supervisor.send(&ToSupervisor::Beat(beat)).await;
         last = Instant::now();
     }
 }
 
 /// Carries out the supervisor's orders, until the last one: stop.
-pub(crate) async fn obey(worker: Rc<Worker>, control: Rc<Control>, admin: Rc<Admin>) {
+pub(crate) async fn obey(worker: Rc<Worker>, supervisor: Rc<Supervisor>, admin: Rc<Admin>) {
     let mut buffer = vec![0; boot::MESSAGE_BYTES_MAX];
     let mut lent = Lent::default();
     loop {
-        let Some((order, descriptors)) = control.0.receive(&mut buffer).await else {
+        let Some((order, descriptors)) = supervisor.receive(&mut buffer).await else {
             info!("supervisor is gone, draining");
             worker.orphan.set(true);
             admin.close();
@@ -165,13 +117,13 @@ pub(crate) async fn obey(worker: Rc<Worker>, control: Rc<Control>, admin: Rc<Adm
                     worker.successors.borrow_mut().push(successor);
                     worker.successor_came.notify_one();
                 } else {
-                    let (worker, control) = (worker.clone(), control.clone());
+                    let (worker, supervisor) = (worker.clone(), supervisor.clone());
                     tokio::task::spawn_local(async move {
                         let report = handover::give(&worker, vec![successor]).await;
                         worker.moved.notify_one();
                         // The beat goes first.
                         tokio::task::yield_now().await;
-                        control.send(&ToSupervisor::Given(report)).await;
+                        supervisor.send(&ToSupervisor::Given(report)).await;
                     });
                 }
             }
@@ -215,9 +167,9 @@ impl Lent {
         self.give_back(slot);
         let mut acceptors = Vec::new();
         for descriptor in descriptors {
-            match start::listener(descriptor) {
+            match listen::listener(descriptor) {
                 Ok(listener) => {
-                    let accepting = start::accept(worker.clone(), listener);
+                    let accepting = listen::accept(worker.clone(), listener);
                     acceptors.push(tokio::task::spawn_local(accepting));
                 }
                 Err(error) => warn!(slot, %error, "lent listener not usable"),

@@ -1,11 +1,11 @@
 //! The way out: nobody new, polls answered, WebSockets given to another worker or closed one by one,
 //! and an end to it.
 
-use crate::control::Control;
 use crate::ending::Ending;
 use crate::handover::Handoff;
-use crate::http::IdlePolicy;
-use crate::worker::{Phase, Worker};
+use crate::lifecycle::{IdlePolicy, Phase};
+use crate::supervisor::Supervisor;
+use crate::worker::Worker;
 use crate::ws::Connection;
 use boot::ToSupervisor;
 use rustc_hash::FxHashSet;
@@ -26,7 +26,7 @@ const IDLE_GRACE: Duration = Duration::from_millis(500);
 const LOOK: Duration = Duration::from_millis(20);
 
 /// Waits for the order to leave, and leaves: true if everybody went in time.
-pub(crate) async fn leave(worker: &Rc<Worker>, control: &Control) -> bool {
+pub(crate) async fn leave(worker: &Rc<Worker>, supervisor: &Supervisor) -> bool {
     let mut phase = worker.phase.subscribe();
     let left = phase
         .wait_for(|phase| *phase != Phase::Serving)
@@ -36,7 +36,7 @@ pub(crate) async fn leave(worker: &Rc<Worker>, control: &Control) -> bool {
         Ok(Phase::Draining { deadline, .. }) => {
             info!(sockets = worker.sockets.borrow().len(), "draining");
             tokio::select! {
-                () = send_away(worker, control, deadline) => {}
+                () = send_away(worker, supervisor, deadline) => {}
                 () = sleep_until(deadline.into()) => {}
                 _ = phase.wait_for(|phase| *phase == Phase::Stopping) => {}
             }
@@ -46,7 +46,7 @@ pub(crate) async fn leave(worker: &Rc<Worker>, control: &Control) -> bool {
     cut(worker).await
 }
 
-async fn send_away(worker: &Rc<Worker>, control: &Control, deadline: Instant) {
+async fn send_away(worker: &Rc<Worker>, supervisor: &Supervisor, deadline: Instant) {
     // Who comes in later, by an upgrade, has its own turn below.
     let first = sockets(worker);
     let successors = worker.successors.take();
@@ -56,7 +56,7 @@ async fn send_away(worker: &Rc<Worker>, control: &Control, deadline: Instant) {
         handoff.give_all().await;
         handoff.give_idle().await;
         let report = handoff.finish().await;
-        control.send(&ToSupervisor::Given(report)).await;
+        supervisor.send(&ToSupervisor::Given(report)).await;
     }
     tokio::select! {
         () = close_sockets(worker, &first, handoff, deadline) => {}

@@ -1,8 +1,6 @@
 //! Why a session or a connection ended.
 
-use crate::worker::Worker;
-use session::trace::Value::{Shown, Text};
-use session::{Sid, Violation};
+use session::Violation;
 use std::fmt;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
@@ -104,14 +102,6 @@ impl Ending {
             reason: Utf8Bytes::default(),
         })
     }
-}
-
-/// Notes that a session has ended here, and whether its client can come back to it.
-pub(crate) fn note_closed(worker: &Worker, sid: &Sid, ending: &Ending, kept: bool) {
-    let kept = Text(if kept { "yes" } else { "no" });
-    worker
-        .trace
-        .note(sid, "closed", &[("recoverable", kept), ("why", Shown(ending))]);
 }
 
 impl fmt::Display for Ending {

@@ -15,7 +15,7 @@ mod give;
 mod take;
 mod unit;
 
-pub(crate) use give::{Handoff, Successor, give};
+pub(crate) use give::{Handoff, give};
 pub(crate) use take::take;
 
 use crate::worker::Worker;

@@ -1,6 +1,5 @@
 //! HTTP/1.1: connections, routes, and the engine's requests.
 
-mod answer;
 mod body;
 mod client;
 mod emit;
@@ -9,16 +8,18 @@ mod fields;
 mod official;
 mod origin;
 mod query;
+mod reply;
 mod socket;
 mod switch;
 
+use crate::answer::{Answer, plain};
 use crate::budget::{Share, Standing};
+use crate::lifecycle::{Held, Idle, IdlePolicy};
 use crate::metrics::{Code, Limit};
+use crate::protocol::Protocol;
 use crate::ready;
 use crate::worker::{Counted, Worker};
-pub(crate) use answer::{Answer, body, plain, unavailable};
 pub(crate) use body::Body;
-use bytes::Bytes;
 pub(crate) use fields::host_fault;
 use http::header::{CONNECTION, EXPECT, HeaderName};
 use http::{HeaderValue, Method, Request, StatusCode, Version};
@@ -34,56 +35,11 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::debug;
 
 /// RFC 2068, 19.7.1.1; sent by Node's server too.
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-/// A connection stays open so much longer than its client is promised: a request that is on its way is not to meet one
-/// that is being closed.
-const KEEPALIVE_MARGIN: Duration = Duration::from_secs(5);
-
-/// What becomes of connections between two requests.
-#[derive(Clone)]
-pub(crate) enum IdlePolicy {
-    /// They stay open.
-    Stay,
-    /// Those that were used are closed, for others that wait.
-    Shed,
-    /// Another worker goes on with them.
-    Move(mpsc::Sender<Idle>),
-    /// They are closed.
-    Close,
-}
-
-/// A connection between two requests.
-pub(crate) struct Held {
-    pub(crate) tcp: TcpStream,
-    /// Read from it, and not acted on: the beginning of a request, perhaps.
-    pub(crate) unread: Bytes,
-    /// There was a request on it.
-    pub(crate) asked: bool,
-}
-
-impl Held {
-    /// A fresh one.
-    pub(crate) const fn new(tcp: TcpStream) -> Self {
-        Self {
-            tcp,
-            unread: Bytes::new(),
-            asked: false,
-        }
-    }
-}
-
-/// One that is on its way to another worker.
-pub(crate) struct Idle {
-    pub(crate) held: Held,
-    /// If it comes back, it is served here after all.
-    pub(crate) back: oneshot::Sender<Held>,
-}
 
 /// Serves a connection, in a task of its own.
 pub(crate) fn admit(worker: &Rc<Worker>, held: Held, peer: SocketAddr) {
@@ -247,11 +203,11 @@ async fn answer(worker: &Rc<Worker>, request: Request<&mut Body>, peer: SocketAd
     let path = request.uri().path();
     let settings = &worker.settings;
     if is_below(path, &settings.engine.path) {
-        return engine::serve(worker, request, peer, crate::ws::Protocol::SocketIo).await;
+        return engine::serve(worker, request, peer, Protocol::SocketIo).await;
     }
     let echo = settings.diagnostics.engine_echo.as_deref();
     if echo.is_some_and(|echo| is_below(path, echo)) {
-        return engine::serve(worker, request, peer, crate::ws::Protocol::Echo).await;
+        return engine::serve(worker, request, peer, Protocol::Echo).await;
     }
     let shown = match path {
         "/api/emit" => settings.admin.public_emit,
@@ -259,15 +215,6 @@ async fn answer(worker: &Rc<Worker>, request: Request<&mut Body>, peer: SocketAd
     };
     let answer = if shown { operator(worker, request).await } else { None };
     answer.unwrap_or_else(|| plain(StatusCode::NOT_FOUND, "not found\n"))
-}
-
-/// What clients are told of how long a connection without a request stays open, if that is long enough to be told: many of
-/// them (Node's agent, undici, Firefox) close it themselves before.
-pub(crate) fn promise(settings: &boot::Http) -> Option<HeaderValue> {
-    let seconds = settings.keepalive_timeout.saturating_sub(KEEPALIVE_MARGIN).as_secs();
-    (seconds > 0)
-        .then(|| HeaderValue::from_str(&format!("timeout={seconds}")).ok())
-        .flatten()
 }
 
 /// What is answered for operators, if it is that.

@@ -1,9 +1,11 @@
 //! What others put into Redis for our clients, brought into the log. Every worker stands by; the one that leads
 //! reads channels and streams; another one does as soon as it has died or left, or is silent for a second.
 
-use crate::emit::entry_of;
+use crate::clock::unix_ms;
+use crate::entries::entry_of;
+use crate::lifecycle::Phase;
 use crate::metrics::Ingested;
-use crate::worker::{Phase, Worker, unix_ms};
+use crate::worker::Worker;
 use boot::Emit;
 use bytes::Bytes;
 use futures_util::future::join_all;

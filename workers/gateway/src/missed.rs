@@ -1,6 +1,6 @@
 //! What a session has not seen of the log yet.
 
-use crate::emit;
+use crate::entries;
 use crate::lines::line;
 use crate::orders;
 use crate::packet::Packet;
@@ -98,7 +98,7 @@ pub(crate) fn read(worker: &Worker, offset: Offset, bytes: &bytes::Bytes) -> Opt
             return None;
         }
     };
-    if let Err(error) = emit::check(&entry, &worker.limits) {
+    if let Err(error) = entries::check(&entry, &worker.limits) {
         if let Some(untold) = worker.unreadable.line(Instant::now()) {
             warn!(%offset, %error, untold, "log entry left out: clients would disconnect for it");
         }

@@ -1,21 +1,13 @@
 //! Orders in the log: sockets are told from outside to join or leave rooms, or to go.
 
 use crate::hub::Outlet;
-use crate::lines::line;
 use crate::membership::note_join;
 use crate::packet::Packet;
 use crate::ring::Logged;
 use crate::worker::Worker;
 use session::{EntryKind, Names, Offset, Record};
 use std::rc::Rc;
-use std::time::Duration;
-use store::Amended;
-use tokio::time::sleep;
 use tracing::debug;
-
-/// A record that somebody else writes is tried again after so long, and so often.
-const AGAIN_AFTER: Duration = Duration::from_millis(10);
-const TRIES: usize = 50;
 
 /// What is to be done.
 #[derive(Debug)]
@@ -95,36 +87,6 @@ pub(crate) fn apply(record: &mut Record, logged: &Logged, rooms_max: usize, chan
             Some(Packet::disconnect(nsp))
         }
     }
-}
-
-/// Stores what orders change of a polling session, whatever its client changes meanwhile. `before` is its record as it
-/// was read.
-pub(crate) async fn store(worker: &Worker, before: &Record, orders: &[Rc<Logged>]) {
-    let rooms_max = worker.settings.socket.rooms_max;
-    let mut before = before.clone();
-    for _ in 0..TRIES {
-        let mut record = before.clone();
-        for logged in orders {
-            apply(&mut record, logged, rooms_max, &mut false);
-        }
-        match worker.store.amend(&before, &record).await {
-            Ok(Amended::Done | Amended::Gone) => return,
-            Ok(Amended::Again) => sleep(AGAIN_AFTER).await,
-            Err(error) => {
-                line!(warn, %error, "an order from outside was not stored");
-                return;
-            }
-        }
-        match worker.store.load(&before.sid).await {
-            Ok(Some(current)) => before = current,
-            Ok(None) => return,
-            Err(error) => debug!(%error, "record not read"),
-        }
-    }
-    line!(
-        warn,
-        "an order from outside was not stored: the session is written all the time"
-    );
 }
 
 /// Whether an entry is an order for one of the session's sockets.

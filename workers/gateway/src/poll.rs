@@ -3,15 +3,17 @@
 
 mod batch;
 mod get;
+mod orders;
 mod post;
 mod recent;
 
 pub(crate) use get::get;
 pub(crate) use post::{Allowance, BodyError, Incoming, Taken, post};
-pub(crate) use recent::{Recent, remember};
+pub(crate) use recent::remember;
 
-use crate::ending::{Ending, note_closed};
+use crate::ending::Ending;
 use crate::hub::{MemberId, Outlet};
+use crate::notes::note_closed;
 use crate::worker::Worker;
 use session::{Record, Sid};
 use std::cell::{Cell, RefCell};

@@ -1,23 +1,15 @@
 //! `/api/live` and `/api/ready`, in the shape that the guide's readers know.
 
-use crate::http::{Answer, body};
+use crate::answer::{Answer, body};
+use crate::checks::passes;
 use crate::worker::Worker;
-use boot::{Beat, Check, Probe};
+use boot::Beat;
 use http::StatusCode;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
-use tokio::task::spawn_blocking;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tracing::{info, warn};
-
-/// The first line of an HTTP answer fits into this (bytes).
-const STATUS_LINE_BYTES: usize = 64;
 
 /// The configured checks are carried out so often without being asked, so that `status` and reloads know of them.
 const CHECKS_EVERY: Duration = Duration::from_secs(5);
@@ -129,64 +121,4 @@ pub(crate) fn is_deaf(worker: &Worker) -> bool {
 /// A canary passes through the log every few seconds: without it this worker is deaf.
 fn is_log_heard(worker: &Worker) -> bool {
     worker.settings.redis.is_none() || worker.canary_seen.get().elapsed() < worker.settings.log.canary_overdue
-}
-
-/// Whose turn it is to try each path of the checks.
-pub(crate) struct Disks(BTreeMap<PathBuf, Arc<Semaphore>>);
-
-impl Disks {
-    /// Those of these checks.
-    pub(crate) fn of<'a>(checks: impl Iterator<Item = &'a Check>) -> Self {
-        let paths = checks.filter_map(|check| match &check.probe {
-            Probe::WritablePath { path } => Some(path.clone()),
-            Probe::Http { .. } | Probe::Tcp { .. } => None,
-        });
-        Self(paths.map(|path| (path, Arc::new(Semaphore::new(1)))).collect())
-    }
-
-    /// Tried, not asked: permissions do not tell about full disks and read-only mounts. In a thread, because a mount whose
-    /// server is away holds whoever writes to it for as long as it likes; only one at a time is held.
-    async fn is_writable(&self, path: &PathBuf) -> bool {
-        let Some(turns) = self.0.get(path) else { return false };
-        let Ok(turn) = turns.clone().acquire_owned().await else {
-            return false;
-        };
-        let file = path.join(format!(".anyworker-check-{}", std::process::id()));
-        let tried = spawn_blocking(move || {
-            let written = std::fs::write(&file, b"ok").is_ok();
-            let removed = std::fs::remove_file(&file).is_ok();
-            drop(turn);
-            written && removed
-        });
-        tried.await.unwrap_or(false)
-    }
-}
-
-async fn passes(disks: &Disks, check: &Check) -> bool {
-    let probe = async {
-        match &check.probe {
-            Probe::Http { authority, path } => http_ok(authority, path).await,
-            Probe::Tcp { address } => TcpStream::connect(address).await.is_ok(),
-            Probe::WritablePath { path } => disks.is_writable(path).await,
-        }
-    };
-    timeout(check.timeout, probe).await.unwrap_or(false)
-}
-
-async fn http_ok(authority: &str, path: &str) -> bool {
-    let Ok(mut stream) = TcpStream::connect(authority).await else {
-        return false;
-    };
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n");
-    if stream.write_all(request.as_bytes()).await.is_err() {
-        return false;
-    }
-    let mut line = Vec::new();
-    while line.len() < STATUS_LINE_BYTES && !line.contains(&b'\n') {
-        match stream.read_buf(&mut line).await {
-            Ok(1..) => {}
-            Ok(0) | Err(_) => break,
-        }
-    }
-    line.starts_with(b"HTTP/1.") && line.get(9) == Some(&b'2')
 }

@@ -7,10 +7,10 @@
 use crate::admission::Refusal;
 use crate::catchup::{self, Caught, Extent};
 use crate::dispatch::{Admitted, Returning, Seen};
-use crate::emit;
 use crate::ending::Ending;
+use crate::entries;
 use crate::lines::line;
-use crate::metrics;
+use crate::metrics::Resume;
 use crate::missed::{Interest, Missing};
 use crate::worker::Worker;
 use app::Former;
@@ -51,6 +51,22 @@ pub(crate) enum Lost {
 }
 
 impl Lost {
+    /// How it is counted.
+    const fn counted(&self) -> Resume {
+        match self {
+            Self::Gap(Missing::Store(_)) | Self::Store(_) => Resume::Store,
+            Self::Gap(Missing::TooMany(_)) => Resume::TooMany,
+            Self::Gap(Missing::TooLarge(_)) => Resume::TooLarge,
+            Self::Gap(Missing::EndLost) => Resume::EndLost,
+            Self::Gap(Missing::Trimmed) => Resume::Trimmed,
+            Self::Offset => Resume::Offset,
+            Self::TakenOver => Resume::TakenOver,
+            Self::Unknown => Resume::Unknown,
+            Self::AnotherUser => Resume::AnotherUser,
+            Self::Refused(_) => Resume::Refused,
+        }
+    }
+
     /// Nothing is lost: Redis did not answer, and may do so when the client tries once more. The session is where it was,
     /// or with the connection that asked for it, or both: its client finds it in either.
     pub(crate) fn passing(&self) -> Option<&StoreError> {
@@ -186,7 +202,7 @@ impl Found {
                 "session resumed"
             );
         }
-        worker.metrics.resumes.one(metrics::Resume::Ok);
+        worker.metrics.resumes.one(Resume::Ok);
         Ok(())
     }
 
@@ -210,7 +226,7 @@ impl Found {
             return close_stale(worker, self.old.sid.as_str(), epoch);
         }
         // The log's order is not needed, its reach is. If it fails, the stale connection finds out by its next save.
-        let told = worker.store.append(emit::takeover(&self.old.sid, epoch), None);
+        let told = worker.store.append(entries::takeover(&self.old.sid, epoch), None);
         tokio::task::spawn_local(async move {
             if let Err(error) = told.await {
                 debug!(%error, "holder of a resumed session not told");
@@ -245,7 +261,7 @@ pub(crate) fn close_stale(worker: &Worker, sid: &str, epoch: u64) {
 
 /// Says that a client has to try once more to get its session back.
 pub(crate) fn postpone(worker: &Worker, nsp: &str, lost: &Lost) {
-    worker.metrics.resumes.one(metrics::Resume::of(lost));
+    worker.metrics.resumes.one(lost.counted());
     line!(info, nsp, reason = %lost, "session not recovered yet, the client has to come back");
 }
 
@@ -258,7 +274,7 @@ pub(crate) fn start_anew(worker: &Worker, sid: &Sid, returning: &Returning, lost
     worker
         .trace
         .note(sid, "not_recovered", &[("namespace", Text(nsp)), ("why", Shown(&lost))]);
-    worker.metrics.resumes.one(metrics::Resume::of(&lost));
+    worker.metrics.resumes.one(lost.counted());
     line!(info, nsp, reason = %lost, "session not recovered, the client starts anew");
     if let Lost::Refused(refusal) = lost {
         return Err(refusal);

@@ -1,6 +1,7 @@
 //! Before Redis has answered: health is told, everybody else is asked to come back.
 
-use crate::http::{Answer, body, host_fault, unavailable};
+use crate::answer::{Answer, body, unavailable};
+use crate::http::host_fault;
 use crate::ready;
 use http::{Request, StatusCode};
 use hyper::body::Incoming;

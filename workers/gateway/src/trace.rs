@@ -1,26 +1,19 @@
 //! What this worker notes about the lives of sessions. Notes are collected in memory and written once a
 //! second: no request waits for it, and a worker that is killed takes its last second along.
 
-use crate::worker::{Worker, unix_ms};
+use crate::clock::unix_ms;
 use boot::{Settings, Trace, TraceLevel};
 use session::Sid;
 use session::trace::{self, Value};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::rc::Rc;
-use std::time::Duration;
 use store::{NoteBounds, Notes, Store};
-use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::{debug, warn};
 
-/// Between two writes.
-const WRITE_EVERY: Duration = Duration::from_secs(1);
 /// A batch that has grown so large is complete (bytes).
 const BATCH_BYTES: usize = 32 * 1024;
 /// Batches that wait for Redis; with one more the oldest is lost, which is counted.
 const BATCHES_MAX: usize = 32;
-/// A worker that leaves writes its last notes within this time.
-const LAST_WRITE: Duration = Duration::from_millis(500);
 
 /// The notes of one worker.
 pub(crate) struct Tracer {
@@ -109,7 +102,7 @@ impl Tracer {
     }
 
     /// Writes everything there is, as far as Redis takes it.
-    async fn write(&self, store: &Store) {
+    pub(crate) async fn write(&self, store: &Store) {
         self.complete(&mut self.open.borrow_mut());
         loop {
             let Some(mut notes) = self.waiting.borrow_mut().pop_front() else {
@@ -140,22 +133,5 @@ impl Tracer {
             }
             return;
         }
-    }
-}
-
-/// Writes the notes, as long as the worker runs.
-pub(crate) async fn run(worker: Rc<Worker>) {
-    let mut ticks = interval(WRITE_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        worker.trace.write(&worker.store).await;
-    }
-}
-
-/// The last notes of a worker that leaves.
-pub(crate) async fn finish(worker: &Worker) {
-    if timeout(LAST_WRITE, worker.trace.write(&worker.store)).await.is_err() {
-        debug!("the last notes about sessions were not written");
     }
 }

@@ -4,8 +4,9 @@
 use crate::ending::Ending;
 use crate::fault::{self, Point};
 use crate::metrics::Upgrade;
+use crate::protocol::Style;
 use crate::worker::Worker;
-use crate::ws::{Link, Opening, Style, close, open, read_failed};
+use crate::ws::{Link, Opening, close, open, read_failed};
 use futures_util::{SinkExt, StreamExt};
 use session::Sid;
 use session::trace::Value::Text;

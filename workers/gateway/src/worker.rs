@@ -1,17 +1,15 @@
 //! What the parts of one worker share.
 
-use crate::admission::Identity;
 use crate::budget::Budget;
 use crate::catchup::CatchUp;
-use crate::fault;
-use crate::handover::Successor;
-use crate::http::{self, IdlePolicy};
+use crate::checks::Disks;
 use crate::hub::Hub;
 use crate::ids::Ids;
+use crate::lifecycle::{self, IdlePolicy, Phase, Successor};
 use crate::lines::Lines;
 use crate::metrics::Metrics;
-use crate::poll::{Park, Recent};
-use crate::ready::Disks;
+use crate::poll::Park;
+use crate::recent::Recent;
 use crate::ring::Ring;
 use crate::trace::Tracer;
 use crate::unsettled::Unsettled;
@@ -20,11 +18,11 @@ use ::http::HeaderValue;
 use app::{App, Relay};
 use boot::{Incarnation, Namespaces, Offsets, Settings};
 use rustc_hash::FxHashMap;
-use session::{Joined, Limits, Names, Offset, Pid, Record, Sid};
+use session::{Limits, Offset, Record, Sid};
 use slab::Slab;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use store::{Store, StoreError};
 use tokio::sync::{Notify, watch};
 use tracing::warn;
@@ -35,29 +33,6 @@ const REFUSAL_BELIEVED: Duration = Duration::from_secs(2);
 /// A session that joins no namespace is in Redis so much longer than its client has time for that
 /// (`socket.connect_timeout_ms`): a CONNECT that is under way at the end of it finds the session.
 pub(crate) const SETTLING_MARGIN: Duration = Duration::from_secs(5);
-
-/// How far the worker is on its way out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Phase {
-    /// Serving.
-    Serving,
-    /// Sending everybody away by the deadline.
-    Draining {
-        /// When the rest is cut.
-        deadline: Instant,
-        /// Nobody serves the listener afterwards.
-        last: bool,
-    },
-    /// Cutting everything now.
-    Stopping,
-}
-
-impl Phase {
-    /// Whether who connects is let in: to be served, or to be told that nobody serves any more.
-    pub(crate) const fn accepts(self) -> bool {
-        matches!(self, Self::Serving | Self::Draining { last: true, .. })
-    }
-}
 
 /// Numbers for heartbeats and readiness.
 #[derive(Default)]
@@ -193,7 +168,7 @@ impl Worker {
             app,
             limits,
             connections_max: connections_max(&settings),
-            keepalive: http::promise(&settings.http),
+            keepalive: lifecycle::promise(&settings.http),
             budget: Budget::new(settings.limits.buffers_bytes_max),
             hub: RefCell::default(),
             catch_up: CatchUp::default(),
@@ -288,19 +263,6 @@ impl Worker {
         wants.filter(|_| recovery.enabled && recovery.offsets == Offsets::Auto)
     }
 
-    /// A membership that begins now.
-    pub(crate) fn new_membership(&self, record: &Record, identity: Identity) -> Joined {
-        let pid = (self.settings.recovery.enabled && record.offsets).then(|| Pid::new(&record.sid, random()));
-        Joined {
-            sid: Sid::public(random()),
-            who: identity.who,
-            pid,
-            since: self.head(),
-            rooms: Names::default(),
-            data: identity.data,
-        }
-    }
-
     /// What is kept of a session that ended without its client's will, and for how long: nothing if
     /// the client could not come back to it.
     pub(crate) fn kept<'a>(&self, record: &'a Record) -> Option<(&'a Record, Duration)> {
@@ -343,41 +305,4 @@ pub(crate) fn session_ttl(settings: &Settings) -> Duration {
 /// The same of a session that has joined no namespace: nothing is to be found in it later.
 fn unsettled_ttl(settings: &Settings) -> Duration {
     session_ttl(settings).min(settings.socket.connect_timeout + SETTLING_MARGIN)
-}
-
-/// A fresh id of an Engine.IO session.
-pub(crate) fn new_sid() -> Sid {
-    Sid::from_random(random())
-}
-
-/// Random bytes of the kernel, fetched in bulk: one system call for many ids. Each byte is used once.
-fn random<const N: usize>() -> [u8; N] {
-    /// Bytes that one call fetches; up to 256 come without interruption (getrandom(2)).
-    const POOL_BYTES: usize = 256;
-    thread_local! {
-        static POOL: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-    }
-    POOL.with_borrow_mut(|pool| {
-        if pool.len() < N {
-            pool.resize(POOL_BYTES.max(N), 0);
-            // getrandom(2) fails only on kernels without it; an id that could be guessed is no way out.
-            #[expect(
-                clippy::expect_used,
-                reason = "the worker must not go on without randomness; the supervisor restarts it"
-            )]
-            getrandom::fill(pool).expect("getrandom(2) works");
-        }
-        let rest = pool.len() - N;
-        let mut bytes = [0; N];
-        bytes.copy_from_slice(pool.get(rest..).unwrap_or(&[0; N]));
-        pool.truncate(rest);
-        bytes
-    })
-}
-
-/// Milliseconds since 1970, for people. Only how long a client may take to join a first namespace goes by it, because
-/// it may do so on another worker.
-pub(crate) fn unix_ms() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX) + fault::clock_ahead_ms()
 }

@@ -20,12 +20,14 @@ pub(crate) use transfer::{Claim, ConnectionState, FrozenConnection, RestoredConn
 
 use crate::dispatch::{Effect, Incoming, dispatch};
 use crate::ending::Ending;
-use crate::ending::note_closed;
 use crate::hub::MemberId;
+use crate::lifecycle::Phase;
 use crate::metrics::Limit;
+use crate::notes::note_closed;
 use crate::packet::Packet;
+use crate::protocol::{Protocol, Style};
 use crate::rate::Rate;
-use crate::worker::{Phase, Worker, count};
+use crate::worker::{Worker, count};
 use futures_util::Stream;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -50,23 +52,6 @@ use wire::engine;
 
 /// For what is unsent when the client sends no more, this long; a client that reads has it in a round trip or a few.
 const REST_LINGER: Duration = Duration::from_secs(1);
-
-/// What is spoken on top of Engine.IO.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Protocol {
-    /// Every message comes back (`diagnostics.engine_echo`).
-    Echo,
-    /// Socket.IO.
-    SocketIo,
-}
-
-/// How a connection wants to be talked to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Style {
-    pub(crate) protocol: Protocol,
-    /// Binary messages go as base64 texts (`b64=1` in the query).
-    pub(crate) base64: bool,
-}
 
 /// A WebSocket with its session.
 pub(crate) struct Connection {

@@ -3,7 +3,7 @@
 use super::unit::{CONNECTIONS_MAX, Frozen, UNIT_BUFFERS_BYTES_MAX, pack, take_token, token};
 use super::{FromGiver, FromTaker, Hello, fault};
 use crate::channel::Channel;
-use crate::http::{Idle, IdlePolicy};
+use crate::lifecycle::{Idle, IdlePolicy, Successor};
 use crate::metrics::Stayed;
 use crate::worker::Worker;
 use crate::ws::{Connection, FrozenConnection};
@@ -31,25 +31,6 @@ const GIVE_PATIENCE: Duration = Duration::from_secs(2);
 const SUCCESSOR_PATIENCE: Duration = Duration::from_secs(2);
 /// How long the other worker may take to store what it got.
 const STORE_PATIENCE: Duration = Duration::from_secs(2);
-
-/// A worker that gets WebSockets.
-pub(crate) struct Successor {
-    channel: Rc<Channel>,
-    /// So many at most.
-    most: u64,
-    /// It has said that it takes idle HTTP connections too.
-    takes_idle: bool,
-}
-
-impl Successor {
-    pub(crate) const fn new(channel: Rc<Channel>, most: u64) -> Self {
-        Self {
-            channel,
-            most,
-            takes_idle: false,
-        }
-    }
-}
 
 /// A handover in progress.
 pub(crate) struct Handoff {

@@ -3,7 +3,8 @@
 use super::unit::{take_token, unpack};
 use super::{FromGiver, FromTaker, Hello, fault};
 use crate::channel::Channel;
-use crate::http::{self, Held, IdlePolicy};
+use crate::http;
+use crate::lifecycle::{Held, IdlePolicy};
 use crate::worker::Worker;
 use crate::ws::{Buffers, Claim, RestoredConnection};
 use serde::de::DeserializeOwned;

@@ -3,7 +3,7 @@
 //! The memfd holds the length of the list (8 bytes, big endian), the list as JSON, then for each
 //! connection what was read and what was not written.
 
-use crate::http::Idle;
+use crate::lifecycle::Idle;
 use crate::ws::{Buffers, ConnectionState, FrozenConnection};
 use bytes::Bytes;
 use rustix::event::{EventfdFlags, eventfd};

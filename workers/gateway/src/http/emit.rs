@@ -1,8 +1,8 @@
 //! `POST /api/emit`: an event, or a list of them, for our clients. Answers 200 only when all are in the log.
 
-use super::answer::{Answer, body, busy, plain};
 use super::body::{Body, bounded};
-use crate::emit::entry_of;
+use crate::answer::{Answer, body, busy, plain};
+use crate::entries::entry_of;
 use crate::metrics::Limit;
 use crate::poll::BodyError;
 use crate::worker::Worker;

@@ -1,17 +1,21 @@
 //! Engine.IO requests: checks in the order of the reference server, then polling or WebSocket.
 
-use super::answer::{self, Answer};
 use super::body::Body;
 use super::query::Query;
+use super::reply;
 use super::socket::Socket;
 use super::switch::{self, Offer};
 use super::{body, client, fields, official, origin};
+use crate::answer::{self, Answer};
+use crate::clock::unix_ms;
 use crate::dispatch::flag;
 use crate::metrics::{Handshake, Limit, Upgrade};
 use crate::poll::{self, Allowance, Incoming};
+use crate::protocol::{Protocol, Style};
+use crate::random::new_sid;
 use crate::upgrade::upgrade;
-use crate::worker::{Counted, Worker, new_sid, unix_ms};
-use crate::ws::{self, Buffers, Opening, Protocol, Style};
+use crate::worker::{Counted, Worker};
+use crate::ws::{self, Buffers, Opening};
 use boot::{Cookie, Offsets, SameSite};
 use http::header::{ORIGIN, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
@@ -121,7 +125,7 @@ async fn polling(worker: &Rc<Worker>, request: Request<&mut Body>, peer: SocketA
         }
         _ => poll::Reply::Refused(Refusal::BadMethod),
     };
-    answer::reply(worker, gzip, reply)
+    reply::reply(worker, gzip, reply)
 }
 
 /// A request's id: with it, if it came with one, a proxy's repetition of the request is known again.
@@ -181,7 +185,7 @@ async fn begin(
     };
     let open = ws::handshake(worker, &record, upgrades);
     poll::remember(worker, CREATED_REVISION, &Rc::new(record.clone()));
-    let mut answer = answer::packets(worker, answer::accepts_gzip(request.headers()), open);
+    let mut answer = reply::packets(worker, answer::accepts_gzip(request.headers()), open);
     set_cookie(worker, &record.sid, answer.headers_mut());
     answer
 }

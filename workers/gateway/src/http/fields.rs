@@ -1,6 +1,6 @@
 //! Header fields as RFC 9110 and RFC 9112 have them: lists of tokens, and `Host`.
 
-use super::answer::{Answer, plain};
+use crate::answer::{Answer, plain};
 use http::header::{CONNECTION, HOST, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Version};
 

@@ -1,6 +1,6 @@
 //! Which web pages may talk to us: CORS for requests, a check of our own for WebSockets.
 
-use super::answer::Answer;
+use crate::answer::Answer;
 use boot::{Http, Origins};
 use bytes::Bytes;
 use http::header::{

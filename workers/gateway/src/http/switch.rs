@@ -1,7 +1,7 @@
 //! The opening handshake of a WebSocket (RFC 6455, 4.2): what its client asks for, and the two answers.
 
-use super::answer::{Answer, body as text};
 use super::fields;
+use crate::answer::{Answer, body as text};
 use bytes::Bytes;
 use http::header::{
     CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,

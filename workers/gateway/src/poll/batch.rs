@@ -7,12 +7,13 @@ use crate::dispatch::{Act, Admitted, Effect, Incoming, Returning, dispatch};
 use crate::emit::{Emit, refusal};
 use crate::ending::Ending;
 use crate::fault::{self, Point};
-use crate::membership::{note_connected, note_join, note_room};
+use crate::membership::note_join;
 use crate::metrics::Limit;
+use crate::notes::{note_connected, note_room};
 use crate::packet::Packet;
+use crate::protocol::Protocol;
 use crate::resume::{self, Found, Lost};
 use crate::worker::{SETTLING_MARGIN, Worker};
-use crate::ws::Protocol;
 use app::Action;
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
@@ -306,7 +307,7 @@ impl<'a> Batch<'a> {
         if let Some(wants) = self.worker.heeded(admitted.wants_offsets) {
             self.record.offsets = wants;
         }
-        let joined = self.worker.new_membership(&self.record, admitted.identity);
+        let joined = admitted.identity.begin(self.worker, &self.record);
         let nsp = admitted.nsp;
         self.enter(&nsp, joined);
         self.noted.push(Noted::Connected { nsp });

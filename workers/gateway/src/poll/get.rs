@@ -1,15 +1,18 @@
 //! The poll: answered at once if there is anything, otherwise it waits here.
 
+use super::orders::store as store_orders;
 use super::recent::{known, learn};
 use super::{Abort, Park, Parked, Reply, end, note_foreign, overlapped, patiently};
 use crate::catchup::{self, Extent};
+use crate::clock::unix_ms;
 use crate::ending::Ending;
 use crate::fault::{self, Point};
+use crate::lifecycle::Phase;
 use crate::lines::line;
 use crate::metrics::Carried;
 use crate::missed::{self, Interest, Missing, Piece};
 use crate::orders;
-use crate::worker::{Phase, Worker, unix_ms};
+use crate::worker::Worker;
 use futures_util::future::LocalBoxFuture;
 use session::trace::Value::{Number, Offset as At, Text};
 use session::{Offset, Record, Sid, Transport};
@@ -386,7 +389,7 @@ async fn answer(worker: &Rc<Worker>, answer: &Answer<'_>, mail: Mail) -> Reply {
         let fields = [("orders", Number(orders.len() as u64))];
         worker.trace.note(&answer.record.sid, "obeyed", &fields);
         // Before the answer: the next request moves the cursor over the orders.
-        orders::store(worker, answer.record, &orders).await;
+        store_orders(worker, answer.record, &orders).await;
     }
     // An upgrade ends the poll with a noop, if nothing else does. A close stands alone: the official client takes it at
     // once, and what stands before it a moment later, when it listens no more.

@@ -7,8 +7,9 @@ use crate::ending::Ending;
 use crate::fault::{self, Point};
 use crate::hub::{MemberId, Outlet};
 use crate::lines::line;
-use crate::membership::{note_connected, note_join, note_room};
+use crate::membership::note_join;
 use crate::metrics::Limit;
+use crate::notes::{note_connected, note_room};
 use crate::orders::Order;
 use crate::packet::Packet;
 use crate::resume::{self, Lost};
@@ -113,7 +114,7 @@ impl Connection {
         if let Some(wants) = self.worker.heeded(admitted.wants_offsets) {
             record.offsets = wants;
         }
-        let joined = self.worker.new_membership(&record, admitted.identity);
+        let joined = admitted.identity.begin(&self.worker, &record);
         record.settled = true;
         self.ws.borrow_mut().get_mut().settle();
         record.join(&admitted.nsp, joined.clone());

@@ -1,13 +1,14 @@
 //! How a WebSocket begins to serve its session.
 
 use super::keep_alive::KeepAlive;
-use super::{Buffers, Claimed, Connection, Link, Stage, Style, Task};
+use super::{Buffers, Claimed, Connection, Link, Stage, Task};
 use crate::budget::Standing;
 use crate::catchup::{self, Extent};
 use crate::ending::Ending;
 use crate::metrics::Carried;
 use crate::missed::{self, Interest, Piece};
 use crate::packet::Packet;
+use crate::protocol::Style;
 use crate::rate::Rate;
 use crate::ring::Logged;
 use crate::worker::Worker;

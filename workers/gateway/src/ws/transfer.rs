@@ -2,12 +2,13 @@
 //! another. The session's record and the log are the truth for everything else.
 
 use super::keep_alive::{KeepAlive, KeepAliveState};
-use super::{Buffers, Claimed, Connection, Link, Protocol, Stage, Style, over};
+use super::{Buffers, Claimed, Connection, Link, Stage, over};
 use crate::catchup::{self, Extent};
 use crate::channel::Channel;
 use crate::ending::Ending;
 use crate::metrics::Stayed;
 use crate::missed::Interest;
+use crate::protocol::{Protocol, Style};
 use crate::worker::Worker;
 use futures_util::future::LocalBoxFuture;
 use serde::{Deserialize, Serialize};

@@ -1,15 +1,9 @@
-//! Answers.
+//! Answers of HTTP.
 
-use crate::metrics::Limit;
-use crate::poll::Reply;
-use crate::worker::Worker;
 use bytes::Bytes;
-use flate2::Compression;
-use flate2::write::GzEncoder;
-use http::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, VARY};
+use http::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body_util::Full;
-use std::io::Write;
 use wire::engine::Refusal;
 
 /// What hyper sends.
@@ -48,58 +42,18 @@ pub(crate) fn unavailable() -> Answer {
 }
 
 /// No session begins here any more.
-pub(super) fn stopping() -> Answer {
+pub(crate) fn stopping() -> Answer {
     try_later(r#"{"code":3,"message":"Service unavailable: the server is stopping"}"#)
 }
 
 /// The worker has all that it can bear.
-pub(super) fn busy() -> Answer {
+pub(crate) fn busy() -> Answer {
     try_later(r#"{"code":3,"message":"Service unavailable: too much to do for all clients"}"#)
 }
 
 fn try_later(json: &'static str) -> Answer {
     let mut answer = body(StatusCode::SERVICE_UNAVAILABLE, "application/json", json);
     answer.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_S);
-    answer
-}
-
-/// The answer to a polling request.
-pub(crate) fn reply(worker: &Worker, gzip: bool, reply: Reply) -> Answer {
-    match reply {
-        Reply::Broken => body(StatusCode::BAD_REQUEST, "text/plain; charset=UTF-8", ""),
-        Reply::Busy => busy(),
-        Reply::Packets(payload) => packets(worker, gzip, payload),
-        Reply::Refused(refusal) => refused(refusal),
-        Reply::Taken => body(StatusCode::OK, "text/html", "ok"),
-        Reply::TooLarge => {
-            worker.metrics.limits.one(Limit::Payload);
-            body(StatusCode::PAYLOAD_TOO_LARGE, "text/plain; charset=UTF-8", "")
-        }
-        Reply::TooSlow => body(StatusCode::REQUEST_TIMEOUT, "text/plain; charset=UTF-8", ""),
-        Reply::Unavailable => unavailable(),
-    }
-}
-
-/// The packets of a poll, compressed if they are large and the client wants it.
-pub(crate) fn packets(worker: &Worker, gzip: bool, payload: String) -> Answer {
-    let http = &worker.settings.http;
-    const KIND: &str = "text/plain; charset=UTF-8";
-    if !http.compression || payload.len() < http.compression_bytes_min || !gzip {
-        return body(StatusCode::OK, KIND, payload);
-    }
-    let mut encoder = GzEncoder::new(Vec::with_capacity(payload.len() / 2), Compression::fast());
-    let zipped = encoder.write_all(payload.as_bytes()).and_then(|()| encoder.finish());
-    // Writing into memory does not fail; if it did, the client could do without.
-    let Ok(zipped) = zipped else {
-        return body(StatusCode::OK, KIND, payload);
-    };
-    let mut answer = body(StatusCode::OK, KIND, zipped);
-    answer
-        .headers_mut()
-        .insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-    answer
-        .headers_mut()
-        .append(VARY, HeaderValue::from_static("Accept-Encoding"));
     answer
 }
 

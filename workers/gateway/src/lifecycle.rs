@@ -1,0 +1,104 @@
+//! How far a worker is on its way out, and what that means for its connections.
+
+use crate::channel::Channel;
+use bytes::Bytes;
+use http::HeaderValue;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot};
+
+/// A connection stays open so much longer than its client is promised: a request that is on its way is not to meet one
+/// that is being closed.
+const KEEPALIVE_MARGIN: Duration = Duration::from_secs(5);
+
+/// How far the worker is on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Serving.
+    Serving,
+    /// Sending everybody away by the deadline.
+    Draining {
+        /// When the rest is cut.
+        deadline: Instant,
+        /// Nobody serves the listener afterwards.
+        last: bool,
+    },
+    /// Cutting everything now.
+    Stopping,
+}
+
+impl Phase {
+    /// Whether who connects is let in: to be served, or to be told that nobody serves any more.
+    pub(crate) const fn accepts(self) -> bool {
+        matches!(self, Self::Serving | Self::Draining { last: true, .. })
+    }
+}
+
+/// What becomes of connections between two requests.
+#[derive(Clone)]
+pub(crate) enum IdlePolicy {
+    /// They stay open.
+    Stay,
+    /// Those that were used are closed, for others that wait.
+    Shed,
+    /// Another worker goes on with them.
+    Move(mpsc::Sender<Idle>),
+    /// They are closed.
+    Close,
+}
+
+/// A connection between two requests.
+pub(crate) struct Held {
+    pub(crate) tcp: TcpStream,
+    /// Read from it, and not acted on: the beginning of a request, perhaps.
+    pub(crate) unread: Bytes,
+    /// There was a request on it.
+    pub(crate) asked: bool,
+}
+
+impl Held {
+    /// A fresh one.
+    pub(crate) const fn new(tcp: TcpStream) -> Self {
+        Self {
+            tcp,
+            unread: Bytes::new(),
+            asked: false,
+        }
+    }
+}
+
+/// One that is on its way to another worker.
+pub(crate) struct Idle {
+    pub(crate) held: Held,
+    /// If it comes back, it is served here after all.
+    pub(crate) back: oneshot::Sender<Held>,
+}
+
+/// What clients are told of how long a connection without a request stays open, if that is long enough to be told: many of
+/// them (Node's agent, undici, Firefox) close it themselves before.
+pub(crate) fn promise(settings: &boot::Http) -> Option<HeaderValue> {
+    let seconds = settings.keepalive_timeout.saturating_sub(KEEPALIVE_MARGIN).as_secs();
+    (seconds > 0)
+        .then(|| HeaderValue::from_str(&format!("timeout={seconds}")).ok())
+        .flatten()
+}
+
+/// Another worker, which gets the WebSockets of this one.
+pub(crate) struct Successor {
+    pub(crate) channel: Rc<Channel>,
+    /// So many at most.
+    pub(crate) most: u64,
+    /// It has said that it takes idle HTTP connections too.
+    pub(crate) takes_idle: bool,
+}
+
+impl Successor {
+    pub(crate) const fn new(channel: Rc<Channel>, most: u64) -> Self {
+        Self {
+            channel,
+            most,
+            takes_idle: false,
+        }
+    }
+}

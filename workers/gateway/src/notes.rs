@@ -1,0 +1,60 @@
+//! What is noted about the lives of sessions, the same for both transports, and how it gets into Redis.
+
+use crate::ending::Ending;
+use crate::worker::Worker;
+use session::trace::Value::{Shown, Text};
+use session::{Record, Sid};
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tracing::debug;
+
+/// Between two writes.
+const WRITE_EVERY: Duration = Duration::from_secs(1);
+/// A worker that leaves writes its last notes within this time.
+const LAST_WRITE: Duration = Duration::from_millis(500);
+
+/// Notes that a session has joined a namespace.
+pub(crate) fn note_connected(worker: &Worker, record: &Record, nsp: &str) {
+    let Some(joined) = record.namespaces.get(nsp) else {
+        return;
+    };
+    let fields = [
+        ("namespace", Text(nsp)),
+        ("socket", Text(joined.sid.as_str())),
+        ("who", Text(joined.who.as_deref().unwrap_or("-"))),
+    ];
+    worker.trace.note(&record.sid, "connected", &fields);
+}
+
+/// Notes that a socket has joined or left a room.
+pub(crate) fn note_room(worker: &Worker, sid: &Sid, what: &str, nsp: &str, room: &str) {
+    worker
+        .trace
+        .note(sid, what, &[("room", Text(room)), ("namespace", Text(nsp))]);
+}
+
+/// Notes that a session has ended here, and whether its client can come back to it.
+pub(crate) fn note_closed(worker: &Worker, sid: &Sid, ending: &Ending, kept: bool) {
+    let kept = Text(if kept { "yes" } else { "no" });
+    worker
+        .trace
+        .note(sid, "closed", &[("recoverable", kept), ("why", Shown(ending))]);
+}
+
+/// Writes the notes, as long as the worker runs.
+pub(crate) async fn run(worker: Rc<Worker>) {
+    let mut ticks = interval(WRITE_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        worker.trace.write(&worker.store).await;
+    }
+}
+
+/// The last notes of a worker that leaves.
+pub(crate) async fn finish(worker: &Worker) {
+    if timeout(LAST_WRITE, worker.trace.write(&worker.store)).await.is_err() {
+        debug!("the last notes about sessions were not written");
+    }
+}
