@@ -16,7 +16,11 @@ pub(crate) struct MemberId(u32);
 /// How something reaches a member.
 pub(crate) enum Outlet {
     /// A WebSocket of this worker.
-    Socket(Rc<Connection>),
+    Socket {
+        connection: Rc<Connection>,
+        /// Whether events carry their offset (see [`Joined::carries_offsets`]).
+        with_offset: bool,
+    },
     /// A poll that waits in this worker.
     Poll(Rc<Park>),
 }

@@ -43,7 +43,7 @@ pub(crate) fn carry_out(worker: &Worker, logged: &Rc<Logged>) {
     };
     let mut sockets = Vec::new();
     worker.hub.borrow_mut().deliver(logged, |outlet, _| match outlet {
-        Outlet::Socket(socket) => sockets.push(socket.clone()),
+        Outlet::Socket { connection, .. } => sockets.push(connection.clone()),
         Outlet::Poll(park) => park.hit(),
     });
     for socket in sockets {

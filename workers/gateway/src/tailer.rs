@@ -85,12 +85,15 @@ fn take(worker: &Worker, logged: Rc<Logged>) {
     match logged.entry.kind {
         EntryKind::Emit | EntryKind::Volatile => {
             worker.hub.borrow_mut().deliver(&logged, |outlet, logged| match outlet {
-                Outlet::Socket(connection) => match fault::delivery() {
-                    Copies::One => connection.deliver(logged),
+                Outlet::Socket {
+                    connection,
+                    with_offset,
+                } => match fault::delivery() {
+                    Copies::One => connection.deliver(logged, *with_offset),
                     #[cfg(feature = "faults")]
                     Copies::None => {}
                     #[cfg(feature = "faults")]
-                    Copies::Two => (0..2).for_each(|_| connection.deliver(logged)),
+                    Copies::Two => (0..2).for_each(|_| connection.deliver(logged, *with_offset)),
                 },
                 Outlet::Poll(park) => park.hit(),
             });

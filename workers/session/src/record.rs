@@ -89,6 +89,15 @@ pub struct Joined {
     pub data: Option<Box<RawValue>>,
 }
 
+impl Joined {
+    /// Whether events carry their offset: to a client that was given a recovery id. It keeps the last argument of every event
+    /// as its offset from then on, whatever it says for other namespaces.
+    #[must_use]
+    pub const fn carries_offsets(&self) -> bool {
+        self.pid.is_some()
+    }
+}
+
 /// A binary packet in the middle of its arrival.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Partial {
@@ -203,11 +212,10 @@ impl Record {
         }
     }
 
-    /// Whether events of a namespace carry their offset: to a client that was given a recovery id for it. It keeps the last
-    /// argument of every event as its offset from then on, whatever it says for other namespaces.
+    /// Whether events of a namespace carry their offset.
     #[must_use]
     pub fn carries_offsets(&self, nsp: &str) -> bool {
-        self.namespaces.get(nsp).is_some_and(|joined| joined.pid.is_some())
+        self.namespaces.get(nsp).is_some_and(Joined::carries_offsets)
     }
 
     /// The text for Redis.

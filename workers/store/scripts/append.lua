@@ -1,12 +1,13 @@
 -- Appends a batch: all of it or nothing, and only once.
 -- KEYS: meta, stream, sizes
--- ARGV: 1 batch number, 2 3 known position, 4 most entries of the log, 5 most bytes, 6 channel, 7 the worker's field in meta,
+-- ARGV: 1 batch number, 2 3 known position, 4 most entries of the log, 5 most bytes, if they are to be counted, and what this
+--       worker appended in former batches and did not count yet, as `most uncounted`, 6 channel, 7 the worker's field in meta,
 --       8 number of entries, 9 their lengths `n,n,…`, 10 the entries, one after the other,
 --       11 dedupe key prefix, 12 dedupe window ms, then index, id and former id (or nothing) of each entry that has one
 -- Answer: `<batch> <epoch> <first seq> <index>=<offset>;…` (the duplicates), and of a batch that was pushed ` <readers>`
 local number, field, count, lengths, entries = ARGV[1], ARGV[7], tonumber(ARGV[8]), ARGV[9], ARGV[10]
 local call = redis.call
-local meta = call('HMGET', KEYS[1], 'epoch', 'seq', field, 'bytes')
+local meta = call('HMGET', KEYS[1], 'epoch', 'seq', field)
 local epoch, seq, latest = meta[1], tonumber(meta[2]), meta[3]
 -- Usually the log goes on where the worker knows it to be.
 if epoch ~= ARGV[2] or not seq or seq < tonumber(ARGV[3]) then
@@ -75,8 +76,7 @@ end
 seq = seq + count
 local seq_s = count == 1 and first_s or string.format('%.0f', seq)
 call('XADD', KEYS[2], epoch .. '-' .. seq_s, 'l', lengths, 'e', entries)
-local bytes = (meta[4] or 0) + #entries
-call('HSET', KEYS[1], 'seq', seq_s, field, answer, 'bytes', bytes)
+call('HSET', KEYS[1], 'seq', seq_s, field, answer)
 local readers = call('PUBLISH', ARGV[6], 'e ' .. epoch .. ' ' .. first_s .. ' ' .. lengths .. '\n' .. entries)
 -- Now and then, an eighth of the log at a time.
 local most = tonumber(ARGV[4])
@@ -87,11 +87,12 @@ if seq > most then
     trim(tonumber(epoch), seq - most)
   end
 end
--- The same by bytes: between two marks lies a sixteenth. Up to the next one the log has as many as it may and a batch at most.
-local step = ARGV[5] / 16
-if bytes % step < #entries then
+-- The same by bytes, at each mark; what the workers have not counted yet is within the eighth that is left free.
+if ARGV[5] ~= '' then
+  local most_bytes, uncounted = string.match(ARGV[5], '^(%d+) (%d+)$')
+  local bytes = call('HINCRBY', KEYS[1], 'bytes', string.format('%.0f', uncounted + #entries))
   local _, _, mark, trim_bytes = log_functions()
   mark(epoch, seq_s, bytes)
-  trim_bytes(bytes, ARGV[5] - 2 * step)
+  trim_bytes(bytes, most_bytes * 7 / 8)
 end
 return answer .. ' ' .. readers

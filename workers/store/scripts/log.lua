@@ -20,8 +20,8 @@ local function head(known_epoch, known_seq, field)
 end
 
 -- Marks in the list KEYS[3] are `<epoch> <seq> <bytes>`: where the head was, and how many bytes of entries had been appended
--- by then. `bytes` in the meta is that sum at the head, `trimmed` the sum where the log begins. A build that does not count
--- leaves the sum as it is: it is too small then, and what is trimmed by it is trimmed late.
+-- by then. `bytes` in the meta is that sum, `trimmed` the sum where the log begins. A worker counts what it appends now and
+-- then, so the sum is a little too small. A build that does not count leaves it as it is: what is trimmed by it is trimmed late.
 
 -- Marks the head.
 local function mark(epoch, seq, bytes)

@@ -24,7 +24,8 @@ pub struct Options {
     pub session_ttl: Duration,
     /// Entries of the log that are kept, approximately.
     pub log_entries_max: u64,
-    /// Bytes of entries that are kept: at most so many and one batch.
+    /// Bytes of entries that are kept: seven eighths of it, and what the workers have not counted yet, at most a 128th of it
+    /// and a batch for each.
     pub log_bytes_max: u64,
     /// Older entries of the log are trimmed, approximately (to one canary interval).
     pub log_age_max: Duration,

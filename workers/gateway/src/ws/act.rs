@@ -137,7 +137,10 @@ impl Connection {
 
     /// Becomes a member of the hub, in all rooms that the membership names. It has had the log up to `seen`.
     pub(super) fn enter_hub(self: &Rc<Self>, nsp: &str, joined: &Joined, seen: Offset) {
-        let outlet = Outlet::Socket(self.clone());
+        let outlet = Outlet::Socket {
+            connection: self.clone(),
+            with_offset: joined.carries_offsets(),
+        };
         let since = joined.since.max(seen);
         let member = self.worker.hub.borrow_mut().enter(nsp, joined, since, outlet);
         self.members.borrow_mut().push((nsp.into(), member));
@@ -241,7 +244,8 @@ impl Connection {
         let work = async move {
             let mut failed = refused;
             if changed {
-                match this.save().await {
+                // Apart: it is rare, and would make this future several times as large.
+                match Box::pin(this.save()).await {
                     Kept::Yes => {}
                     Kept::NotNow(error) => {
                         line!(warn, %error, "room could not be joined or left");

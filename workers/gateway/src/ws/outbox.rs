@@ -62,7 +62,7 @@ impl Connection {
     }
 
     /// Hands over an entry of the log; it leaves when the batch is through.
-    pub(crate) fn deliver(self: &Rc<Self>, logged: &Logged) {
+    pub(crate) fn deliver(self: &Rc<Self>, logged: &Logged, with_offset: bool) {
         let metrics = &self.worker.metrics;
         if self.stuck.get() && logged.entry.kind == EntryKind::Volatile {
             return metrics.slow_consumers.one(Slow::Dropped);
@@ -71,7 +71,6 @@ impl Connection {
         if !self.dirty.get() {
             self.worker.dirty.borrow_mut().push(self.clone());
         }
-        let with_offset = self.record.borrow().carries_offsets(&logged.entry.target.nsp);
         self.put(Data::Text, logged.text(with_offset).as_bytes());
         for attachment in &logged.entry.attachments {
             self.put_binary(attachment);
