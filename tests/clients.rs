@@ -12,7 +12,7 @@
 #[allow(dead_code, unused_imports, reason = "each test program uses its part of the harness")]
 mod harness;
 
-use harness::{Plan, Program, Proxy, Request, Server, Talk, Weather, ask, node, python, python_5_0};
+use harness::{NetworkFault, Plan, Program, Proxy, Request, Server, Talk, ask, node, python, python_5_0};
 use serde_json::{Value, json};
 
 const CLIENTS: u64 = 200;
@@ -268,12 +268,12 @@ async fn through(transports: &str) {
         talk.tell("reloaded").await;
     }
     all_say(&mut talks, &json!({ "disconnects": 0 })).await;
-    proxy.set(Weather::Cut);
+    proxy.set(NetworkFault::Cut);
     all_say(&mut talks, &json!("cut")).await;
     let event = json!({ "event": "message", "args": ["missed"], "room": "all" }).to_string();
     let request = Request::post("/api/emit", event).header("Authorization", &format!("Bearer {SECRET}"));
     assert_eq!(ask(server.addr, request).await.unwrap().status, 200);
-    proxy.set(Weather::Fair);
+    proxy.set(NetworkFault::None);
     let transport = transports.split(',').next_back().unwrap();
     for (stock, talk) in STOCK.iter().zip(&mut talks) {
         assert_eq!(talk.hear().await, stock.finds(transport), "{}", stock.name);

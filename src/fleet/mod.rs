@@ -94,7 +94,7 @@ pub(crate) const RECYCLE_AGE_MIN: Duration = Duration::from_secs(60);
 /// After a successor that did not get ready.
 pub(crate) const RECYCLE_RETRY: Duration = Duration::from_secs(60);
 /// A worker that does not hear the log while others do has so long to mend itself, then it is replaced.
-pub(crate) const DEAF_PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const LOG_STALLED_PATIENCE: Duration = Duration::from_secs(5);
 /// Between two looks at a canary that has soaked long enough but is not ready just now.
 pub(crate) const SOAK_RETRY: Duration = Duration::from_millis(250);
 /// Most slots; steering programs and descriptors are bounded by it.

@@ -1,13 +1,13 @@
-//! Recycling: a worker past its age or memory, or one that has gone deaf, is replaced as a reload would
+//! Recycling: a worker past its age or memory, or one whose log has stalled, is replaced as a reload would
 //! replace it, by one of the same generation, and never two at a time.
 
 use super::machine::{Fleet, Phase, saturating_ms};
 use super::slot::{State, Worker};
-use super::{DEAF_PATIENCE, Moment, RECYCLE_AGE_MIN, RECYCLE_RETRY, SlotId};
+use super::{LOG_STALLED_PATIENCE, Moment, RECYCLE_AGE_MIN, RECYCLE_RETRY, SlotId};
 use tracing::{info, warn};
 
 impl Fleet {
-    /// Starts the successor of a deaf worker, or of the oldest one that is past its time.
+    /// Starts the successor of a worker whose log has stalled, or of the oldest one that is past its time.
     pub(super) fn recycle(&mut self, now: Moment) {
         let busy = self.phase != Phase::Serving
             || self.reload.is_running()
@@ -17,7 +17,7 @@ impl Fleet {
         if busy {
             return;
         }
-        let Some(id) = self.deaf(now).or_else(|| self.past_its_time(now)) else {
+        let Some(id) = self.log_stalled(now).or_else(|| self.past_its_time(now)) else {
             return;
         };
         self.handover = Some(boot::Handover::default());
@@ -35,16 +35,20 @@ impl Fleet {
     }
 
     /// A worker that was given time to mend itself, and did not.
-    fn deaf(&mut self, now: Moment) -> Option<SlotId> {
-        let deaf = self.slots.iter().find(|slot| {
-            let over = slot.deaf_since.is_some_and(|since| now >= since + DEAF_PATIENCE);
+    fn log_stalled(&mut self, now: Moment) -> Option<SlotId> {
+        let stalled = self.slots.iter().find(|slot| {
+            let over = slot
+                .log_stalled_since
+                .is_some_and(|since| now >= since + LOG_STALLED_PATIENCE);
             over && slot.active() && slot.retire_at.is_none()
         })?;
-        let (id, since, worker) = (deaf.id, deaf.deaf_since?, deaf.current()?);
-        let (slot, pid, deaf_ms) = (id.number(), worker.pid, saturating_ms(now.saturating_sub(since)));
+        let (id, since, worker) = (stalled.id, stalled.log_stalled_since?, stalled.current()?);
+        let (slot, pid, stalled_ms) = (id.number(), worker.pid, saturating_ms(now.saturating_sub(since)));
         warn!(
             slot,
-            pid, deaf_ms, "worker is deaf and is replaced: redis answers it, others hear the log, it does not"
+            pid,
+            stalled_ms,
+            "log of a worker is stalled, worker is replaced: redis answers it, others hear the log, it does not"
         );
         if now.saturating_sub(worker.born) < RECYCLE_RETRY {
             // Its successor may fare no better.

@@ -45,8 +45,8 @@ impl Fleet {
         let mut late = Vec::new();
         for slot in &mut self.slots {
             let number = slot.id.number();
-            let deaf = heard && slot.current().is_some_and(|worker| worker.beat.deaf);
-            slot.deaf_since = deaf.then(|| slot.deaf_since.unwrap_or(now));
+            let stalled = heard && slot.current().is_some_and(|worker| worker.beat.log_stalled);
+            slot.log_stalled_since = stalled.then(|| slot.log_stalled_since.unwrap_or(now));
             for worker in slot.workers_mut() {
                 let silent = now.saturating_sub(worker.beat_at);
                 worker.quiet = silent >= STEER_AFTER;

@@ -31,7 +31,7 @@ struct Process {
     ready: bool,
     hung: bool,
     /// It ignores drains, stops and aborts.
-    deaf: bool,
+    silent: bool,
     /// It was told to go, in whatever way; it must be gone by then.
     gone_by: Option<Moment>,
     /// It was told to go at once.
@@ -197,7 +197,7 @@ impl World {
             4..=5 => {
                 if let Some(process) = self.processes.get_mut(&id) {
                     process.hung = true;
-                    process.deaf = self.rng.bool();
+                    process.silent = self.rng.bool();
                 }
             }
             _ => {}
@@ -365,7 +365,7 @@ impl World {
             generation,
             ready: false,
             hung: false,
-            deaf: false,
+            silent: false,
             gone_by: None,
             hurried: false,
         };
@@ -389,13 +389,13 @@ impl World {
 
     fn tell_to_go(&mut self, id: u64, limit: Duration, usual_ms: u64, hurried: bool) {
         let takes = self.rng.u64(1..=usual_ms.max(1));
-        let deaf = self.rng.u8(0..5) == 0;
+        let silent = self.rng.u8(0..5) == 0;
         let Some(process) = self.processes.get_mut(&id) else {
             return;
         };
         process.gone_by = Some(self.now + limit + Duration::from_secs(1));
         process.hurried |= hurried;
-        if !deaf && !process.deaf {
+        if !silent && !process.silent {
             self.plan(takes, Happening::Die(id, 0));
         }
     }

@@ -24,8 +24,8 @@ pub(super) struct Slot {
     /// How the last worker of this slot ended.
     pub(super) last_exit: Option<String>,
     /// Since when its worker has heard nothing of the log although others do: no new connections.
-    #[serde(default)]
-    pub(super) deaf_since: Option<Moment>,
+    #[serde(default, rename = "deaf_since")]
+    pub(super) log_stalled_since: Option<Moment>,
     /// When the worker of a slot that is to go is drained.
     pub(super) retire_at: Option<Moment>,
 }
@@ -188,7 +188,7 @@ impl Slot {
             deaths: 0,
             restarts: 0,
             last_exit: None,
-            deaf_since: None,
+            log_stalled_since: None,
             retire_at: None,
         }
     }
@@ -229,7 +229,7 @@ impl Slot {
     /// Whether new connections are to come here.
     pub(super) fn steerable(&self) -> bool {
         self.retire_at.is_none()
-            && self.deaf_since.is_none()
+            && self.log_stalled_since.is_none()
             && self
                 .current()
                 .is_some_and(|worker| matches!(worker.state, State::Ready { .. }) && !worker.quiet)

@@ -635,15 +635,19 @@ fn a_large_worker_is_replaced_unless_its_successor_fails() {
 }
 
 #[test]
-fn a_deaf_worker_is_replaced_while_others_hear() {
+fn a_worker_whose_log_stalls_is_replaced_while_others_hear() {
     let mut script = Script::serving(2);
-    let (deaf, other) = (script.latest(0), script.latest(1));
+    let (stalled, other) = (script.latest(0), script.latest(1));
     let six_seconds = |script: &mut Script, other_hears: bool| {
         let mut actions = Vec::new();
-        for beat_of in [(deaf, false), (other, other_hears)].repeat(24) {
-            let (ready, deaf) = (beat_of.1, !beat_of.1);
+        for beat_of in [(stalled, false), (other, other_hears)].repeat(24) {
+            let (ready, log_stalled) = (beat_of.1, !beat_of.1);
             script.now += Duration::from_millis(Beat::EVERY_MS / 2);
-            let beat = Beat { ready, deaf, ..beat() };
+            let beat = Beat {
+                ready,
+                log_stalled,
+                ..beat()
+            };
             actions.extend(script.step(message(beat_of.0, ToSupervisor::Beat(beat))));
         }
         actions
@@ -656,8 +660,8 @@ fn a_deaf_worker_is_replaced_while_others_hear() {
     assert_eq!(script.spawned.len(), 3);
     let successor = script.latest(0);
     let actions = script.ready(successor);
-    assert_eq!(handoffs(&actions), [(deaf, successor, u64::MAX, true)]);
-    assert!(drains(&actions, deaf));
+    assert_eq!(handoffs(&actions), [(stalled, successor, u64::MAX, true)]);
+    assert!(drains(&actions, stalled));
 }
 
 /// Who gives to whom, and whether before leaving.

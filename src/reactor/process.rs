@@ -46,7 +46,7 @@ pub(crate) struct Process {
     meter: Meter,
     outbox: VecDeque<QueuedMessage>,
     /// It cannot be written to, or does not read.
-    deaf: bool,
+    unreachable: bool,
     /// It closed its end, and everything it said was read.
     closed: bool,
 }
@@ -67,7 +67,8 @@ pub(super) struct ProcessHandoff {
     incarnation: Incarnation,
     pub(super) control: RawFd,
     outbox: VecDeque<Vec<u8>>,
-    deaf: bool,
+    #[serde(rename = "deaf")]
+    unreachable: bool,
     closed: bool,
 }
 
@@ -84,7 +85,7 @@ impl Process {
             control,
             meter: Meter::new(),
             outbox: VecDeque::new(),
-            deaf: false,
+            unreachable: false,
             closed: false,
         }
     }
@@ -149,7 +150,7 @@ impl Processes {
                 .filter(|message| message.descriptors.is_empty())
                 .map(|message| message.bytes.clone())
                 .collect(),
-            deaf: process.deaf,
+            unreachable: process.unreachable,
             closed: process.closed,
         };
         self.workers.iter().map(handoff).collect()
@@ -179,7 +180,7 @@ impl Processes {
                         descriptors: Vec::new(),
                     })
                     .collect(),
-                deaf: one.deaf,
+                unreachable: one.unreachable,
                 closed: one.closed,
             };
             processes.insert(one.worker, process);
@@ -236,7 +237,7 @@ impl Processes {
                 (
                     *worker,
                     process.control.as_fd(),
-                    !process.outbox.is_empty() && !process.deaf,
+                    !process.outbox.is_empty() && !process.unreachable,
                 )
             })
     }
@@ -248,14 +249,14 @@ impl Processes {
 
     /// The same, with duplicates of these descriptors.
     pub(crate) fn send_with(&mut self, worker: WorkerId, message: &ToWorker, lent: &[BorrowedFd<'_>]) -> bool {
-        let Some(process) = self.workers.get_mut(&worker).filter(|process| !process.deaf) else {
+        let Some(process) = self.workers.get_mut(&worker).filter(|process| !process.unreachable) else {
             return false;
         };
         let (pid, slot) = (process.pid, process.slot.number());
         match boot::encode(message) {
             Ok(_) if process.outbox.len() >= OUTBOX_MAX => {
                 warn!(pid, slot, "worker does not read its control socket");
-                process.deaf = true;
+                process.unreachable = true;
             }
             Ok(bytes) => {
                 let duplicates = lent.iter().map(BorrowedFd::try_clone_to_owned);
@@ -264,20 +265,20 @@ impl Processes {
                     return false;
                 };
                 process.outbox.push_back(QueuedMessage { bytes, descriptors });
-                process.deaf = process.flush().is_err();
+                process.unreachable = process.flush().is_err();
             }
             Err(error) => error!(pid, slot, %error, "control message not sent"),
         }
-        process.deaf
+        process.unreachable
     }
 
     /// Sends what has waited; whether the worker turned out to have hung up just now.
     pub(crate) fn flush(&mut self, worker: WorkerId) -> bool {
-        let Some(process) = self.workers.get_mut(&worker).filter(|process| !process.deaf) else {
+        let Some(process) = self.workers.get_mut(&worker).filter(|process| !process.unreachable) else {
             return false;
         };
-        process.deaf = process.flush().is_err();
-        process.deaf
+        process.unreachable = process.flush().is_err();
+        process.unreachable
     }
 
     /// What a worker has said, and whether it has hung up just now.

@@ -1,6 +1,6 @@
 //! Who breaks the server: faults in an order that a seed decides.
 
-use crate::harness::{Proxy, Server, Weather, ms, pass, signal};
+use crate::harness::{NetworkFault, Proxy, Server, ms, pass, signal};
 use nix::sys::signal::Signal;
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -121,14 +121,14 @@ async fn strike(server: &mut Server, proxy: &Proxy, fault: Fault, dice: &mut fas
                 server.redis().command(&["CLIENT", "KILL", "TYPE", kind]).await;
             }
         }
-        Fault::CutLink => bad_weather(proxy, Weather::Cut, ms(dice.u64(10..2000))).await,
-        Fault::FreezeLink => bad_weather(proxy, Weather::Frozen, ms(dice.u64(10..2000))).await,
-        Fault::SlowLink => bad_weather(proxy, Weather::Slow(ms(20)), ms(dice.u64(10..2000))).await,
+        Fault::CutLink => network_fault(proxy, NetworkFault::Cut, ms(dice.u64(10..2000))).await,
+        Fault::FreezeLink => network_fault(proxy, NetworkFault::Frozen, ms(dice.u64(10..2000))).await,
+        Fault::SlowLink => network_fault(proxy, NetworkFault::Slow(ms(20)), ms(dice.u64(10..2000))).await,
     }
 }
 
-async fn bad_weather(proxy: &Proxy, weather: Weather, span: Duration) {
-    proxy.set(weather);
+async fn network_fault(proxy: &Proxy, fault: NetworkFault, span: Duration) {
+    proxy.set(fault);
     pass(span).await;
-    proxy.set(Weather::Fair);
+    proxy.set(NetworkFault::None);
 }

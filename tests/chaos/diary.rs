@@ -19,7 +19,7 @@ pub(crate) struct Diary {
     /// How long each client was away, each time.
     pub(crate) resumed_ms: Vec<u64>,
     /// Who had not heard everything in the end, and how its connection was.
-    pub(crate) deaf: Vec<String>,
+    pub(crate) silent: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -201,7 +201,7 @@ fn the_judge_sees_what_is_wrong() {
                 published("careless-1-0", false),
             ],
             resumed_ms: Vec::new(),
-            deaf: Vec::new(),
+            silent: Vec::new(),
         }
     };
     let good = ["careful-0-0", "careless-1-0", "careful-0-1", "end"];
@@ -220,8 +220,8 @@ fn the_judge_sees_what_is_wrong() {
     );
     let short = ["careful-0-0", "end"];
     assert_eq!(diary(&short, &short).verdict().lost.len(), 2);
-    let deaf = ["careful-0-0", "careful-0-1"];
-    assert_eq!(diary(&deaf, &deaf).verdict().lost.len(), 2, "the end is missing");
+    let silent = ["careful-0-0", "careful-0-1"];
+    assert_eq!(diary(&silent, &silent).verdict().lost.len(), 2, "the end is missing");
     let twice = ["careful-0-0", "careful-0-1", "careful-0-0", "end"];
     assert_eq!(diary(&twice, &without).verdict().doubled.len(), 1);
     let swapped = ["careful-0-1", "careful-0-0", "end"];

@@ -18,7 +18,7 @@ mod diary;
 
 use breaker::Fault;
 use diary::Diary;
-use harness::{Plan, Program, Proxy, Server, Weather, ms, node, pass};
+use harness::{NetworkFault, Plan, Program, Proxy, Server, ms, node, pass};
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
@@ -86,7 +86,7 @@ async fn survives(mut server: Server, faults: &[Fault], pause: Duration) {
     let diary = written_during(clients(&proxy), storm).await;
     eprintln!("{}", summary(&diary));
     let verdict = diary.verdict();
-    assert!(verdict.is_clean(), "SEED={seed}: {verdict}; deaf: {:?}", diary.deaf);
+    assert!(verdict.is_clean(), "SEED={seed}: {verdict}; silent: {:?}", diary.silent);
     assert!(struck.get() > 0, "nothing was broken");
 }
 
@@ -115,16 +115,16 @@ async fn a_train_ride() {
     let tunnels = async {
         for _ in 0..seconds() / 5 {
             pass(ms(3000)).await;
-            proxy.set(Weather::Cut);
+            proxy.set(NetworkFault::Cut);
             pass(ms(2000)).await;
-            proxy.set(Weather::Fair);
+            proxy.set(NetworkFault::None);
         }
     };
     let program = clients(&proxy).arg("--members", "100");
     let diary = written_during(program, tunnels).await;
     eprintln!("{}", summary(&diary));
     let verdict = diary.verdict();
-    assert!(verdict.is_clean(), "{verdict}; deaf: {:?}", diary.deaf);
+    assert!(verdict.is_clean(), "{verdict}; silent: {:?}", diary.silent);
     assert!(
         diary.members.iter().all(|member| member.recovered > 0),
         "nothing was felt"
@@ -178,7 +178,7 @@ async fn redis_is_away_for_long() {
         grown.get()
     );
     let verdict = diary.verdict();
-    assert!(verdict.is_clean(), "{verdict}; deaf: {:?}", diary.deaf);
+    assert!(verdict.is_clean(), "{verdict}; silent: {:?}", diary.silent);
     assert!(
         diary.published.iter().any(|published| !published.acked),
         "nobody felt it"

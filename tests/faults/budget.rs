@@ -11,7 +11,7 @@ const BUDGET: usize = 8 << 20;
 const ATTACKERS: usize = 90;
 const PART: usize = 900_000;
 /// Clients that read nothing, and how many events of 90 KB they get: the kernel takes the first of them.
-const DEAF: usize = 40;
+const NOT_READING: usize = 40;
 const EVENTS: u64 = 60;
 /// What the worker's memory may grow by: buffers double as they grow, and some memory is not given back at once.
 const GROWTH_MAX: usize = 5 * BUDGET;
@@ -152,7 +152,7 @@ async fn bodies_that_are_never_finished_stay_within_the_budget() {
 }
 
 /// A WebSocket that receives as little as the system allows.
-async fn deaf(server: &Server) -> Wire {
+async fn not_reading(server: &Server) -> Wire {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_recv_buffer_size(4096).expect("a small buffer");
     let stream: TcpStream = soon("connect", socket.connect(server.addr)).await.expect("connect");
@@ -172,11 +172,11 @@ async fn what_is_never_read_stays_within_the_budget() {
     let mut reader = Wire::open(&server).await;
     reader.connect().await;
     assert_eq!(reader.call(0, &json!(["join", "room"])).await, json!(["ok"]));
-    let mut deaf_ones = Vec::new();
-    for _ in 0..DEAF {
-        let mut wire = deaf(&server).await;
+    let mut wires = Vec::new();
+    for _ in 0..NOT_READING {
+        let mut wire = not_reading(&server).await;
         assert_eq!(wire.call(0, &json!(["join", "room"])).await, json!(["ok"]));
-        deaf_ones.push(wire);
+        wires.push(wire);
     }
     let before = resident(&server).await;
     let payload = "x".repeat(90_000);

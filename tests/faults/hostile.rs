@@ -99,13 +99,13 @@ async fn slow_senders_do_not_keep_others_waiting() {
 }
 
 /// A WebSocket that receives as little as the system allows.
-async fn deaf(server: &Server) -> Wire {
-    let (wire, _) = deaf_at(server, "/socket.io/?EIO=4&transport=websocket").await;
+async fn not_reading(server: &Server) -> Wire {
+    let (wire, _) = not_reading_at(server, "/socket.io/?EIO=4&transport=websocket").await;
     wire
 }
 
 /// The same, with the answer to its CONNECT.
-async fn deaf_at(server: &Server, target: &str) -> (Wire, Value) {
+async fn not_reading_at(server: &Server, target: &str) -> (Wire, Value) {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_recv_buffer_size(4096).expect("a small buffer");
     let stream: TcpStream = soon("connect", socket.connect(server.addr)).await.expect("connect");
@@ -139,7 +139,7 @@ async fn who_never_reads_is_closed_and_the_room_goes_on() {
     let before = server.status().await;
     let mut idle = Vec::new();
     for _ in 0..4 {
-        let mut wire = deaf(&server).await;
+        let mut wire = not_reading(&server).await;
         assert_eq!(wire.call(0, &json!(["join", "room"])).await, json!(["ok"]));
         idle.push(wire);
     }
@@ -169,7 +169,7 @@ async fn who_never_reads_is_closed_and_the_room_goes_on() {
     .await;
     // 20 MB went to each of them; the server kept its share of it only.
     server
-        .status_when("the deaf ones are closed", |status| status.sessions() == 2)
+        .status_when("the ones that do not read are closed", |status| status.sessions() == 2)
         .await;
     let grown = resident(&before).saturating_sub(memory);
     assert!(grown < 64 << 20, "{grown} bytes more");
@@ -182,7 +182,7 @@ async fn who_asks_and_never_reads_cannot_fill_the_memory() {
     let server = Plan::new().with("limits = { outbox_bytes_max = 262144 }").start().await;
     let before = server.status().await;
     let memory = resident(&before);
-    let mut wire = deaf(&server).await;
+    let mut wire = not_reading(&server).await;
     let packet = format!(r#"421["echo","{}"]"#, "x".repeat(50_000));
     // Either the server stops reading, so that this blocks, or it closes.
     let flood = async {
@@ -310,7 +310,7 @@ async fn who_reads_too_late_comes_back_and_misses_nothing() {
         .with("limits = { outbox_bytes_max = 262144 }\nlog = { ring_bytes_max = 1048576 }")
         .start()
         .await;
-    let (mut late, first) = deaf_at(&server, "/socket.io/?EIO=4&transport=websocket&recovery=1").await;
+    let (mut late, first) = not_reading_at(&server, "/socket.io/?EIO=4&transport=websocket&recovery=1").await;
     assert_eq!(late.call(0, &json!(["join", "room"])).await, json!(["ok"]));
     let mut publisher = Wire::open(&server).await;
     publisher.connect().await;
@@ -354,7 +354,7 @@ async fn who_reads_too_late_comes_back_and_misses_nothing() {
 #[tokio::test]
 async fn volatile_events_are_dropped_before_a_slow_client_is() {
     let server = Plan::new().with("limits = { outbox_bytes_max = 262144 }").start().await;
-    let mut slow = deaf(&server).await;
+    let mut slow = not_reading(&server).await;
     assert_eq!(slow.call(0, &json!(["join", "room"])).await, json!(["ok"]));
     let mut fast = Wire::open(&server).await;
     fast.connect().await;

@@ -1,8 +1,8 @@
 //! Whole-process tests: starts servers of its own, talks to them as raw as a test needs, and
 //! leaves nothing behind. Waiting is always for a condition, with a deadline.
 
+mod fault_proxy;
 mod http;
-mod muffler;
 mod polling;
 mod programs;
 mod proxy;
@@ -11,11 +11,11 @@ mod server;
 mod terminal;
 mod ws;
 
+pub(crate) use fault_proxy::FaultProxy;
 pub(crate) use http::{Link, Reply, Request, ask, ask_again};
-pub(crate) use muffler::Muffler;
 pub(crate) use polling::Poller;
 pub(crate) use programs::{Program, Talk, node, python, python_5_0};
-pub(crate) use proxy::{Proxy, Weather};
+pub(crate) use proxy::{NetworkFault, Proxy};
 pub(crate) use redis::{Redis, Resp};
 pub(crate) use server::{Plan, Server, Status, Worker, children, free_address, signal};
 pub(crate) use terminal::Terminal;

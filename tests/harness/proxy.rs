@@ -11,11 +11,11 @@ use tokio::task::JoinSet;
 /// Bytes that are carried in one go.
 const CHUNK: usize = 4096;
 
-/// What the network is like.
+/// What is wrong with the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Weather {
+pub(crate) enum NetworkFault {
     /// Bytes pass.
-    Fair,
+    None,
     /// Each chunk takes that long.
     Slow(Duration),
     /// Nothing passes, nobody is told.
@@ -28,7 +28,7 @@ pub(crate) enum Weather {
 #[derive(Debug)]
 pub(crate) struct Proxy {
     pub(crate) addr: SocketAddr,
-    weather: watch::Sender<Weather>,
+    fault: watch::Sender<NetworkFault>,
     _tasks: JoinSet<()>,
 }
 
@@ -37,7 +37,7 @@ impl Proxy {
     pub(crate) async fn start(target: SocketAddr) -> Self {
         let listener = TcpListener::bind((target.ip(), 0)).await.expect("a port for the proxy");
         let addr = listener.local_addr().expect("an address");
-        let (weather, seen) = watch::channel(Weather::Fair);
+        let (fault, seen) = watch::channel(NetworkFault::None);
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             let mut carried = JoinSet::new();
@@ -51,7 +51,7 @@ impl Proxy {
         });
         Self {
             addr,
-            weather,
+            fault,
             _tasks: tasks,
         }
     }
@@ -60,16 +60,16 @@ impl Proxy {
         format!("http://{}", self.addr)
     }
 
-    /// Changes the weather at once.
-    pub(crate) fn set(&self, weather: Weather) {
-        self.weather.send_replace(weather);
+    /// Changes the fault at once.
+    pub(crate) fn set(&self, fault: NetworkFault) {
+        self.fault.send_replace(fault);
     }
 }
 
-async fn carry(client: TcpStream, target: SocketAddr, mut weather: watch::Receiver<Weather>) {
+async fn carry(client: TcpStream, target: SocketAddr, mut fault: watch::Receiver<NetworkFault>) {
     // Reset rather than closed: a network that breaks says no goodbye.
     client.set_zero_linger().ok();
-    if *weather.borrow_and_update() == Weather::Cut {
+    if *fault.borrow_and_update() == NetworkFault::Cut {
         return;
     }
     let Ok(server) = TcpStream::connect(target).await else {
@@ -81,20 +81,20 @@ async fn carry(client: TcpStream, target: SocketAddr, mut weather: watch::Receiv
     }
     let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
     tokio::select! {
-        () = pour(from_client, to_server, weather.clone()) => {}
-        () = pour(from_server, to_client, weather.clone()) => {}
-        _ = weather.wait_for(|weather| *weather == Weather::Cut) => {}
+        () = pour(from_client, to_server, fault.clone()) => {}
+        () = pour(from_server, to_client, fault.clone()) => {}
+        _ = fault.wait_for(|fault| *fault == NetworkFault::Cut) => {}
     }
 }
 
-async fn pour(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut weather: watch::Receiver<Weather>) {
+async fn pour(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut fault: watch::Receiver<NetworkFault>) {
     let mut chunk = [0; CHUNK];
     while let Ok(length @ 1..) = from.read(&mut chunk).await {
-        let now = weather.wait_for(|weather| *weather != Weather::Frozen).await;
+        let now = fault.wait_for(|fault| *fault != NetworkFault::Frozen).await;
         let pause = match now.map(|now| *now) {
-            Ok(Weather::Slow(pause)) => pause,
-            Ok(Weather::Fair) => Duration::ZERO,
-            Ok(Weather::Frozen | Weather::Cut) | Err(_) => return,
+            Ok(NetworkFault::Slow(pause)) => pause,
+            Ok(NetworkFault::None) => Duration::ZERO,
+            Ok(NetworkFault::Frozen | NetworkFault::Cut) | Err(_) => return,
         };
         if !pause.is_zero() {
             tokio::time::sleep(pause).await;

@@ -1,6 +1,6 @@
 //! The doctor finds each fault that is planted, and nothing else.
 
-use crate::harness::{Plan, Proxy, Redis, Server, Weather, ms, until};
+use crate::harness::{NetworkFault, Plan, Proxy, Redis, Server, ms, until};
 use crate::patient::{ADMIN, Diagnosis, Illness, NAMES, Patient, WORKERS};
 use crate::proxies::{Manner, Middle, Secure};
 use std::collections::BTreeSet;
@@ -99,13 +99,13 @@ async fn faults_of_exposure_are_found() {
     let names = NAMES
         .replace("&socket.io#/*#*", "&socket.io*")
         .replace("~socket.io ", "");
-    let deaf = format!("workers on >{WORKERS} {names} +@all -@dangerous +info +config|get");
-    let deaf = Illness {
+    let wrong = format!("workers on >{WORKERS} {names} +@all -@dangerous +info +config|get");
+    let wrong = Illness {
         without: vec!["user"],
-        redis: vec![("user", Box::leak(deaf.into_boxed_str()))],
+        redis: vec![("user", Box::leak(wrong.into_boxed_str()))],
         ..Illness::default()
     };
-    let diagnosis = finds(deaf, &["redis.permissions"]).await;
+    let diagnosis = finds(wrong, &["redis.permissions"]).await;
     let named = diagnosis.evidence("redis.permissions");
     for part in ["PSUBSCRIBE (socket.io#/*#*: ", "XREAD (socket.io: "] {
         assert!(named.contains(part), "{part} in {named}");
@@ -166,7 +166,7 @@ async fn a_wrong_password_is_told_from_a_redis_that_is_not_there() {
 async fn a_slow_and_a_dead_redis_are_found() {
     let mut patient = Patient::new(&Illness::default()).await;
     let proxy = Proxy::start(patient.addr).await;
-    proxy.set(Weather::Slow(ms(15)));
+    proxy.set(NetworkFault::Slow(ms(15)));
     let slow = patient
         .url()
         .replace(&patient.addr.to_string(), &proxy.addr.to_string());
@@ -219,9 +219,9 @@ async fn faults_of_the_kernel_are_found() {
 async fn faults_of_the_unit_are_found() {
     let short = finds(unit("[Service]\nTimeoutStopSec=10\n"), &["systemd.drain_budget"]).await;
     assert_eq!(short.code, 1, "the supervisor asks for more");
-    let deaf = unit("[Service]\nTimeoutStopSec=10\nType=simple\nWatchdogSec=\n");
-    let deaf = finds(deaf, &["systemd.drain_budget", "systemd.type", "systemd.watchdog"]).await;
-    assert_eq!(deaf.code, 2);
+    let wrong = unit("[Service]\nTimeoutStopSec=10\nType=simple\nWatchdogSec=\n");
+    let wrong = finds(wrong, &["systemd.drain_budget", "systemd.type", "systemd.watchdog"]).await;
+    assert_eq!(wrong.code, 2);
     finds(unit("[Service]\nKillMode=control-group\n"), &["systemd.kill_mode"]).await;
     finds(unit("[Service]\nLimitNOFILE=1024\n"), &["systemd.nofile"]).await;
     finds(unit("[Service]\nWatchdogSec=0\n"), &["systemd.watchdog"]).await;

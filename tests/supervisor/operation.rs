@@ -148,7 +148,7 @@ fn term_drains_and_a_second_one_is_fast() {
     assert_eq!(supervisor.end(Duration::from_secs(4)), Some(0));
     assert!(
         asked.elapsed() >= Duration::from_millis(1_900),
-        "deaf workers have their fast grace"
+        "workers that ignore signals have their fast grace"
     );
     assert!(pids.values().all(|pid| !lives(*pid)));
 }

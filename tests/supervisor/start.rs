@@ -24,8 +24,8 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
         closed_standard_descriptors_are_opened,
     ),
     (
-        "a_deaf_service_manager_is_not_waited_for",
-        a_deaf_service_manager_is_not_waited_for,
+        "a_service_manager_that_does_not_read_is_not_waited_for",
+        a_service_manager_that_does_not_read_is_not_waited_for,
     ),
     (
         "a_service_manager_without_a_file_is_told",
@@ -141,7 +141,7 @@ fn closed_standard_descriptors_are_opened() {
 }
 
 /// sd_notify(3) waits while the socket is full, and with it everything did.
-fn a_deaf_service_manager_is_not_waited_for() {
+fn a_service_manager_that_does_not_read_is_not_waited_for() {
     let scratch = tempfile::tempdir().unwrap();
     let path = scratch.path().join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();

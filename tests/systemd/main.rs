@@ -10,7 +10,7 @@
 )]
 
 mod boxed;
-#[allow(dead_code, reason = "names of those who are deaf")]
+#[allow(dead_code, reason = "names of those that are silent")]
 #[path = "../chaos/diary.rs"]
 mod diary;
 mod load;
@@ -108,7 +108,12 @@ fn clients_lose_nothing() {
     let connects = probe.end();
     let (felt, summary) = summary(&diary);
     eprintln!("{summary}; {connects} connects, none refused; {}", diary.verdict());
-    assert!(diary.verdict().is_clean(), "deaf: {:?}\n{}", diary.deaf, made.journal());
+    assert!(
+        diary.verdict().is_clean(),
+        "silent: {:?}\n{}",
+        diary.silent,
+        made.journal()
+    );
     // Two thirds of them are on WebSockets, and those felt a restart and two deaths; who was still on the way back
     // from one on a slow machine did not feel the next.
     assert!(felt >= u64::from(CLIENTS), "felt by {felt}");

@@ -195,9 +195,9 @@ fn a_redis_whose_socket_was_removed_is_restarted() {
     assert_eq!(last, "signal 15 (SIGTERM), its socket was removed from outside");
     // One that does not obey is killed.
     redis.program = "/bin/sh".into();
-    let (_scratch, mut redis) = fake("trap '' TERM; echo > deaf; while :; do sleep 1; done");
+    let (_scratch, mut redis) = fake("trap '' TERM; echo > stubborn; while :; do sleep 1; done");
     let pid = start(&mut redis, &mut now);
-    until("the trap", || redis.directory.join("deaf").exists().then_some(()));
+    until("the trap", || redis.directory.join("stubborn").exists().then_some(()));
     redis.state = State::Running {
         pid,
         since: now,

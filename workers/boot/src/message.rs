@@ -201,8 +201,8 @@ pub struct Beat {
     #[serde(default)]
     pub log_seq: u64,
     /// Nothing is heard of the log, although Redis answers.
-    #[serde(default)]
-    pub deaf: bool,
+    #[serde(default, rename = "deaf")]
+    pub log_stalled: bool,
 }
 
 impl Beat {
@@ -267,7 +267,7 @@ mod tests {
             rss_bytes: 4,
             log_epoch: 6,
             log_seq: 7,
-            deaf: true,
+            log_stalled: true,
         });
         assert_eq!(decode::<ToSupervisor>(&encode(&beat).unwrap()).unwrap(), beat);
     }

@@ -82,7 +82,7 @@ pub(crate) async fn beat(worker: Rc<Worker>, supervisor: Rc<Supervisor>) {
             log_epoch: worker.head().epoch(),
             log_seq: worker.head().seq(),
             // A loop that stood still has not listened.
-            deaf: lag < LATE && ready::is_deaf(&worker),
+            log_stalled: lag < LATE && ready::log_is_stalled(&worker),
         };
         supervisor.send(&ToSupervisor::Beat(beat)).await;
         last = Instant::now();

@@ -113,12 +113,12 @@ pub(crate) fn is_redis_up(worker: &Worker) -> bool {
     worker.stores() && worker.tail_up.get()
 }
 
-/// Deaf: Redis answers, and nothing is heard of the log.
-pub(crate) fn is_deaf(worker: &Worker) -> bool {
+/// The log is stalled: Redis answers, and nothing is heard of the log.
+pub(crate) fn log_is_stalled(worker: &Worker) -> bool {
     is_redis_up(worker) && !is_log_heard(worker)
 }
 
-/// A canary passes through the log every few seconds: without it this worker is deaf.
+/// A canary passes through the log every few seconds: without it the log of this worker is stalled.
 fn is_log_heard(worker: &Worker) -> bool {
     worker.settings.redis.is_none() || worker.canary_seen.get().elapsed() < worker.settings.log.canary_overdue
 }

@@ -58,7 +58,7 @@ pub(crate) async fn run(worker: Rc<Worker>, mut tail: Tail) {
                 }
                 wake_all(&worker);
             }
-            TailEvent::Deaf => {
+            TailEvent::Stalled => {
                 info!(position = %tail.position(), "log is read, not heard");
                 wake_all(&worker);
             }

@@ -15,8 +15,8 @@ pub enum TailEvent {
         took: Option<Duration>,
     },
     /// Nothing was pushed for too long, not even a canary, and yet Redis lets us subscribe anew: the way from it is
-    /// deaf. What was missed has been delivered from the stream; wakes, as after [`Self::Up`], were not.
-    Deaf,
+    /// stalled. What was missed has been delivered from the stream; wakes, as after [`Self::Up`], were not.
+    Stalled,
     /// The connection is lost; the tailer goes on trying. Said once per outage.
     Down(String),
     /// The next entries: in order, no gap, never twice.

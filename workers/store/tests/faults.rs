@@ -59,7 +59,7 @@ async fn check(tail: &mut Tail, acknowledged: &[(usize, Offset)]) {
     while tail.position() < last {
         match event(tail).await {
             TailEvent::Entries(some) => seen.extend(some),
-            TailEvent::Deaf | TailEvent::Down(_) | TailEvent::Up => {}
+            TailEvent::Stalled | TailEvent::Down(_) | TailEvent::Up => {}
             other => panic!("{other:?}"),
         }
     }
@@ -201,7 +201,7 @@ fn lost_data_are_noticed_by_everybody() {
                         reset = true;
                     }
                     TailEvent::Entries(some) => assert_eq!(some, [(new, text(5))]),
-                    TailEvent::Deaf | TailEvent::Down(_) | TailEvent::Up => {}
+                    TailEvent::Stalled | TailEvent::Down(_) | TailEvent::Up => {}
                     other => panic!("{other:?}"),
                 }
             }
@@ -252,7 +252,7 @@ fn a_tail_that_was_away_too_long_is_told() {
         };
         let (a, mut tail) = Store::open(few("a")).await.unwrap();
         // Canaries alone would tell; there must be none for the gap to be larger than the log.
-        let (deaf, mut away) = Store::open(few("b")).await.unwrap();
+        let (stalled, mut away) = Store::open(few("b")).await.unwrap();
         a.append(text(0), None).await.unwrap();
         let from = entries(&mut away, 1).await[0].0;
         redis.run::<u64>(&["CLIENT", "KILL", "TYPE", "pubsub"]);
@@ -261,7 +261,7 @@ fn a_tail_that_was_away_too_long_is_told() {
         for pending in pending {
             last = pending.await.unwrap().offset;
         }
-        drop(deaf);
+        drop(stalled);
         let mut trimmed = 0;
         for tail in [&mut tail, &mut away] {
             while tail.position() < last {
@@ -274,7 +274,7 @@ fn a_tail_that_was_away_too_long_is_told() {
                         assert!(to < last);
                         trimmed += 1;
                     }
-                    TailEvent::Entries(_) | TailEvent::Deaf | TailEvent::Down(_) | TailEvent::Up => {}
+                    TailEvent::Entries(_) | TailEvent::Stalled | TailEvent::Down(_) | TailEvent::Up => {}
                     other => panic!("{other:?}"),
                 }
             }

@@ -121,8 +121,8 @@ fn fleet(seen: &Seen<'_>) -> Vec<(Verdict, String)> {
     if let Some(tailers) = seen.tailers
         && tailers < u64::try_from(ready.len()).unwrap_or(u64::MAX)
     {
-        let deaf = format!("{} of {} ready workers are subscribed to the log", tailers, ready.len());
-        findings.push((Verdict::Degraded, deaf));
+        let few = format!("{} of {} ready workers are subscribed to the log", tailers, ready.len());
+        findings.push((Verdict::Degraded, few));
     }
     findings
 }

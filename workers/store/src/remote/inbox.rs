@@ -28,7 +28,7 @@ fn size(event: &TailEvent) -> usize {
     let payload = match event {
         TailEvent::Entries(entries) => entries.iter().map(|(_, bytes)| EVENT_BYTES + bytes.len()).sum(),
         TailEvent::Canary { .. }
-        | TailEvent::Deaf
+        | TailEvent::Stalled
         | TailEvent::Down(_)
         | TailEvent::Reset { .. }
         | TailEvent::Up

@@ -23,7 +23,7 @@ use tracing::{debug, info, warn};
 const RECONNECT_MIN: Duration = Duration::from_millis(50);
 const RECONNECT_MAX: Duration = Duration::from_secs(1);
 /// So many canary intervals without a canary, and the connection is given up.
-const DEAF_INTERVALS: u32 = 3;
+const STALLED_INTERVALS: u32 = 3;
 
 /// The end that the worker takes events from.
 #[derive(Debug)]
@@ -89,7 +89,8 @@ impl RemoteTail {
                 }
             }
             TailEvent::Reset { to, .. } => self.position = *to,
-            TailEvent::Canary { .. } | TailEvent::Deaf | TailEvent::Down(_) | TailEvent::Up | TailEvent::Wake(_) => {}
+            TailEvent::Canary { .. } | TailEvent::Stalled | TailEvent::Down(_) | TailEvent::Up | TailEvent::Wake(_) => {
+            }
         }
         event
     }
@@ -105,7 +106,7 @@ enum Silence {
     /// It failed.
     Broken(String),
     /// It is there, and carries nothing.
-    Deaf(String),
+    Stalled(String),
 }
 
 /// The task behind the tail.
@@ -124,19 +125,19 @@ impl Tailer {
     async fn run(mut self, first: PubSubStream) {
         let mut stream = first;
         loop {
-            let (reason, deaf) = match self.follow(stream).await {
-                Silence::Deaf(reason) => (reason, true),
+            let (reason, stalled) = match self.follow(stream).await {
+                Silence::Stalled(reason) => (reason, true),
                 Silence::Broken(reason) => (reason, false),
             };
             // A connection that carries nothing is not an outage: as long as Redis takes a new one, the worker is to blame.
-            if deaf && let Ok(fresh) = self.attempt().await {
+            if stalled && let Ok(fresh) = self.attempt().await {
                 match self.shared.canaries.failure() {
                     None => warn!(%reason, "nothing is heard of the log although redis answers, subscribed anew"),
                     Some(error) => {
                         warn!(%error, "nothing is written to the log although redis answers, subscribed anew")
                     }
                 }
-                self.inbox.push(TailEvent::Deaf);
+                self.inbox.push(TailEvent::Stalled);
                 stream = fresh;
                 continue;
             }
@@ -175,7 +176,7 @@ impl Tailer {
 
     /// Hands on what is pushed until the connection fails; says why it did.
     async fn follow(&mut self, mut stream: PubSubStream) -> Silence {
-        let patience = self.shared.options.canary_interval * DEAF_INTERVALS + RECONNECT_MAX;
+        let patience = self.shared.options.canary_interval * STALLED_INTERVALS + RECONNECT_MAX;
         let channel = self.shared.keys.log_channel();
         let mut heard = Instant::now();
         loop {
@@ -191,7 +192,7 @@ impl Tailer {
             let message = match message {
                 Ok(Some(message)) => message,
                 Ok(None) => return Silence::Broken("the connection was closed".to_owned()),
-                Err(_) => return Silence::Deaf(format!("no canary within {patience:?}")),
+                Err(_) => return Silence::Stalled(format!("no canary within {patience:?}")),
             };
             if message.get_channel_name() == channel {
                 heard = Instant::now();

@@ -259,7 +259,7 @@ pub async fn entries(tail: &mut Tail, count: usize) -> Vec<(Offset, String)> {
                 let text = |bytes: bytes::Bytes| String::from_utf8_lossy(&bytes).into_owned();
                 all.extend(some.into_iter().map(|(offset, bytes)| (offset, text(bytes))));
             }
-            TailEvent::Deaf | TailEvent::Down(_) | TailEvent::Up => {}
+            TailEvent::Stalled | TailEvent::Down(_) | TailEvent::Up => {}
             other => panic!("{other:?} after {} entries", all.len()),
         }
     }

@@ -1,25 +1,25 @@
 //! A worker that Redis answers and that hears nothing of the log: it takes itself out, and is replaced.
 
-use crate::harness::{Link, Muffler, Plan, Request, Server, Wire, ask, ms, until_within};
+use crate::harness::{FaultProxy, Link, Plan, Request, Server, Wire, ask, ms, until_within};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
-/// A fleet whose way to Redis can be muffled.
-async fn muffled() -> (Server, Muffler) {
+/// A fleet behind a fault proxy in front of Redis.
+async fn stalled() -> (Server, FaultProxy) {
     let mut server = Plan::new()
         .with("workers = { count = 3 }\nlog = { canary_interval_ms = 200, canary_overdue_ms = 1000 }")
         .prepare()
         .await;
-    let muffler = Muffler::start(server.redis().socket()).await;
-    server.reconfigure(&format!("redis = {{ url = '{}' }}", muffler.url()));
+    let fault_proxy = FaultProxy::start(server.redis().socket()).await;
+    server.reconfigure(&format!("redis = {{ url = '{}' }}", fault_proxy.url()));
     server.run();
     server.ready().await;
-    (server, muffler)
+    (server, fault_proxy)
 }
 
 #[tokio::test]
-async fn a_deaf_worker_is_replaced_and_nobody_is_disconnected() {
-    let (server, muffler) = muffled().await;
+async fn a_worker_whose_log_stalls_is_replaced_and_no_client_is_disconnected() {
+    let (server, fault_proxy) = stalled().await;
     let mut members = Vec::new();
     for _ in 0..9 {
         let mut wire = Wire::open(&server).await;
@@ -29,7 +29,7 @@ async fn a_deaf_worker_is_replaced_and_nobody_is_disconnected() {
     }
     let before = server.status().await;
     let began = Instant::now();
-    muffler.deafen(1);
+    fault_proxy.stall_log(1);
     server
         .logged("nothing is heard of the log although redis answers")
         .await;
@@ -42,7 +42,7 @@ async fn a_deaf_worker_is_replaced_and_nobody_is_disconnected() {
     })
     .await;
     eprintln!("replaced after {:?}", began.elapsed());
-    server.logged("worker is deaf and is replaced").await;
+    server.logged("log of a worker is stalled, worker is replaced").await;
     assert_eq!(after.workers.iter().map(|worker| worker.restarts).sum::<u64>(), 0);
     for (was, is) in before.workers.iter().zip(&after.workers) {
         assert_eq!(was.pid == is.pid, was.slot != 1, "{after:?}");
@@ -55,23 +55,23 @@ async fn a_deaf_worker_is_replaced_and_nobody_is_disconnected() {
     }
 }
 
-/// It is not sent anybody while it is deaf, and says that it is not ready.
+/// It gets no new connections while its log is stalled, and says that it is not ready.
 #[tokio::test]
-async fn a_deaf_worker_is_passed_by() {
-    let (server, muffler) = muffled().await;
+async fn a_worker_whose_log_stalls_gets_no_new_connections() {
+    let (server, fault_proxy) = stalled().await;
     // On every worker a connection that stays.
     let mut links = Vec::new();
     for _ in 0..24 {
         links.push(Link::open(server.addr).await.expect("connect"));
     }
-    muffler.deafen(0);
+    fault_proxy.stall_log(0);
     let ready = Request::get("/api/ready");
     until_within(Duration::from_secs(15), "a worker that is not ready", async || {
         for link in &mut links {
             let reply = link.ask(&ready).await.expect("an answer");
             if reply.status == 503 && reply.json()["checks"]["log"] == false {
                 let age = reply.json()["canary_age_ms"].as_u64().expect("an age");
-                assert!(age >= 1000, "deaf, although heard {age} ms ago");
+                assert!(age >= 1000, "stalled, although heard {age} ms ago");
                 return Some(());
             }
         }
@@ -94,18 +94,18 @@ async fn a_deaf_worker_is_passed_by() {
 /// With Redis silent for all, nobody is to blame, and nobody is replaced.
 #[tokio::test]
 async fn a_silence_of_redis_replaces_nobody() {
-    let (server, muffler) = muffled().await;
+    let (server, fault_proxy) = stalled().await;
     let pids = async || -> Vec<_> { server.status().await.workers.iter().map(|worker| worker.pid).collect() };
     let before = pids().await;
     for slot in 0..3 {
-        muffler.deafen(slot);
+        fault_proxy.stall_log(slot);
     }
     until_within(Duration::from_secs(15), "nobody is ready", async || {
         let reply = ask(server.addr, Request::get("/api/ready")).await.expect("an answer");
         (reply.status == 503).then_some(())
     })
     .await;
-    // Longer than a deaf worker is given among others that hear.
+    // Longer than a worker with a stalled log is given among others that hear.
     crate::harness::pass(ms(7000)).await;
     assert_eq!(pids().await, before);
     assert!(

@@ -1,4 +1,4 @@
-//! A way to Redis that can make a worker deaf: what is pushed to it does not arrive, and nobody is told.
+//! A proxy in front of Redis that can stall the log of a worker: what is pushed to it does not arrive, and there is no error.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -15,28 +15,30 @@ const PUSH: &[u8] = b"*3\r\n$7\r\nmessage\r\n";
 /// What a worker subscribes to for itself, before its incarnation.
 const WAKE: &str = "socketio:wake@0:";
 
-/// Incarnations that have subscribed, and those of them that are deaf.
+/// Incarnations that have subscribed, and those of them whose log is stalled.
 #[derive(Debug, Default)]
-struct Ears {
+struct Subscribers {
     known: BTreeSet<String>,
-    deaf: BTreeSet<String>,
+    stalled: BTreeSet<String>,
 }
 
 /// A TCP proxy in front of a Redis; gone when dropped.
 #[derive(Debug)]
-pub(crate) struct Muffler {
+pub(crate) struct FaultProxy {
     addr: SocketAddr,
-    ears: Arc<Mutex<Ears>>,
+    subscribers: Arc<Mutex<Subscribers>>,
     _tasks: JoinSet<()>,
 }
 
-impl Muffler {
+impl FaultProxy {
     /// In front of the Redis at this socket.
     pub(crate) async fn start(redis: &Path) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port for the muffler");
+        let listener = TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("a port for the fault proxy");
         let addr = listener.local_addr().expect("an address");
-        let ears = Arc::new(Mutex::new(Ears::default()));
-        let (shared, redis) = (ears.clone(), redis.to_owned());
+        let subscribers = Arc::new(Mutex::new(Subscribers::default()));
+        let (shared, redis) = (subscribers.clone(), redis.to_owned());
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             let mut carried = JoinSet::new();
@@ -46,7 +48,7 @@ impl Muffler {
         });
         Self {
             addr,
-            ears,
+            subscribers,
             _tasks: tasks,
         }
     }
@@ -56,35 +58,35 @@ impl Muffler {
     }
 
     /// The present worker of a slot hears nothing any more, however often it connects.
-    pub(crate) fn deafen(&self, slot: u16) {
-        let mut ears = self.ears.lock().expect("ears");
+    pub(crate) fn stall_log(&self, slot: u16) {
+        let mut subscribers = self.subscribers.lock().expect("subscribers");
         let of_slot = format!("-{slot}.");
-        let found = ears.known.iter().rfind(|name| name.contains(&of_slot));
+        let found = subscribers.known.iter().rfind(|name| name.contains(&of_slot));
         let name = found.expect("a worker that has subscribed").clone();
-        ears.deaf.insert(name);
+        subscribers.stalled.insert(name);
     }
 }
 
-async fn carry(worker: TcpStream, redis: PathBuf, ears: Arc<Mutex<Ears>>) {
+async fn carry(worker: TcpStream, redis: PathBuf, subscribers: Arc<Mutex<Subscribers>>) {
     let Ok(redis) = UnixStream::connect(redis).await else {
         return;
     };
     let ((from_worker, mut to_worker), (mut from_redis, to_redis)) = (worker.into_split(), redis.into_split());
     let name = Arc::new(Mutex::new(None));
-    let listened = listen(from_worker, to_redis, name.clone(), ears.clone());
+    let listened = listen(from_worker, to_redis, name.clone(), subscribers.clone());
     let pushed = async {
-        let (mut chunk, mut muffled) = (vec![0; 65_536], false);
+        let (mut chunk, mut stalled) = (vec![0; 65_536], false);
         while let Ok(length @ 1..) = from_redis.read(&mut chunk).await {
             let mut bytes = &chunk[..length];
-            let is_deaf = |name: &Option<String>| {
+            let log_is_stalled = |name: &Option<String>| {
                 name.as_ref()
-                    .is_some_and(|name| ears.lock().expect("ears").deaf.contains(name))
+                    .is_some_and(|name| subscribers.lock().expect("subscribers").stalled.contains(name))
             };
-            if is_deaf(&name.lock().expect("a name")) {
+            if log_is_stalled(&name.lock().expect("a name")) {
                 // What answers a subscription comes before all pushes.
                 let first = bytes.windows(PUSH.len()).position(|window| window == PUSH);
-                let end = if muffled { 0 } else { first.unwrap_or(length) };
-                muffled |= first.is_some();
+                let end = if stalled { 0 } else { first.unwrap_or(length) };
+                stalled |= first.is_some();
                 bytes = &bytes[..end];
             }
             if to_worker.write_all(bytes).await.is_err() {
@@ -103,7 +105,7 @@ async fn listen(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     name: Arc<Mutex<Option<String>>>,
-    ears: Arc<Mutex<Ears>>,
+    subscribers: Arc<Mutex<Subscribers>>,
 ) {
     let mut chunk = vec![0; 65_536];
     while let Ok(length @ 1..) = from.read(&mut chunk).await {
@@ -112,7 +114,11 @@ async fn listen(
             && let Some((_, rest)) = text.split_once(WAKE)
         {
             let incarnation = rest.lines().next().unwrap_or_default().to_owned();
-            ears.lock().expect("ears").known.insert(incarnation.clone());
+            subscribers
+                .lock()
+                .expect("subscribers")
+                .known
+                .insert(incarnation.clone());
             *name.lock().expect("a name") = Some(incarnation);
         }
         if to.write_all(&chunk[..length]).await.is_err() {
