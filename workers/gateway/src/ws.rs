@@ -35,7 +35,7 @@ use keep_alive::{Due, KeepAlive};
 use rooms::Changes;
 use session::{Partial, Record};
 use std::cell::{Cell, RefCell};
-use std::future::{Future as _, poll_fn};
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -145,11 +145,22 @@ impl Task {
 }
 
 impl Connection {
-    /// Serves the connection until it ends; the session is settled in the store afterwards.
-    async fn run(self: Rc<Self>, mut task: Task) {
-        let ending = poll_fn(|cx| self.poll(cx, &mut task)).await;
-        let claim = task.claim.take();
-        drop(task);
+    /// Serves the connection until it ends; the session is settled in the store afterwards. A connection spends its life in
+    /// the first line: this future is what each one costs while it is idle. No `async fn`, which would keep `task` twice;
+    /// and what happens once, at the end, is in a box.
+    #[expect(clippy::manual_async_fn, reason = "an async function keeps its arguments twice")]
+    fn run(self: Rc<Self>, mut task: Task) -> impl Future<Output = ()> + 'static {
+        async move {
+            let ending = poll_fn(|cx| self.poll(cx, &mut task)).await;
+            let claim = task.claim.take();
+            drop(task);
+            Box::pin(self.finish(ending, claim)).await;
+            self.leave_seat();
+        }
+    }
+
+    /// What follows once it has ended here; `claim` was under way.
+    async fn finish(&self, ending: Ending, claim: Option<LocalBoxFuture<'static, ()>>) {
         self.ws.borrow_mut().get_mut().end_waits(false);
         self.leave_hub();
         if matches!(ending, Ending::Moved) {
@@ -164,8 +175,7 @@ impl Connection {
             // In time or not, it ends.
             timeout(CLAIM_PATIENCE, claim).await.ok();
         }
-        // In a box: a connection spends its life above, and what it does once need not take place in it.
-        Box::pin(async { tokio::join!(self.settle(&ending), self.close(&ending)) }).await;
+        tokio::join!(self.settle(&ending), self.close(&ending));
     }
 
     /// One turn: answer everything that has arrived, then write once.

@@ -147,10 +147,7 @@ impl Connection {
             claim,
             store_at,
         };
-        tokio::task::spawn_local(async move {
-            self.clone().run(task).await;
-            self.leave_seat();
-        });
+        tokio::task::spawn_local(self.run(task));
     }
 
     /// Its place among the worker's sockets is free for another.
@@ -271,4 +268,26 @@ pub(crate) fn handshake(worker: &Worker, record: &Record, upgrades: &[&str]) -> 
         max_payload: engine.max_payload_bytes,
     }
     .encode()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The allocation for a task is its future and about 96 bytes of tokio, rounded up to a multiple of 128.
+    const FUTURE_BYTES_MAX: usize = 256;
+    /// The largest part beside the buffer of what is read, which is `limits.ws_read_buffer_bytes`.
+    const CONNECTION_BYTES_MAX: usize = 848;
+
+    /// Size of what a function of two arguments returns.
+    fn size_of_output<A, B, R>(_: impl FnOnce(A, B) -> R) -> usize {
+        size_of::<R>()
+    }
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        let (future, connection) = (size_of_output(Connection::run), size_of::<Connection>());
+        assert!(future <= FUTURE_BYTES_MAX, "{future}: box what is rare");
+        assert!(connection <= CONNECTION_BYTES_MAX, "{connection}");
+    }
 }
