@@ -122,10 +122,10 @@ enum Command {
     /// A worker; only the supervisor can start it
     #[command(hide = true)]
     Worker {
-        /// For whoever reads `ps`
+        /// Shown in `ps` only
         #[arg(long)]
         slot: u16,
-        /// For whoever reads `ps`
+        /// Shown in `ps` only
         #[arg(long)]
         generation: u64,
     },
@@ -159,7 +159,7 @@ pub fn main(worker: Worker) -> ExitCode {
     log::flush();
     match executed {
         Ok(code) => code,
-        // Whoever reads what is printed has seen enough.
+        // The reader of the output has closed its end.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Exit::Done.into(),
         Err(error) => {
             // The reason is all that can be given; without standard error there is only the code.

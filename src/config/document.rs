@@ -99,7 +99,7 @@ pub(crate) fn page() -> String {
     for (nth, piece) in pieces().into_iter().enumerate() {
         match piece {
             Piece::Text(comment) => {
-                // The first one is a title for whoever has the file open.
+                // The first one is a title for readers of the file.
                 let comment = if nth == 0 {
                     comment.get(2..).unwrap_or_default()
                 } else {

@@ -107,7 +107,7 @@ fn read_lossy(path: &Path) -> Result<Option<FileText>, Fault> {
 fn read_with(path: &Path, decode: impl FnOnce(Vec<u8>) -> Result<String, String>) -> Result<Option<FileText>, Fault> {
     let fault = |why: String, remedy| Fault::new(path.display().to_string(), format!("cannot be read: {why}"), remedy);
     let unreadable = |why| fault(why, "correct or remove it");
-    // Opening a FIFO would wait for a writer, and reading it for the end of what is written; the supervisor waits for nobody.
+    // Opening a FIFO would wait for a writer, and reading it for the end of what is written; the supervisor never waits.
     let opened = OpenOptions::new()
         .read(true)
         .custom_flags(nix::libc::O_NONBLOCK)

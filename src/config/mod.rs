@@ -133,7 +133,7 @@ pub(crate) struct Admin {
 pub(crate) struct Workers {
     /// `count`: workers to run; 1 without Redis.
     pub(crate) count: u16,
-    /// `user`: whom the workers become when started as root.
+    /// `user`: the user that workers become when started as root.
     pub(crate) user: Option<String>,
     /// `grace_ms`: time that a draining worker has.
     pub(crate) grace: Duration,

@@ -42,7 +42,7 @@ pub(super) struct Facts<'a> {
     pub(super) is_directory: fn(&Path) -> bool,
     /// Whether something exists there that is no directory.
     pub(super) is_taken: fn(&Path) -> bool,
-    /// Whether a directory belongs to us or root and nobody else may write in it, or does not exist.
+    /// Whether a directory belongs to us or root and no other user may write in it, or does not exist.
     pub(super) is_private: fn(&Path) -> bool,
 }
 
@@ -183,7 +183,7 @@ fn admin(values: &mut Values, listen: &[SocketAddr]) -> Admin {
         let remedy = "set an address, or admin.public_health = true";
         values.fault(
             KEY,
-            "none although admin.public_health is false: nobody could ask for health",
+            "none although admin.public_health is false: health could not be asked for",
             remedy,
         );
     }

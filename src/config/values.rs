@@ -10,7 +10,7 @@ use std::time::Duration;
 /// Where a value came from, in order of precedence: a later one beats an earlier one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Source {
-    /// Nobody set it.
+    /// It was not set.
     Default,
     /// `supervisor.toml`.
     File(PathBuf),

@@ -214,7 +214,7 @@ pub(super) fn unreachable(socket: &Path, error: &io::Error) -> String {
     format!("no supervisor answers at {place}: {error}; {remedy}")
 }
 
-/// Whom the control socket belongs to: the owner of its directory, which others may see from outside.
+/// The user that the control socket belongs to: the owner of its directory, which others may see from outside.
 fn who_may(socket: &Path) -> String {
     let owner = socket.parent().and_then(|directory| directory.metadata().ok());
     let owner = owner

@@ -207,14 +207,14 @@ impl Server {
         clients.chain(self.shut_until).min()
     }
 
-    /// Drops whoever takes too long.
+    /// Drops clients that take too long.
     pub(crate) fn expire(&mut self, now: Moment) {
         self.shut_until.take_if(|until| *until <= now);
         self.clients
             .retain(|_, client| client.state.deadline().is_none_or(|deadline| now < deadline));
     }
 
-    /// Lets whoever waits in, after a look at who it is.
+    /// Accepts waiting clients, after a check of their user.
     pub(crate) fn accept(&mut self, now: Moment) {
         while self.clients.len() < CLIENTS_MAX {
             let stream = match self.listener.accept() {

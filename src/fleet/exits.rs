@@ -56,7 +56,7 @@ impl Fleet {
         *self.restarts.entry(text_of(why).to_owned()).or_default() += 1;
     }
 
-    /// Tells it to whoever reads the log.
+    /// Writes it to the log.
     pub(super) fn log_exit(&self, slot: SlotId, worker: &Worker, end: End, reason: &str) {
         let (slot, generation, pid) = (slot.number(), worker.generation.number(), worker.pid);
         let asked = matches!(

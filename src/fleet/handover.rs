@@ -1,4 +1,4 @@
-//! Live connections move between workers: who gives to whom, and what came of it.
+//! Live connections move between workers: which worker gives to which, and the outcome.
 
 use super::machine::{Fleet, Phase};
 use super::slot::Slot;
@@ -99,7 +99,7 @@ impl Fleet {
         self.not_awaited(now, from);
     }
 
-    /// Nobody waits for ever for a worker that does not give.
+    /// Ends the wait for workers that do not give.
     pub(super) fn expire_handovers(&mut self, now: Moment) {
         for worker in self.slots.iter_mut().flat_map(Slot::workers_mut) {
             if worker.giving.is_some_and(|until| now >= until) {
@@ -173,7 +173,7 @@ impl Fleet {
     }
 }
 
-/// Who gives how many to whom, until all have the average or one more.
+/// How many each worker gives to which other, until all have the average or one more.
 pub(super) fn transfers(loads: &[(WorkerId, u64)]) -> Vec<(WorkerId, WorkerId, u64)> {
     let count = u64::try_from(loads.len()).unwrap_or(1).max(1);
     let all: u64 = loads.iter().map(|(_, load)| load).sum();

@@ -40,7 +40,7 @@ pub(crate) struct Fleet {
     /// When the shares were reckoned last.
     #[serde(default)]
     pub(super) weighed_at: Moment,
-    /// Nobody is recycled before.
+    /// No worker is recycled before.
     #[serde(default)]
     pub(super) recycle_after: Moment,
     /// What came of the connections that were to move, since the latest reload or rebalance began.
@@ -298,7 +298,7 @@ impl Fleet {
         }
     }
 
-    /// The supervisor was late: nobody could be heard, so nobody is silent.
+    /// The supervisor was late and could receive no beats, so no worker counts as silent.
     fn forgive(&mut self, now: Moment, by: std::time::Duration) {
         self.reload.prolong_soak(by);
         for worker in self.slots.iter_mut().flat_map(Slot::workers_mut) {

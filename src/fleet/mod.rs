@@ -42,11 +42,11 @@ pub(crate) const RESPAWN_JITTER: Duration = Duration::from_millis(200);
 pub(crate) const BACKOFF_FIRST: Duration = Duration::from_millis(250);
 /// Longest backoff.
 pub(crate) const BACKOFF_MAX: Duration = Duration::from_secs(30);
-/// Longest backoff when a dependency (Redis) was not there: nobody waits half a minute for a
+/// Longest backoff when a dependency (Redis) was not there: no slot waits half a minute for a
 /// Redis that is back.
 pub(crate) const DEPENDENCY_BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// Silence of the event loop after which new connections go elsewhere, and the slot's listeners are
-/// lent: together with what follows, nobody is to wait for a second. Nothing is said about it; three
+/// lent: together with what follows, no client is to wait for a second. Nothing is said about it; three
 /// beats may be late.
 pub(crate) const STEER_AFTER: Duration = Duration::from_millis(700);
 /// Weights of steering are looked at again after so long.
@@ -163,7 +163,7 @@ impl fmt::Display for WorkerId {
     }
 }
 
-/// Whoever waits for the end of a reload; the shell gives the number.
+/// A client that waits for the end of a reload; the shell gives the number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Ticket(pub(crate) u64);
 
@@ -340,7 +340,7 @@ pub(crate) enum Action {
     Lend {
         /// Whose listeners.
         slot: SlotId,
-        /// To whom.
+        /// The receiver.
         worker: WorkerId,
     },
     /// Bind the listeners of a further slot.
@@ -366,7 +366,7 @@ pub(crate) enum Action {
     ReloadStarted,
     /// Send a control message.
     Send {
-        /// To whom.
+        /// The receiver.
         worker: WorkerId,
         /// What.
         message: ToWorker,

@@ -24,7 +24,7 @@ struct Roll {
     policy: Policy,
     tickets: Vec<Ticket>,
     direction: Direction,
-    /// Whoever an earlier reload sent away has gone by then, or is cut short.
+    /// Workers that an earlier reload drained have gone by then, or are cut short.
     hurry_at: Moment,
 }
 
@@ -105,7 +105,7 @@ impl Fleet {
         let roll = self.reload.roll.as_ref()?;
         let stage = match roll.direction {
             Direction::Forward { soak: Soak::Done } => "replacing",
-            // Without a time to soak nobody is a canary.
+            // Without a time to soak no worker is a canary.
             Direction::Forward { .. } if roll.policy.soak.is_zero() => "replacing",
             Direction::Forward { .. } => "canary",
             Direction::Back { .. } => "back",
@@ -421,7 +421,7 @@ impl Fleet {
         }
     }
 
-    /// Nobody needs to wait any longer.
+    /// Nothing waits for the reload any longer.
     pub(super) fn abandon_reload(&mut self, reason: &str) {
         let running = self.reload.roll.take().map(|roll| roll.tickets);
         let waiting = self.reload.waiting.take().map(|waiting| waiting.tickets);
@@ -436,7 +436,7 @@ impl Fleet {
 }
 
 /// What a canary says against itself, by name; empty is good. A configured check counts if it passes beside it: a
-/// dependency that is down anyway must not keep the configuration from being changed. Without Redis or the log nobody is
+/// dependency that is down anyway must not keep the configuration from being changed. Without Redis or the log no client is
 /// served.
 fn faults(canary: &Worker, slots: &[Slot]) -> String {
     let failing = &canary.beat.failing;

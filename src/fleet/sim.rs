@@ -247,7 +247,7 @@ impl World {
             for action in actions {
                 self.obey(action, &mut events, &mut drained);
             }
-            // Nobody drains before somebody else serves in the place.
+            // No worker drains before another one serves in its place.
             if !self.stopping {
                 let lost = active
                     .difference(&self.active_slots())

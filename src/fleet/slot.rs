@@ -35,7 +35,7 @@ pub(super) struct Slot {
 pub(super) enum Place {
     /// A respawn waits for its time.
     Backoff { until: Moment },
-    /// Nobody, and nobody is due (a reload's `incoming` is, or the fleet stops).
+    /// No process runs and none is scheduled to start (a reload's `incoming` is, or the fleet stops).
     Empty,
     /// A worker.
     Filled(Worker),
@@ -142,7 +142,7 @@ impl Worker {
         }
     }
 
-    /// It serves, and says that nobody should be sent to it now; before its first beat it has said that it is ready.
+    /// It serves, and reports that it should get no new clients now; before its first beat it has reported ready.
     pub(super) fn is_unready(&self) -> bool {
         let silent = *self.beat == Beat::default();
         matches!(self.state, State::Ready { .. }) && !silent && !(self.beat.ready && self.beat.failing.is_empty())

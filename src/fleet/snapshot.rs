@@ -43,7 +43,7 @@ pub(crate) struct Row {
     pub(crate) generation: u64,
     /// What its binary calls itself; `None` before it was ready.
     pub(crate) version: Option<String>,
-    /// A worker's state, `unready` for one that is ready and says that nobody should be sent to it now, or `backoff`,
+    /// A worker's state, `unready` for one that is ready and reports that it should get no new clients now, or `backoff`,
     /// `parked`, `empty`.
     pub(crate) state: &'static str,
     /// Checks of its readiness that do not pass now.

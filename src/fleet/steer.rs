@@ -1,4 +1,4 @@
-//! Where new connections go, and who serves those that already wait where nobody does.
+//! Where new connections go, and which worker serves those that already wait at a slot without one.
 
 use super::machine::{Fleet, Phase};
 use super::slot::Slot;
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_has_fewer_gets_more() {
+    fn slots_with_fewer_connections_get_more() {
         let cases: [(&[u64], &[u8]); 6] = [
             (&[0, 0, 0], &[16, 16, 16]),
             (&[1_000, 1_000], &[16, 16]),

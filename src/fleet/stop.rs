@@ -109,7 +109,7 @@ impl Fleet {
         }
     }
 
-    /// Whoever still drains from a generation that is not kept is stopped.
+    /// Stops workers that still drain from a generation that is not kept.
     pub(super) fn hurry_leaving(&mut self, now: Moment, kept: &[Generation]) {
         for slot in &mut self.slots {
             for worker in &mut slot.leaving {

@@ -263,7 +263,7 @@ fn a_stalled_host_is_given_three_times_as_long() {
 }
 
 #[test]
-fn a_late_supervisor_blames_nobody() {
+fn a_late_supervisor_blames_no_worker() {
     let mut script = Script::serving(2);
     script.now += SECOND * 60;
     assert_eq!(script.step(Event::Late { by: SECOND * 60 }), []);
@@ -419,7 +419,7 @@ fn while_all_leave_connections_go_to_those_still_there() {
     assert!(!steers(&actions), "as before");
     let actions = script.exit(workers[0], 0);
     assert!(actions.contains(&Action::Steer { slots: shares(&[1]) }), "{actions:?}");
-    assert!(!steers(&script.exit(workers[1], 0)), "nobody is there");
+    assert!(!steers(&script.exit(workers[1], 0)), "no worker is there");
 }
 
 #[test]
@@ -567,7 +567,7 @@ fn the_queue_of_a_silent_worker_is_lent_in_time() {
         worker,
     };
     assert!(actions.contains(&lend(1, alive[0])), "{actions:?}");
-    assert_eq!(script.states()[1], (1, "ready"), "nobody talks about it yet");
+    assert_eq!(script.states()[1], (1, "ready"), "it is not reported yet");
     // The borrower dies: another one takes both queues.
     let actions = script.exit(alive[0], 70);
     assert!(
@@ -588,7 +588,7 @@ fn workers_past_their_age_are_replaced_one_by_one() {
     script.fleet.policy.max_age = SECOND * 100;
     let first: Vec<WorkerId> = (0..3).map(|slot| script.latest(slot)).collect();
     script.pass(SECOND * 89, &first);
-    assert_eq!(script.spawned.len(), 3, "nobody is old yet");
+    assert_eq!(script.spawned.len(), 3, "no worker is old yet");
     let mut alive = first.clone();
     let mut drained = Vec::new();
     for _ in 0..23 {
@@ -664,7 +664,7 @@ fn a_worker_whose_log_stalls_is_replaced_while_others_hear() {
     assert!(drains(&actions, stalled));
 }
 
-/// Who gives to whom, and whether before leaving.
+/// Which worker gives to which, and whether before leaving.
 fn handoffs(actions: &[Action]) -> Vec<(WorkerId, WorkerId, u64, bool)> {
     let handoff = |action: &Action| {
         let Action::HandOver {

@@ -192,7 +192,11 @@ impl Reactor {
         self.aggregator.close(worker);
         let Some(process) = self.processes.remove(worker) else {
             // It never had a process.
-            return tracing::debug!(slot = slot.number(), worker = worker.number(), "nobody to announce");
+            return tracing::debug!(
+                slot = slot.number(),
+                worker = worker.number(),
+                "unregistered worker is gone"
+            );
         };
         let message = ToWorker::WorkerGone {
             incarnation: process.incarnation,

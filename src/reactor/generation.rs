@@ -11,7 +11,7 @@ use std::path::Path;
 pub(crate) struct Spec {
     pub(crate) config: Config,
     pub(crate) binary: Binary,
-    /// Whom its workers become.
+    /// The user that its workers become.
     pub(crate) identity: Option<Identity>,
 }
 
@@ -87,7 +87,7 @@ impl Spec {
     }
 
     /// Files that the configuration in force came from and the next one does not: what they set would become the
-    /// defaults, and nobody would notice.
+    /// defaults, unnoticed.
     fn lost_files(&self, next: &Self) -> Vec<String> {
         let lost = self
             .config
@@ -147,7 +147,7 @@ mod tests {
             .collect();
         assert_eq!(named, RESTART.map(|(key, _)| key));
         assert!(old.unreloadable(&old).is_empty());
-        // Nobody reads `.env`, or the usual file, because it is gone.
+        // `.env`, or the usual file, is not read because it is gone.
         let mut later = spec("listen.address = ':1'\nruntime.directory = '/a'", None);
         later.config.files.clear();
         let faults = old.unreloadable(&later);

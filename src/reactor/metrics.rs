@@ -1,4 +1,4 @@
-//! What all workers have counted, kept for whoever asks: the latest of each, and the sum of those that
+//! What all workers have counted, kept for requesters: the latest of each, and the sum of those that
 //! have ended, so that no counter goes back when a worker does.
 
 use super::Reactor;

@@ -212,7 +212,7 @@ impl Reactor {
         }
         if self.watchdog_at.is_some_and(|at| now >= at) {
             self.watchdog_at = self.notifier.watchdog_every.map(|every| now + every);
-            // A fleet of which nobody serves gets no food, except at boot and on the way out.
+            // A fleet without a serving worker does not feed the watchdog, except at boot and on the way out.
             let state = self.fleet.state();
             if self.fleet.active() > 0 || matches!(state, "booting" | "stopping") {
                 self.notifier.feed_watchdog();

@@ -57,7 +57,7 @@ enum Change {
     To(Option<AdminListener>),
 }
 
-/// The admin listener of a configuration. An address that nobody chose may be taken, by another anyworker, say.
+/// The admin listener of a configuration. A default address may be taken, for example by another anyworker.
 pub(crate) fn admin_listener(config: &Config, patience: bool) -> Result<Option<AdminListener>, ListenError> {
     let Some(address) = config.admin.address else {
         return Ok(None);

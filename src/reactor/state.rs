@@ -211,7 +211,7 @@ impl Reactor {
             "supervisor goes on as another binary"
         );
         reactor.aggregator.upgraded();
-        // Nobody could be heard meanwhile. Whoever ended is reaped now: the kernel keeps its signal,
+        // No beats were read meanwhile. Children that ended are reaped now: the kernel keeps their signal,
         // but not one for each.
         reactor.feed(Event::Late { by });
         reactor.reap();

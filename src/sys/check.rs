@@ -1,4 +1,4 @@
-//! `anyworker check` of a binary that is to be used next, run aside: nobody waits for it, and what
+//! `anyworker check` of a binary that is to be used next, run aside: nothing waits for it, and what
 //! it says is read when it has ended.
 
 use super::memory;

@@ -282,7 +282,7 @@ impl Group {
                 self.members.push(socket);
                 Ok(())
             }
-            // Its sockets belong to another user, or have no SO_REUSEPORT: nobody can be beside them.
+            // Its sockets belong to another user, or have no SO_REUSEPORT: no socket can be beside them.
             Err(ListenError::Address { source, .. }) if self.given > 0 && source.kind() == io::ErrorKind::AddrInUse => {
                 let (address, sockets) = (self.address, self.members.len());
                 info!(%address, sockets, "slots share the sockets of the socket unit");
@@ -346,7 +346,7 @@ fn adopt(addresses: &[SocketAddr], found: Vec<(String, OwnedFd)>) -> Result<Vec<
     Ok(groups)
 }
 
-/// It leaves its group now, whoever still has a duplicate.
+/// It leaves its group now, even if another process still has a duplicate.
 fn close(socket: Option<Socket>) {
     if let Some(socket) = socket {
         socket.shutdown(std::net::Shutdown::Read).ok();
@@ -380,7 +380,7 @@ fn is_there(mut address: SocketAddr) -> bool {
     !matches!(bound, Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable)
 }
 
-/// Waits until nobody listens there. With SO_REUSEPORT a second supervisor of the same user would
+/// Waits until no socket listens there. With SO_REUSEPORT a second supervisor of the same user would
 /// silently share the port; a bind without it fails as long as anybody listens.
 fn await_vacancy(address: SocketAddr) -> Result<(), ListenError> {
     if address.port() == 0 {

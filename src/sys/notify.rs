@@ -43,7 +43,7 @@ pub(crate) struct Notifier {
     pub(crate) watchdog_every: Option<Duration>,
     /// The next supervisor finds the listeners again.
     pub(crate) keeps_listeners: bool,
-    /// From whoever asks for `TimeoutStopSec=`; nobody waits for the answer.
+    /// From the query for `TimeoutStopSec=`; nothing waits for the answer.
     asked: Option<ChildStdout>,
     /// What came of it so far.
     answer: String,

@@ -44,7 +44,7 @@ pub(crate) fn exec(binary: &Binary, state: &OwnedFd, keep: &[RawFd]) -> io::Erro
 pub(crate) fn inherited() -> Option<io::Result<OwnedFd>> {
     let number = std::env::var(STATE_VARIABLE).ok()?;
     let number = number.parse().map_err(io::Error::other);
-    // For whoever reads `ps`: the kernel would show the number of a descriptor.
+    // For readers of `ps`: the kernel would show the number of a descriptor.
     nix::sys::prctl::set_name(c"anyworker").ok();
     Some(number.and_then(|number| InheritedDescriptors::new([number]).take(number)))
 }

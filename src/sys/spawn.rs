@@ -70,7 +70,7 @@ pub(crate) struct Order<'a> {
     pub(crate) listeners: Vec<BorrowedFd<'a>>,
     /// The one that all workers share.
     pub(crate) admin: Option<BorrowedFd<'a>>,
-    /// Whom it becomes.
+    /// The user that it becomes.
     pub(crate) identity: Option<&'a Identity>,
 }
 
@@ -196,7 +196,7 @@ pub(crate) fn spawn(order: &Order<'_>) -> Result<Spawned, SpawnError> {
     let above = boot::fd::LISTENERS + count;
     let lift = |fd: BorrowedFd<'_>| -> Result<OwnedFd, SpawnError> {
         let raw = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(above)).map_err(SpawnError::Duplicate)?;
-        // SAFETY: the kernel has just made this descriptor for us; nobody else knows it.
+        // SAFETY: the kernel has just made this descriptor for us; it has no other owner.
         Ok(unsafe { OwnedFd::from_raw_fd(raw) })
     };
     let mut lifted = vec![
@@ -229,7 +229,7 @@ pub(crate) fn spawn(order: &Order<'_>) -> Result<Spawned, SpawnError> {
     }
 }
 
-/// `anyworker worker --slot 2 --generation 1`: the numbers are for whoever reads `ps`.
+/// `anyworker worker --slot 2 --generation 1`: the numbers are for readers of `ps`.
 fn arguments(setup: &Setup) -> Vec<CString> {
     let words = format!(
         "anyworker\nworker\n--slot\n{}\n--generation\n{}",
@@ -306,7 +306,7 @@ fn give_up(plan: &Plan, report: &[u8]) -> ! {
         }
     }
     let control = plan.moves.first().map_or(boot::fd::CONTROL, |(source, _)| *source);
-    // When nobody listens, the exit code has to do.
+    // If the supervisor does not read it, the exit code has to do.
     send(
         control,
         message.get(..length).unwrap_or_default(),

@@ -1,4 +1,4 @@
-//! Whom the workers run as.
+//! The user that the workers run as.
 
 use nix::unistd::{Gid, Uid, User, geteuid, getgrouplist};
 use serde::{Deserialize, Serialize};
@@ -46,7 +46,7 @@ pub(crate) enum UserError {
     /// Only root may become someone else.
     #[error("workers.user: only root can start workers as `{0}`; remove the key, or run this as root or as `{0}`")]
     NotRoot(String),
-    /// Nobody of this name.
+    /// No user of this name.
     #[error("workers.user: there is no user `{0}`; create it with: useradd --system --no-create-home {0}")]
     Unknown(String),
 }

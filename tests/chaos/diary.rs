@@ -47,7 +47,7 @@ pub(crate) struct Verdict {
     pub(crate) lost: Vec<String>,
     /// A member got it more than once.
     pub(crate) doubled: Vec<String>,
-    /// Nobody has published it.
+    /// It was never published.
     pub(crate) invented: Vec<String>,
     /// Members of a room do not agree on what came when.
     pub(crate) disagreed: Vec<String>,

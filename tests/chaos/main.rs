@@ -181,7 +181,7 @@ async fn redis_is_away_for_long() {
     assert!(verdict.is_clean(), "{verdict}; silent: {:?}", diary.silent);
     assert!(
         diary.published.iter().any(|published| !published.acked),
-        "nobody felt it"
+        "no client felt it"
     );
     let felt: Vec<_> = diary.members.iter().filter(|member| member.recovered > 0).collect();
     assert!(felt.iter().all(|member| member.way == "polling"), "closed: {felt:?}");

@@ -9,7 +9,7 @@ const opts = options({ url: "", redis: "", python: "python3", secret: "", client
 const redis = await createClient({ socket: { path: opts.redis } }).connect();
 const emitter = new Emitter(redis);
 
-const ROOM = "lobby";
+const ROOM = "chat";
 const sockets = [];
 for (let i = 0; i <= opts.clients; i++) {
   const transports = i % 2 ? "polling" : "websocket";

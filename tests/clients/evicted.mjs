@@ -40,7 +40,7 @@ const publish = async (room, payload) => {
     return false;
   }
 };
-// Redis fills up with a log that nobody here reads.
+// Redis fills up with a log that no client here reads.
 for (let round = 0; round < opts.rounds && result.anew < opts.clients && Date.now() < deadline; round += 1) {
   result[(await publish("elsewhere", "x".repeat(opts.bytes))) ? "published" : "refused"] += 1;
 }

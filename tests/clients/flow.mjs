@@ -141,7 +141,7 @@ const checks = {
     await publish(a, name, "after");
     await nothingElse(b, got, [["before"]]);
   },
-  async "who left the server gets nothing and troubles nobody"() {
+  async "a client that left the server gets nothing and disturbs no other"() {
     const [a, b, c] = await Promise.all([client(), client(), client()]);
     const got = inbox(c);
     const name = room();

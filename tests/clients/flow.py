@@ -171,7 +171,7 @@ class Flow:
         client.on("connect", lambda: events.append("connect"))
         await self.join(client, room)
         await client.eio.send("7")  # no such Socket.IO packet type: the server must close
-        if WANTED == "polling":  # this client takes a close packet as final, whoever serves it
+        if WANTED == "polling":  # this client takes a close packet as final, whichever worker serves it
             assert await until(lambda: events == ["disconnect"]), f"saw {events}"
             await self.clients.connect(client)
         assert await until(lambda: events == ["disconnect", "connect"]), f"saw {events}"

@@ -19,7 +19,7 @@ pub(crate) struct Fleet {
     pub(crate) server: Server,
     /// Sid and socket of the session with the past.
     hero: (String, String),
-    /// Sids of sessions that nobody misses.
+    /// Sids of sessions that commands may end.
     victims: Vec<String>,
     _wires: Vec<Wire>,
     traffic: JoinHandle<()>,
@@ -38,7 +38,7 @@ impl Fleet {
     pub(crate) async fn start() -> Self {
         let server = Plan::new()
             .without_redis()
-            // Nobody answers pings here.
+            // Pings are not answered here.
             .with("redis = { managed = true }\nengine = { ping_interval_ms = 600000 }")
             .with("reload = { soak_ms = 0 }\nhttp = { origins = ['*'] }")
             .env("ANYWORKER_EMIT__SECRET", SECRET)

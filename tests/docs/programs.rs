@@ -53,8 +53,8 @@ async fn the_quick_start_gets_its_own_message() {
 async fn listener(server: &Server) -> Wire {
     let mut wire = Wire::open(server).await;
     wire.connect().await;
-    assert_eq!(wire.call(0, &json!(["join", "lobby"])).await, json!(["ok"]));
-    // Channels keep nothing: whoever reads them must be there.
+    assert_eq!(wire.call(0, &json!(["join", "chat"])).await, json!(["ok"]));
+    // Channels keep nothing: their reader must be there.
     until("a worker reads the channels", async || {
         let asked = server.redis().command(&["PUBSUB", "NUMSUB", "socketio"]).await;
         (asked == Resp::List(vec![Resp::Text("socketio".to_owned()), Resp::Int(1)])).then_some(())
@@ -76,7 +76,7 @@ async fn emitters_reach_a_room() {
     let _node = start(
         &emit,
         "js",
-        &[("createClient()", &client), ("someSocketId", "'nobody'")],
+        &[("createClient()", &client), ("someSocketId", "'unknown'")],
     )
     .await;
     let packet = within(ms(20_000), "node", wire.data()).await;

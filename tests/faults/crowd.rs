@@ -97,7 +97,7 @@ async fn dial(addr: SocketAddr) -> Option<Wire> {
     matches!(wire.next().await, Frame::Text(open) if open.starts_with("0{")).then_some(wire)
 }
 
-/// A connection that is a member; after a loss it resumes. `None` while nobody answers.
+/// A connection that is a member; after a loss it resumes. `None` while no worker answers.
 struct Member {
     wire: Wire,
     seen: Seen,
@@ -170,7 +170,7 @@ impl Member {
         self.seen.disconnects += 1;
         let deadline = Instant::now() + LAST_CALL;
         loop {
-            assert!(Instant::now() < deadline, "nobody serves");
+            assert!(Instant::now() < deadline, "no worker serves");
             pass(RETRY).await;
             if let Some(wire) = dial(addr).await {
                 self.wire = wire;

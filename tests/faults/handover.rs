@@ -1,4 +1,4 @@
-//! Live connections move from worker to worker, and their clients do not notice; whoever dies in the
+//! Live connections move from worker to worker, and their clients do not notice; whichever process dies in the
 //! middle.
 
 use crate::crowd::{Crowd, Seen, local};
@@ -16,7 +16,7 @@ async fn reload(server: &Server) {
     assert!(output.status.success(), "{output:?}");
 }
 
-/// Nobody noticed anything.
+/// No client noticed anything.
 #[track_caller]
 fn assert_unnoticed(all: &[Seen]) {
     for seen in all {

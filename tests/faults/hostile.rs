@@ -8,7 +8,7 @@ use tokio::net::{TcpSocket, TcpStream};
 /// Random byte streams of each kind.
 const STREAMS: u64 = 20;
 
-/// Nobody died, and a client is served.
+/// No worker died, and a client is served.
 async fn assert_unharmed(server: &Server, before: &Status) {
     let after = server.status().await;
     assert_eq!(after.ready_pids(), before.ready_pids(), "{after:?}");
@@ -18,7 +18,7 @@ async fn assert_unharmed(server: &Server, before: &Status) {
 }
 
 #[tokio::test]
-async fn random_bytes_harm_nobody() {
+async fn random_bytes_harm_no_other_client() {
     let server = Plan::new().start().await;
     let before = server.status().await;
     for seed in 0..STREAMS {
@@ -130,7 +130,7 @@ fn resident(status: &Status) -> usize {
 }
 
 #[tokio::test]
-async fn who_never_reads_is_closed_and_the_room_goes_on() {
+async fn a_client_that_never_reads_is_closed_and_the_room_continues() {
     const MESSAGES: usize = 400;
     let server = Plan::new()
         .with("limits = { outbox_bytes_max = 262144 }\nlog = { ring_bytes_max = 1048576 }")
@@ -178,7 +178,7 @@ async fn who_never_reads_is_closed_and_the_room_goes_on() {
 }
 
 #[tokio::test]
-async fn who_asks_and_never_reads_cannot_fill_the_memory() {
+async fn a_client_that_asks_and_never_reads_cannot_fill_the_memory() {
     let server = Plan::new().with("limits = { outbox_bytes_max = 262144 }").start().await;
     let before = server.status().await;
     let memory = resident(&before);
@@ -202,7 +202,7 @@ async fn who_asks_and_never_reads_cannot_fill_the_memory() {
 }
 
 #[tokio::test]
-async fn a_poll_of_who_never_comes_back_does_not_grow_for_ever() {
+async fn a_poll_of_a_vanished_client_does_not_grow_for_ever() {
     let server = Plan::new().start().await;
     let before = server.status().await;
     let poller = Poller::open(&server).await;
@@ -271,7 +271,7 @@ async fn connections_without_a_request_make_room() {
     let mut waiting = Link::open(server.addr).await.expect("connect");
     let reply = within(ms(3_000), "an answer", waiting.ask(&Request::get("/api/live"))).await;
     assert_eq!(reply.expect("an answer").status, 200);
-    // Whoever waits for an answer gets it.
+    // A client that waits for an answer gets it.
     poller.say(r#"420["echo",1]"#).await;
     let reply = soon("an answer", poll.reply(false)).await.expect("an answer");
     assert_eq!(reply.text(), "430[1]");
@@ -304,7 +304,7 @@ async fn sessions_of_vanished_clients_go() {
 
 /// What found no room is not skipped: a small message after it would carry the client's offset over it.
 #[tokio::test]
-async fn who_reads_too_late_comes_back_and_misses_nothing() {
+async fn a_client_that_reads_too_late_comes_back_and_misses_nothing() {
     const MESSAGES: u64 = 400;
     let server = Plan::new()
         .with("limits = { outbox_bytes_max = 262144 }\nlog = { ring_bytes_max = 1048576 }")
@@ -350,7 +350,7 @@ async fn who_reads_too_late_comes_back_and_misses_nothing() {
     assert_eq!(seen, (0..MESSAGES).collect::<Vec<_>>());
 }
 
-/// What nobody would miss goes first: it alone never closes anybody.
+/// A session without a namespace goes first: alone it never closes another connection.
 #[tokio::test]
 async fn volatile_events_are_dropped_before_a_slow_client_is() {
     let server = Plan::new().with("limits = { outbox_bytes_max = 262144 }").start().await;

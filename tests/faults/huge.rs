@@ -38,8 +38,8 @@ async fn others(server: &Server, there: &Cell<bool>, done: &Cell<bool>) -> Durat
     slowest
 }
 
-/// Does `harm` while others go on; nobody dies, is closed, or waits for long.
-async fn nobody_else_notices(harm: impl AsyncFnOnce(&Server)) {
+/// Does `harm` while others go on; no worker dies, no client is closed or waits for long.
+async fn no_other_client_notices(harm: impl AsyncFnOnce(&Server)) {
     let server = Plan::new()
         .with(&format!("emit = {{ secret = '{SECRET}' }}"))
         .start()
@@ -63,7 +63,7 @@ async fn nobody_else_notices(harm: impl AsyncFnOnce(&Server)) {
 
 #[tokio::test]
 async fn over_websocket() {
-    nobody_else_notices(async |server| {
+    no_other_client_notices(async |server| {
         let mut wire = Wire::open(server).await;
         wire.connect().await;
         let event = json!(["publish", "others", huge()]);
@@ -80,7 +80,7 @@ async fn over_websocket() {
 
 #[tokio::test]
 async fn over_polling() {
-    nobody_else_notices(async |server| {
+    no_other_client_notices(async |server| {
         let poller = Poller::open(server).await;
         poller.connect().await;
         let event = json!(["publish", "others", huge()]);
@@ -94,7 +94,7 @@ async fn over_polling() {
 
 #[tokio::test]
 async fn by_http() {
-    nobody_else_notices(async |server| {
+    no_other_client_notices(async |server| {
         let event = json!({ "event": "message", "data": huge(), "room": "others" }).to_string();
         let request = Request::post("/api/emit", event).header("Authorization", &format!("Bearer {SECRET}"));
         let reply = ask(server.addr, request).await.expect("an answer");
@@ -106,7 +106,7 @@ async fn by_http() {
 
 /// Through Redis there is no answer: the log of the worker that leads the ingest says it, and what comes next passes.
 async fn through_redis(words: &[&str], reason: &str) {
-    nobody_else_notices(async |server| {
+    no_other_client_notices(async |server| {
         server.logged("this worker reads events from outside").await;
         server.redis().command(words).await;
         server.logged(reason).await;
@@ -170,7 +170,7 @@ async fn by_pythons_channel() {
 
 #[tokio::test]
 async fn by_the_channel_of_nodes_emitter() {
-    // What is in it does not matter: nobody gets to read it.
+    // What is in it does not matter: it is never read.
     through_redis(
         &["PUBLISH", "socket.io#/#", &huge()],
         "larger than redis hands to a subscriber",

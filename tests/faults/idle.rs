@@ -54,7 +54,7 @@ async fn connections_stay_open_through_reloads() {
     for reply in [half.reply(false).await, silent.ask(&Request::get(LIVE)).await] {
         assert_eq!(reply.expect("an answer").status, 200);
     }
-    // Whoever has got his answer holds nobody up.
+    // A connection that has its answer delays nothing.
     server.signal(Signal::SIGTERM);
     assert_eq!(server.exit_within(ms(4_000)).await.code(), Some(0));
 }
@@ -127,7 +127,7 @@ async fn narrow(addr: SocketAddr) -> io::Result<Link> {
     Link::over(socket.connect(addr).await?, addr)
 }
 
-/// Whoever dies, nobody's request is lost, unless it was being served by the one that died.
+/// Whichever process dies, no request is lost, unless the one that died was serving it.
 #[tokio::test]
 async fn a_worker_killed_in_the_middle_closes_at_most_what_it_owned() {
     for place in ["give.sent", "take.received", "take.rebuilt", "take.owned", "take.live"] {

@@ -138,7 +138,7 @@ async fn what_is_no_event_is_refused_and_the_next_one_passes() {
 }
 
 #[tokio::test]
-async fn an_event_that_nobody_could_get_is_refused() {
+async fn an_event_that_no_client_could_get_is_refused() {
     let plan = Plan::new()
         .with("socket.namespaces = ['/', '/admin']")
         .env("ANYWORKER_EMIT__SECRET", SECRET);
@@ -324,7 +324,7 @@ async fn every_source_is_read_again_within_two_seconds() {
         .await;
     let mut wires = members(&server, 8).await;
     while server.status().await.workers.iter().any(|worker| worker.sessions == 0) {
-        assert!(wires.len() < 100, "a worker gets nobody");
+        assert!(wires.len() < 100, "a worker gets no client");
         wires.extend(members(&server, 2).await);
         pass(ms(500)).await;
     }
@@ -349,7 +349,7 @@ async fn every_source_is_read_again_within_two_seconds() {
     let heard: Vec<_> = heard.into_iter().flatten().collect();
     assert!(
         !heard.is_empty() && heard.len() < members,
-        "slot {slot} held nobody, or all"
+        "slot {slot} held no client, or all"
     );
     for source in SOURCES {
         let mut longest = Duration::ZERO;
@@ -360,7 +360,7 @@ async fn every_source_is_read_again_within_two_seconds() {
                 numbers.is_sorted_by(|a, b| a < b),
                 "{source}: twice, or out of order: {numbers:?}"
             );
-            // Channels keep nothing while nobody reads them.
+            // Channels keep nothing while no worker reads them.
             let keeps = !["python", "node"].contains(&source);
             assert!(!keeps || numbers.len() == 100, "{source}: {} of 100", numbers.len());
             let again = heard.iter().find(|(n, _)| *n >= 30).expect("one after the kill");

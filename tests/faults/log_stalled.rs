@@ -47,7 +47,7 @@ async fn a_worker_whose_log_stalls_is_replaced_and_no_client_is_disconnected() {
     for (was, is) in before.workers.iter().zip(&after.workers) {
         assert_eq!(was.pid == is.pid, was.slot != 1, "{after:?}");
     }
-    // Those whom it held have moved to its successor, and hear.
+    // The connections that it held have moved to its successor, and hear.
     let (publisher, rest) = members.split_first_mut().expect("members");
     publisher.send(r#"427["publish","room","heard"]"#).await;
     for member in rest {
@@ -79,7 +79,7 @@ async fn a_worker_whose_log_stalls_gets_no_new_connections() {
     })
     .await;
     // New connections do not meet it any more.
-    until_within(ms(3000), "nobody meets it", async || {
+    until_within(ms(3000), "no client meets it", async || {
         for _ in 0..24 {
             let reply = ask(server.addr, Request::get("/api/ready")).await.expect("an answer");
             if reply.status != 200 {
@@ -91,16 +91,16 @@ async fn a_worker_whose_log_stalls_gets_no_new_connections() {
     .await;
 }
 
-/// With Redis silent for all, nobody is to blame, and nobody is replaced.
+/// With Redis silent for all, no worker is to blame, and none is replaced.
 #[tokio::test]
-async fn a_silence_of_redis_replaces_nobody() {
+async fn a_silence_of_redis_replaces_no_worker() {
     let (server, fault_proxy) = stalled().await;
     let pids = async || -> Vec<_> { server.status().await.workers.iter().map(|worker| worker.pid).collect() };
     let before = pids().await;
     for slot in 0..3 {
         fault_proxy.stall_log(slot);
     }
-    until_within(Duration::from_secs(15), "nobody is ready", async || {
+    until_within(Duration::from_secs(15), "no worker is ready", async || {
         let reply = ask(server.addr, Request::get("/api/ready")).await.expect("an answer");
         (reply.status == 503).then_some(())
     })

@@ -392,7 +392,7 @@ async fn the_verdict_of_a_command_needs_no_reader() {
         (&["status"][..], 69),
         (&["reload", "--wait"], 69),
         (&["stop"], 69),
-        (&["sessions", "show", "nobody"], 1),
+        (&["sessions", "show", "unknown"], 1),
         (&["check"], 0),
         (&["check", "--no-such-flag"], 64),
     ] {

@@ -212,7 +212,7 @@ async fn without_an_offset_all_since_the_join_comes_again() {
 }
 
 #[tokio::test]
-async fn who_left_or_never_was_starts_anew() {
+async fn a_client_that_left_or_never_was_starts_anew() {
     let server = server().await;
     let (mut wire, first, offset) = member(&server).await;
     wire.send("41").await;
@@ -235,7 +235,7 @@ async fn who_left_or_never_was_starts_anew() {
 /// A Redis that lost the end of its log counts from there again: to a client that has seen more, the next events
 /// would be old ones.
 #[tokio::test]
-async fn who_has_seen_more_than_there_is_starts_anew() {
+async fn a_client_that_has_seen_more_than_there_is_starts_anew() {
     let server = server().await;
     let (wire, first, offset) = member(&server).await;
     drop(wire);
@@ -458,7 +458,7 @@ async fn of_two_resumes_at_once_the_later_one_has_the_session() {
         let mut broken = Wire::open(&server).await;
         broken.send(&resume(&first, &offset)).await;
         let one = stopped_child(&server, None).await;
-        // The stopped one gets nobody any more, so this is the other worker.
+        // The stopped one gets no new connections, so this is the other worker.
         let later = async {
             let (missed, answer) = if polls {
                 let poller = Poller::open(&server).await;

@@ -92,7 +92,7 @@ async fn redis_dies_and_comes_back_empty() {
         assert_wires_answer(&mut wires, round * 10).await;
         server.redis_mut().again().await;
         all_say(&server, 200).await;
-        // Nobody was closed, nobody has to do anything.
+        // No client was closed, none has to do anything.
         assert_wires_answer(&mut wires, round * 10 + 1).await;
         assert_room_works(&mut wires, round * 10 + 2).await;
         let poller = Poller::open(&server).await;

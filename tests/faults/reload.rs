@@ -26,7 +26,7 @@ fn handshakes(server: &Server, stop: &Arc<AtomicBool>) -> tokio::task::JoinHandl
 }
 
 #[tokio::test]
-async fn a_reload_under_load_fails_nobody() {
+async fn a_reload_under_load_fails_no_request() {
     let server = Plan::new().start().await;
     let traffic = Traffic::start(&server, 200, 4).await;
     let stop = Arc::new(AtomicBool::new(false));
@@ -55,7 +55,7 @@ async fn a_reload_under_load_fails_nobody() {
 
 /// A worker finds the order to leave and connections in the same moment: they are its successor's.
 #[tokio::test]
-async fn who_connects_to_a_worker_that_leaves_is_answered() {
+async fn a_connection_to_a_draining_worker_is_answered() {
     let server = Plan::new()
         .with("workers = { count = 1 }\nreload = { soak_ms = 0 }")
         .start()
@@ -80,7 +80,7 @@ async fn who_connects_to_a_worker_that_leaves_is_answered() {
         // It waits for its successor now, which does not answer yet.
         pass(ms(100)).await;
         new.iter().for_each(|pid| signal(*pid, Signal::SIGCONT));
-        // Whoever thinks that nobody is there goes.
+        // A worker that believes there is no other one leaves.
         pass(ms(200)).await;
         for mut link in links {
             let reply = soon("an answer", link.ask(&Request::get("/api/live"))).await;
@@ -158,7 +158,7 @@ async fn reload(server: &Server) -> (bool, String) {
     (output.status.success(), String::from_utf8_lossy(&said).into_owned())
 }
 
-/// It would serve nobody: sessions could not be stored.
+/// It could serve no client: sessions could not be stored.
 #[tokio::test]
 async fn a_reload_to_a_redis_that_takes_no_writes_is_turned_round() {
     let mut server = Plan::new().with("workers = { boot_timeout_ms = 3000 }").start().await;

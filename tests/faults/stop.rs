@@ -51,7 +51,7 @@ async fn assert_drains(mut server: Server, stop: impl FnOnce(&Server)) -> (Serve
     let polls = async {
         for parked in parked {
             let reply = soon("a parked poll", parked).await.expect("a task").expect("an answer");
-            // The session goes on with whoever comes next: no close packet.
+            // The session continues on the next worker: no close packet.
             assert_eq!(reply.pair(), (200, "6"));
         }
     };
@@ -92,7 +92,7 @@ async fn assert_not_ready(server: &Server, kept: Vec<Link>, stopped: Instant) {
         assert_eq!(reply.status, 503);
         said += 1;
     }
-    assert!(said > 0, "nobody said that it is not ready");
+    assert!(said > 0, "no worker said that it is not ready");
 }
 
 #[tokio::test]
@@ -150,11 +150,11 @@ async fn a_client_that_does_not_react_is_cut_at_the_end_of_the_grace() {
 }
 
 #[tokio::test]
-async fn who_comes_while_all_leave_is_told_so() {
+async fn a_connection_to_a_stopping_fleet_is_told_so() {
     let mut server = Plan::new().start().await;
     let poller = Poller::open(&server).await;
     poller.connect().await;
-    // A request that is half there keeps its worker; the others have nobody to wait for, and leave at once.
+    // A request that is half there keeps its worker; the others have nothing to wait for, and leave at once.
     let mut half = Link::open(server.addr).await.expect("connect");
     half.send(b"POST /socket.io/?EIO=4 HTTP/1.1\r\nHost: x\r\n")
         .await
@@ -181,7 +181,7 @@ async fn who_comes_while_all_leave_is_told_so() {
     assert!(session.text().contains("the server is stopping"), "{session:?}");
     let websocket = Wire::dial(server.addr, "/socket.io/?EIO=4&transport=websocket", &[]).await;
     assert_eq!(websocket.expect_err("a session").status, 503);
-    // A session that is there goes on with whoever comes next.
+    // A session that is there continues on the next worker.
     assert_eq!(poller.get().await.pair(), (200, "6"));
     drop(half);
     assert_eq!(server.exit_within(GRACE).await.code(), Some(0));

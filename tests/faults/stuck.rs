@@ -32,7 +32,7 @@ async fn publish(server: &Server, count: usize) {
     }
 }
 
-/// A pipe where the check writes its file: opening it takes as long as nobody reads it, as on a mount whose server
+/// A pipe where the check writes its file: opening it takes as long as it has no reader, as on a mount whose server
 /// is away.
 fn block(directory: &Path, worker: u32) -> std::path::PathBuf {
     let pipe = directory.join(format!(".anyworker-check-{worker}"));
@@ -71,7 +71,7 @@ async fn a_disk_that_hangs_fails_its_check_and_nothing_else() {
         .expect("open");
     ask_again(server.addr, Request::get("/api/ready"), |reply| reply.status == 200).await;
     drop(reader);
-    // It is away again, and nobody waits for it on the way out.
+    // It is away again, and nothing waits for it during the drain.
     block(disk.path(), worker);
     assert_eq!(readiness(&server).await, 503);
     server.signal(Signal::SIGTERM);
@@ -116,7 +116,7 @@ async fn a_client_that_reads_slowly_what_it_missed_gets_all_of_it() {
     assert_eq!(wire.call(1, &json!(["echo", 1])).await, json!([1]));
 }
 
-/// A poll whose answer nobody reads.
+/// A poll whose answer is not read.
 #[tokio::test]
 async fn a_client_that_takes_no_answer_is_not_held_for_ever() {
     /// The least that a client is given, and a little more.

@@ -119,7 +119,7 @@ async fn a_stopped_worker_gets_no_connections_and_comes_back() {
         worker.is_some_and(|worker| worker.state == "lagging")
     };
     server.status_when("it lags", lagging).await;
-    // While it lasts nobody meets it.
+    // While it lasts no client meets it.
     for _ in 0..40 {
         let reply = within(ms(1000), "handshake", Poller::handshake(server.addr, "/socket.io/")).await;
         assert_eq!(reply.expect("handshake").status, 200);
@@ -167,7 +167,7 @@ async fn a_crash_loop_leaves_the_others_serving() {
         dead(last).await;
         let seen = |status: &Status| status.workers.iter().all(|worker| worker.pid != Some(last));
         server.status_when("the supervisor has seen it", seen).await;
-        // Between two lives of the slot nobody has to wait for it.
+        // Between two processes of the slot no client has to wait for it.
         for _ in 0..12 {
             let reply = within(ms(1000), "handshake", Poller::handshake(server.addr, "/socket.io/")).await;
             assert_eq!(reply.expect("handshake").status, 200);

@@ -18,7 +18,7 @@ pub(crate) enum NetworkFault {
     None,
     /// Each chunk takes that long.
     Slow(Duration),
-    /// Nothing passes, nobody is told.
+    /// Nothing passes, and no error says so.
     Frozen,
     /// Every connection is reset, and every new one.
     Cut,

@@ -50,7 +50,7 @@ async fn every_metric_they_name_is_on_the_page() {
             }
         }
     }
-    // And nothing is counted that nobody can see.
+    // And nothing is counted that cannot be seen.
     let shown = metrics(DASHBOARD);
     let part = |name: &str| {
         let ends = ["_bucket", "_count", "_sum"];

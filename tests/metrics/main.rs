@@ -1,4 +1,4 @@
-//! The metrics of a running fleet: they add up, whoever is asked, and no counter ever goes back.
+//! The metrics of a running fleet: they add up, whichever worker is asked, and no counter ever goes back.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -10,7 +10,7 @@ const TOLD: Duration = ms(2200);
 
 const MISSES: (&str, &[&str]) = ("gw_http_requests_total", &["code=\"404\""]);
 
-/// So many requests, each on a connection of its own, that nobody else makes.
+/// So many requests, each on a connection of its own, that no other client makes.
 async fn miss(server: &Server, count: usize) {
     for _ in 0..count {
         let reply = soon("an answer", ask(server.addr, Request::get("/nowhere")))
@@ -70,7 +70,7 @@ async fn counters_survive_workers_and_supervisors() {
 }
 
 #[tokio::test]
-async fn a_stopped_worker_is_on_the_page_and_in_nobodys_way() {
+async fn a_stopped_worker_is_on_the_page_and_delays_nothing() {
     let server = Plan::new().start().await;
     let stopped = server.status().await.ready_pids()[2];
     signal(stopped, Signal::SIGSTOP);
@@ -80,7 +80,7 @@ async fn a_stopped_worker_is_on_the_page_and_in_nobodys_way() {
     })
     .await;
     assert!(page.sum("gw_worker_silent_seconds", &["worker=\"1\""]) < 1.0);
-    // Whoever accepts answers: never the one that is stopped.
+    // The worker that accepts answers: never the one that is stopped.
     for _ in 0..20 {
         Page::of(&server).await;
     }
@@ -95,7 +95,10 @@ async fn a_stopped_worker_is_on_the_page_and_in_nobodys_way() {
 async fn the_page_needs_no_redis() {
     let mut server = Plan::new().start().await;
     server.redis_mut().kill();
-    Page::when(&server, "nobody ready", |page| page.sum("gw_worker_ready", &[]) == 0.0).await;
+    Page::when(&server, "no worker ready", |page| {
+        page.sum("gw_worker_ready", &[]) == 0.0
+    })
+    .await;
     assert_eq!(Page::of(&server).await.sum("gw_workers", &["state=\"ready\""]), 4.0);
     // Workers that wait for Redis at their start answer, too.
     signal(

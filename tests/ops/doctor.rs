@@ -44,7 +44,7 @@ fn toml(toml: &'static str) -> Illness {
 #[tokio::test]
 async fn nothing_is_found_where_nothing_is_wrong() {
     let diagnosis = finds(Illness::default(), &[]).await;
-    // Nobody runs here, and there is no proxy: that is said, and all else is seen.
+    // No server runs here, and there is no proxy: that is said, and all else is seen.
     let unseen = BTreeSet::from(["config.not_root", "proxy"]);
     assert_eq!(diagnosis.all("could_not_see"), unseen, "{:#?}", diagnosis.findings);
     assert!(diagnosis.findings.len() >= 30);
@@ -146,7 +146,7 @@ async fn faults_of_the_promise_are_found() {
     }
 }
 
-/// It is there: whoever looks for it is not helped.
+/// It is there: searching for it does not help.
 #[tokio::test]
 async fn a_wrong_password_is_told_from_a_redis_that_is_not_there() {
     let patient = Patient::new(&Illness::default()).await;
@@ -411,9 +411,9 @@ async fn a_running_fleet_is_looked_at() {
     assert_eq!(diagnosis.finding("config.not_root")["outcome"], "warn");
 }
 
-/// Whoever may not open the control socket is told so, and not to start what runs already. Left out, and said so, without root.
+/// A user that may not open the control socket is told so, and not to start what runs already. Skipped, with a note, without root.
 #[tokio::test]
-async fn another_user_is_told_whom_to_ask_as() {
+async fn another_user_is_told_which_user_may_ask() {
     let nobody = nix::unistd::User::from_name("nobody").unwrap().expect("nobody");
     let server = Plan::new().start().await;
     let open = |path: &std::path::Path, mode| {
@@ -504,7 +504,7 @@ async fn the_way_through_a_proxy_is_looked_at() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_nobody_trusts_is_found() {
+async fn an_untrusted_certificate_is_found() {
     let plan = Plan::new().with("engine = { ping_interval_ms = 1500, ping_timeout_ms = 3000 }");
     let mut server = plan.start().await;
     let proxy = Secure::start(server.addr).await;
@@ -516,7 +516,7 @@ async fn a_certificate_that_nobody_trusts_is_found() {
         "{}",
         diagnosis.evidence("proxy.tls")
     );
-    // Whoever trusts it gets through, with both transports.
+    // A client that trusts it gets through, with both transports.
     let file = server.directory().join("trusted.pem");
     std::fs::write(&file, &proxy.certificate).unwrap();
     server.set_env("SSL_CERT_FILE", file.to_str().unwrap());
@@ -533,7 +533,7 @@ async fn a_certificate_that_nobody_trusts_is_found() {
         let check = format!("proxy.{check}");
         assert!(passed.contains(check.as_str()), "{check}: {:#?}", diagnosis.findings);
     }
-    // Nobody there.
+    // No server there.
     let url = proxy.url();
     drop(proxy);
     let diagnosis = examine(&server, &["--url", &url]).await;

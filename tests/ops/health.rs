@@ -76,7 +76,7 @@ async fn the_report_counts_500_sessions_on_4_workers() {
     }
 }
 
-/// The other commands on this fleet: nobody counts what they do.
+/// The other commands on this fleet: what they do is not counted.
 async fn others_work_too(server: &Server) {
     let (output, (_, during)) = tokio::join!(server.cli("selftest", &[]), health(server));
     assert_eq!(

@@ -52,10 +52,10 @@ impl Middle {
     }
 }
 
-/// A proxy that speaks TLS with clients, as `localhost`, by a certificate that nobody knows yet.
+/// A proxy that speaks TLS with clients, as `localhost`, by a certificate that is not trusted yet.
 pub(crate) struct Secure {
     port: u16,
-    /// The certificate, for whoever is to trust it.
+    /// The certificate, for clients that are to trust it.
     pub(crate) certificate: String,
     _tasks: JoinSet<()>,
 }
@@ -82,7 +82,7 @@ impl Secure {
                 carried.spawn(async move {
                     let (client, server) = (acceptor.accept(client).await, TcpStream::connect(target).await);
                     if let (Ok(mut client), Ok(mut server)) = (client, server) {
-                        // Whoever closes first ends it.
+                        // The side that closes first ends it.
                         drop(tokio::io::copy_bidirectional(&mut client, &mut server).await);
                     }
                 });
@@ -127,7 +127,7 @@ async fn carry(mut client: TcpStream, target: SocketAddr, manner: Manner) {
     let (mut from_client, mut to_client) = client.split();
     let (mut from_server, mut to_server) = server.split();
     let up = async {
-        // Whoever closes first ends it.
+        // The side that closes first ends it.
         drop(tokio::io::copy(&mut from_client, &mut to_server).await);
     };
     let down = async {

@@ -130,7 +130,7 @@ async fn a_single_worker_without_redis_passes() {
 #[tokio::test]
 async fn a_fleet_that_writes_elsewhere_is_noticed() {
     let mut server = Plan::new().start().await;
-    // The file has been changed, and nobody has reloaded.
+    // The file has been changed, and not reloaded.
     server.reconfigure("redis.prefix = \"chat\"");
     let (code, text) = selftest(&server).await;
     assert_eq!(code, 1, "{text}");

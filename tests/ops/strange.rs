@@ -25,7 +25,7 @@ async fn somebody(answer: &'static str) -> SocketAddr {
     addr
 }
 
-/// A fleet that is started with this `redis.url`; nobody waits until it serves.
+/// A fleet that is started with this `redis.url`, without waiting until it serves.
 async fn fleet(url: &str) -> Server {
     let plan = Plan::new().without_redis().with("workers.count = 1");
     plan.with(&format!("redis.url = {url:?}")).launch().await
@@ -255,7 +255,7 @@ async fn a_replica_is_reported_as_one() {
     assert!(text.contains("get_ms: ") && !text.contains("set_ms: "), "{text}");
 }
 
-/// Whoever looks after several of them sees at once which one this is about.
+/// An operator of several of them sees at once which one this is about.
 #[tokio::test]
 async fn a_report_names_its_redis_without_the_password() {
     let directory = tempfile::tempdir().unwrap();

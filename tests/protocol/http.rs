@@ -109,7 +109,7 @@ async fn assert_refused(server: &Server, what: &str, bytes: &[u8]) {
 }
 
 #[tokio::test]
-async fn what_is_no_request_is_refused_and_nobody_else_notices() {
+async fn what_is_no_request_is_refused_and_no_other_client_notices() {
     let server = Plan::new().start().await;
     let poller = Poller::open(&server).await;
     poller.connect().await;

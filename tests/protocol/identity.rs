@@ -113,7 +113,7 @@ async fn a_recovery_id_is_of_no_use_to_another_user() {
         assert_eq!(client.call(&json!(["join", "room"])).await.0, json!(["ok"]));
         client.lose();
         publish(&server, "room", "for alice").await;
-        // As anybody else, or as nobody, in whatever transport: it is let in, as a new client.
+        // As another user, or without one, in either transport: it is let in, as a new client.
         for (user, by_polling) in [
             (json!("mallory"), true),
             (json!("mallory"), false),

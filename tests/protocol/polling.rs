@@ -424,7 +424,7 @@ async fn a_chunked_body_is_a_body() {
 }
 
 #[tokio::test]
-async fn large_polls_are_compressed_for_who_wants_it() {
+async fn large_polls_are_compressed_for_clients_that_accept_it() {
     let server = echo_server().await;
     let poller = Poller::open_echo(&server).await;
     let long = format!("4{}", "anyworker ".repeat(400));

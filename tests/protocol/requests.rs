@@ -157,7 +157,7 @@ async fn hosts_and_versions() {
 }
 
 #[tokio::test]
-async fn who_closes_promises_nothing() {
+async fn a_client_that_closes_promises_nothing() {
     let server = Plan::new().start().await;
     let get = format!("GET {POLLING} HTTP/1.1");
     let wrong = format!("POST {POLLING} HTTP/1.1");

@@ -119,7 +119,7 @@ async fn everybody_sees_the_same_once_and_in_one_order() {
 }
 
 #[tokio::test]
-async fn who_publishes_need_not_be_a_member() {
+async fn a_publisher_need_not_be_a_member() {
     let server = Plan::new().start().await;
     let mut members = join_all((0..4).map(|number| Member::new(&server, number))).await;
     for member in &mut members {

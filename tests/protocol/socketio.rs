@@ -417,7 +417,7 @@ async fn wrong_arguments_and_unknown_events_are_acked_with_an_error() {
 }
 
 #[tokio::test]
-async fn who_joins_nothing_in_time_is_closed() {
+async fn a_client_that_joins_nothing_in_time_is_closed() {
     let server = Plan::new()
         .with("socket = { connect_timeout_ms = 400, namespaces = ['/', '/custom'] }")
         .start()
@@ -448,7 +448,7 @@ async fn who_joins_nothing_in_time_is_closed() {
 }
 
 #[tokio::test]
-async fn who_only_posts_and_joins_nothing_is_closed_too() {
+async fn a_client_that_only_posts_and_joins_nothing_is_closed_too() {
     let server = Plan::new().with("socket = { connect_timeout_ms = 400 }").start().await;
     let poller = Poller::open(&server).await;
     until("the session has gone", async || {

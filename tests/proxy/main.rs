@@ -63,7 +63,7 @@ impl Fleets {
 }
 
 /// Clients of every transport get their acks, and stay connected while both fleets are reloaded.
-async fn nobody_notices_a_reload(kind: Kind, program: fn() -> Program) {
+async fn clients_do_not_notice_a_reload(kind: Kind, program: fn() -> Program) {
     let fleets = Fleets::start().await;
     let front = fleets.behind(kind).await;
     let herds = TRANSPORTS.map(|transports| {
@@ -102,7 +102,7 @@ async fn nobody_notices_a_reload(kind: Kind, program: fn() -> Program) {
 }
 
 /// What members of a room found while `fault` went on, again and again: all that was published came once and in
-/// order, and whoever was cut off resumed.
+/// order, and every client that was cut off resumed.
 async fn members(front: &Front, redis: &Redis, transports: &str, fault: impl AsyncFn(usize)) -> Value {
     let program = node("resume.mjs")
         .arg("--url", &front.url())
@@ -151,17 +151,17 @@ async fn nothing_is_lost(kind: Kind) {
         signal(pids[round % pids.len()], Signal::SIGKILL);
     })
     .await;
-    assert!(found["disconnects"].as_u64() > Some(0), "nobody was hit: {found}");
+    assert!(found["disconnects"].as_u64() > Some(0), "no client was hit: {found}");
 }
 
 #[tokio::test]
 async fn node_through_nginx() {
-    nobody_notices_a_reload(Kind::Nginx, || node("herd.mjs")).await;
+    clients_do_not_notice_a_reload(Kind::Nginx, || node("herd.mjs")).await;
 }
 
 #[tokio::test]
 async fn python_through_haproxy() {
-    nobody_notices_a_reload(Kind::Haproxy, || python("herd.py")).await;
+    clients_do_not_notice_a_reload(Kind::Haproxy, || python("herd.py")).await;
 }
 
 #[tokio::test]

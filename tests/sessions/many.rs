@@ -133,7 +133,7 @@ async fn five_hundred_sessions_are_listed_counted_and_shown() {
 }
 
 #[tokio::test]
-async fn a_kick_concerns_whom_it_names_at_once_and_nobody_else() {
+async fn a_kick_ends_the_named_session_at_once_and_no_other() {
     let mut many = Many::connect().await;
     let (mut gone, id) = many.wires.swap_remove(3);
     let polling = &many.pollers[4];
@@ -159,7 +159,7 @@ async fn a_kick_concerns_whom_it_names_at_once_and_nobody_else() {
 }
 
 #[tokio::test]
-async fn whoever_is_kicked_cannot_come_back() {
+async fn a_kicked_session_cannot_be_resumed() {
     let server = Plan::new().start().await;
     // A session that never joined a namespace has no socket to disconnect; it is closed all the same.
     let mut silent = Wire::open(&server).await;

@@ -69,7 +69,7 @@ impl Tail {
     }
 }
 
-/// Somebody who publishes to a room in which nobody is.
+/// A client that publishes to an empty room.
 struct Probe {
     wire: Wire,
     id: u64,
@@ -152,12 +152,12 @@ async fn one_session_is_followed() {
     tail.sees(&["joined", "room=other"]).await;
     other.publish("now for the member too").await;
     assert!(tail.event().await.contains("now for the member too"));
-    let nobody = server.cli("tail", &["--sid", "nobodynobodynobodyno"]).await;
-    assert_eq!(nobody.status.code(), Some(1), "{nobody:?}");
+    let unknown = server.cli("tail", &["--sid", "unknownunknownunknow"]).await;
+    assert_eq!(unknown.status.code(), Some(1), "{unknown:?}");
 }
 
 #[tokio::test]
-async fn it_ends_when_nobody_reads_and_survives_redis() {
+async fn it_ends_without_a_reader_and_survives_redis() {
     let mut server = Plan::new().durable_redis().start().await;
     let mut probe = Probe::new(&server, "news").await;
     let mut tail = Tail::start(&server, &[], &mut probe).await;
@@ -181,7 +181,7 @@ async fn it_ends_when_nobody_reads_and_survives_redis() {
 }
 
 #[tokio::test]
-async fn who_is_too_slow_is_told_what_was_left_out() {
+async fn a_slow_reader_is_told_what_was_left_out() {
     let server = Plan::new().start().await;
     let mut probe = Probe::new(&server, "news").await;
     let mut tail = Tail::start(&server, &["--json"], &mut probe).await;

@@ -8,7 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 pub(crate) const TESTS: &[(&str, fn())] = &[
-    ("nobody_waits_for_who_is_not_there", nobody_waits_for_who_is_not_there),
+    (
+        "nothing_waits_for_an_absent_process",
+        nothing_waits_for_an_absent_process,
+    ),
     ("a_hung_worker_is_replaced", a_hung_worker_is_replaced),
     (
         "a_killed_worker_is_back_within_a_second",
@@ -28,7 +31,10 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
         "a_stopped_worker_gets_no_connections",
         a_stopped_worker_gets_no_connections,
     ),
-    ("a_stopped_supervisor_blames_nobody", a_stopped_supervisor_blames_nobody),
+    (
+        "a_stopped_supervisor_blames_no_worker",
+        a_stopped_supervisor_blames_no_worker,
+    ),
     ("workers_outlive_no_supervisor", workers_outlive_no_supervisor),
     ("orphans_are_reaped", orphans_are_reaped),
 ];
@@ -41,7 +47,7 @@ fn a_killed_worker_is_back_within_a_second() {
         kill(Pid::from_raw(before[&slot]), Signal::SIGKILL).unwrap();
         let killed = Instant::now();
         until("respawn", Duration::from_secs(1), || {
-            // Nobody is refused, nobody waits for the dead.
+            // No connection is refused, none waits for the dead worker.
             supervisor.greet(address);
             let ready = supervisor.pids("ready");
             (ready.len() == 4 && ready[&slot] != before[&slot]).then_some(())
@@ -137,7 +143,7 @@ fn a_hung_worker_is_replaced() {
     assert_eq!(line["state"], "T (stopped)");
 }
 
-fn a_stopped_supervisor_blames_nobody() {
+fn a_stopped_supervisor_blames_no_worker() {
     let supervisor = Supervisor::serving(2, "message", "");
     let pids = supervisor.await_ready(2);
     supervisor.signal(Signal::SIGSTOP);
@@ -179,7 +185,7 @@ fn orphans_are_reaped() {
     until("orphans are reaped", PATIENCE, || (children() == 2).then_some(()));
 }
 
-fn nobody_waits_for_who_is_not_there() {
+fn nothing_waits_for_an_absent_process() {
     const CONNECTS: usize = 5_000;
     const THREADS: usize = 8;
     // Slot 3 is in backoff for ever; slot 2 is stopped, and slot 1 killed, in the middle of it.

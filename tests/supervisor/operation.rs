@@ -120,7 +120,7 @@ fn slots_come_and_go() {
     supervisor.signal(Signal::SIGTTOU);
     supervisor.await_ready(4);
     assert!(supervisor.command(&["scale", "1"]).status.success());
-    // Nobody is refused or left waiting while three slots close.
+    // No connection is refused or left waiting while three slots close.
     until("one slot", PATIENCE, || {
         supervisor.greet(address);
         (supervisor.status()["workers"].as_array().unwrap().len() == 1).then_some(())
@@ -208,7 +208,7 @@ fn systemd_is_told() {
     };
     let text = config(scratch.path(), 2, "message", "");
     let mut supervisor = Supervisor::start_in(scratch, &text, &[], &BTreeMap::from([("NOTIFY_SOCKET", path)]));
-    // The listeners are stored first: from then on nobody is refused.
+    // The listeners are stored first: from then on no connection is refused.
     assert_eq!(hear(), "FDSTORE=1\nFDNAME=slot-0\n");
     assert_eq!(hear(), "FDSTORE=1\nFDNAME=slot-1\n");
     let ready = hear();

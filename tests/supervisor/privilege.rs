@@ -50,11 +50,18 @@ fn workers_become_someone_else() {
 
 /// Without root no other user can be taken: `check` and `run` say the same. The own user is no other.
 fn only_root_takes_another_user() {
-    const NOBODY: &str = "65534";
+    const UNPRIVILEGED: &str = "65534";
     if !root() {
         return;
     }
-    let launcher = ["setpriv", "--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"];
+    let launcher = [
+        "setpriv",
+        "--reuid",
+        UNPRIVILEGED,
+        "--regid",
+        UNPRIVILEGED,
+        "--clear-groups",
+    ];
     let scratch = tempfile::tempdir().unwrap();
     std::os::unix::fs::chown(scratch.path(), Some(65_534), Some(65_534)).unwrap();
     let program = scratch.path().join("anyworker");

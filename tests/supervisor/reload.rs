@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 pub(crate) const TESTS: &[(&str, fn())] = &[
-    ("a_reload_refuses_nobody", a_reload_refuses_nobody),
+    ("a_reload_refuses_no_connection", a_reload_refuses_no_connection),
     (
         "a_bad_configuration_changes_nothing",
         a_bad_configuration_changes_nothing,
@@ -23,8 +23,8 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
         a_new_worker_that_never_gets_ready_rolls_back,
     ),
     (
-        "a_canary_that_dies_in_the_soak_replaces_nobody",
-        a_canary_that_dies_in_the_soak_replaces_nobody,
+        "a_canary_that_dies_in_the_soak_replaces_no_worker",
+        a_canary_that_dies_in_the_soak_replaces_no_worker,
     ),
     (
         "whatever_a_new_binary_does_the_old_fleet_serves",
@@ -57,7 +57,7 @@ fn generation(supervisor: &Supervisor) -> u64 {
     supervisor.status()["supervisor"]["generation"].as_u64().unwrap()
 }
 
-fn a_reload_refuses_nobody() {
+fn a_reload_refuses_no_connection() {
     let supervisor = Supervisor::serving(3, "message", "");
     let address = supervisor.address();
     let before = supervisor.await_ready(3);
@@ -165,7 +165,7 @@ fn a_new_worker_that_never_gets_ready_rolls_back() {
     assert_eq!(supervisor.await_ready(2), before);
 }
 
-fn a_canary_that_dies_in_the_soak_replaces_nobody() {
+fn a_canary_that_dies_in_the_soak_replaces_no_worker() {
     let supervisor = Supervisor::serving(2, "message", "");
     let before = supervisor.await_ready(2);
     let text = config(supervisor.scratch.path(), 2, "dieslater", "");
@@ -174,7 +174,7 @@ fn a_canary_that_dies_in_the_soak_replaces_nobody() {
     let reason = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{reason}");
     assert!(reason.contains("slot 0, generation 2: exit 70"), "{reason}");
-    assert_eq!(supervisor.await_ready(2), before, "nobody was replaced");
+    assert_eq!(supervisor.await_ready(2), before, "no worker was replaced");
 }
 
 fn whatever_a_new_binary_does_the_old_fleet_serves() {
@@ -220,7 +220,7 @@ fn whatever_a_new_binary_does_the_old_fleet_serves() {
             assert!(last.as_str().unwrap().contains(why), "{last}");
             fs::remove_file(marked(mark)).unwrap();
             supervisor.configure(&good);
-            assert_eq!(supervisor.await_ready(3), before, "{mark}: nobody was replaced");
+            assert_eq!(supervisor.await_ready(3), before, "{mark}: no worker was replaced");
         }
         done.store(true, Ordering::SeqCst);
         assert!(clients.join().unwrap() < Duration::from_secs(1));
@@ -268,7 +268,7 @@ fn a_file_that_is_gone_is_a_fault() {
     assert_eq!(output.status.code(), Some(1), "{faults}");
     assert!(faults.contains(".env: ") && faults.contains("it is gone"), "{faults}");
     assert_eq!(supervisor.await_ready(1).len(), 1);
-    // A supervisor that waited for somebody to write would answer nobody.
+    // A supervisor that waited for a writer would answer no request.
     nix::unistd::mkfifo(&dot_env, nix::sys::stat::Mode::S_IRWXU).unwrap();
     let faults = String::from_utf8(supervisor.command(&["reload", "--wait"]).stderr).unwrap();
     assert!(faults.contains("not a regular file"), "{faults}");
@@ -437,7 +437,7 @@ fn a_binary_that_fails_its_check_changes_nothing() {
             .starts_with("reload refused: binary: its own check"),
         "{last}"
     );
-    // One that hangs holds nobody up but those who asked, and they share the next try.
+    // One that hangs delays only those who asked, and they share the next try.
     fs::rename(fails, &hangs).unwrap();
     let waiting: Vec<_> = (0..3)
         .map(|_| supervisor.command_in_background(&["reload", "--wait"]))

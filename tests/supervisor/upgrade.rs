@@ -206,7 +206,7 @@ fn an_upgrade_whose_workers_fail_goes_back() {
     let reason = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{reason}");
     assert!(reason.contains("slot 0, generation 2"), "{reason}");
-    assert_eq!(supervisor.await_ready(2), before, "nobody was replaced");
+    assert_eq!(supervisor.await_ready(2), before, "no worker was replaced");
     let status = supervisor.status();
     assert_eq!(versions(&status), ["9.9.1", boot::VERSION, boot::VERSION]);
     // A crash is answered with the former binary still.

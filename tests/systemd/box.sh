@@ -59,7 +59,7 @@ ln -s /proc/self/fd dev/fd
 ip link set lo up
 hostname box
 systemd-id128 new >etc/machine-id
-# Not chroot: there nobody can make user namespaces, and PrivateUsers= does.
+# Not chroot: no process can make user namespaces in one, and PrivateUsers= does.
 mkdir old
 pivot_root . old
 umount --lazy old

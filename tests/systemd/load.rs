@@ -90,7 +90,7 @@ impl Probe {
     /// How often it has knocked.
     pub(crate) fn end(self) -> u64 {
         self.leaving.store(true, Ordering::SeqCst);
-        self.thread.join().expect("nobody is refused")
+        self.thread.join().expect("no connection is refused")
     }
 }
 

@@ -53,7 +53,7 @@ fn ready() -> String {
     answer.lines().next().unwrap_or_default().to_owned()
 }
 
-/// Whatever the operator, or fate, does to the service: 500 clients lose nothing, and nobody is refused.
+/// Whatever the operator, or an accident, does to the service: 500 clients lose nothing, and none is refused.
 #[test]
 fn clients_lose_nothing() {
     let Some(made) = installed() else { return };
@@ -201,7 +201,7 @@ fn the_unit_is_tight_and_says_what_does_not_fit() {
         made.journal()
     );
     if !std::path::Path::new("/usr/bin/dbus-daemon").exists() {
-        return eprintln!("skipped: without D-Bus nobody tells what TimeoutStopSec= is");
+        return eprintln!("skipped: without D-Bus TimeoutStopSec= is unknown");
     }
     made.edit("anyworker.service", "test.conf", "[Service]\nTimeoutStopSec=20\n");
     made.ok(&["systemctl", "restart", "anyworker"]);

@@ -45,7 +45,7 @@ fn a_canary_that_dies_in_the_soak_changes_nothing() {
     }));
     assert!(!drains(&actions, old));
     assert_eq!(script.states(), [(0, "ready"), (1, "ready")]);
-    assert_eq!(script.spawned.len(), 3, "nobody was replaced");
+    assert_eq!(script.spawned.len(), 3, "no worker was replaced");
 }
 
 /// What comes of a reload whose canary, and the workers that serve, say that these checks fail.
@@ -93,7 +93,7 @@ fn a_canary_that_does_not_stay_ready_is_given_up() {
     let good = failing(true, &[]);
     assert_eq!(outcome_of(&Beat::default(), &good), failed("redis or log"));
     assert_eq!(outcome_of(&failing(false, &["redis"]), &good), failed("redis"));
-    // Without Redis nobody is served, whoever else says so.
+    // Without Redis no client is served, whichever other worker says so.
     assert_eq!(
         outcome_of(&failing(false, &["redis"]), &failing(false, &["redis"])),
         failed("redis")
@@ -115,7 +115,7 @@ fn a_check_that_fails_counts_if_it_passes_beside_it() {
 }
 
 #[test]
-fn who_is_not_ready_now_is_shown() {
+fn a_worker_that_is_not_ready_is_shown() {
     let mut script = Script::serving(2);
     let sick = script.latest(1);
     script.step(message(sick, ToSupervisor::Beat(failing(true, &["database"]))));
@@ -125,7 +125,7 @@ fn who_is_not_ready_now_is_shown() {
 }
 
 #[test]
-fn who_is_not_ready_in_time_says_why() {
+fn a_worker_that_is_not_ready_in_time_says_why() {
     let mut script = Script::serving(2);
     let policy = policy(2);
     script.step(Event::Reload {

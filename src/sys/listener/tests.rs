@@ -85,7 +85,7 @@ fn a_taken_port_is_named_with_a_remedy() {
 }
 
 #[test]
-fn the_next_supervisor_finds_everybody_who_waits() {
+fn the_next_supervisor_finds_every_waiting_connection() {
     let first = fresh(3);
     let [address] = first.addresses()[..] else {
         panic!("one address")
@@ -137,7 +137,7 @@ fn what_is_no_longer_wanted_is_closed() {
 
 #[test]
 fn sockets_of_a_socket_unit_are_shared_if_they_must_be() {
-    // Without SO_REUSEPORT nobody can be beside it, and neither if its user is another.
+    // Without SO_REUSEPORT no socket can be beside it, and neither if its user is another.
     let any = "127.0.0.1:0".parse().unwrap();
     let alone = prepare(any, None).unwrap();
     alone.bind(&any.into()).unwrap();

@@ -68,11 +68,11 @@ pub enum ToWorker {
     Drain {
         /// Milliseconds from now after which the worker is killed.
         grace_ms: u64,
-        /// Milliseconds of these in which nothing changes but readiness: whoever sends clients here
+        /// Milliseconds of these in which nothing changes but readiness: what sends clients here
         /// has time to see it.
         #[serde(default)]
         notice_ms: u64,
-        /// Nobody accepts from the listeners afterwards: who connects meanwhile is let in, and told to try again later.
+        /// No process accepts from the listeners afterwards: new connections are accepted meanwhile, and told to try later.
         #[serde(default)]
         last: bool,
     },
@@ -85,7 +85,7 @@ pub enum ToWorker {
         /// A [`Self::Drain`] follows, and this is done then.
         leaving: bool,
     },
-    /// Accept from the listeners that come with this message, too (`SCM_RIGHTS`, unix(7)): nobody
+    /// Accept from the listeners that come with this message, too (`SCM_RIGHTS`, unix(7)): no worker
     /// serves their slot. What they accept is this worker's own.
     Lend {
         /// Whose they are.

@@ -183,7 +183,7 @@ pub struct Http {
     /// `credentials`: send `Access-Control-Allow-Credentials`. Default false; refused with `"*"`.
     pub credentials: bool,
     /// `trusted_proxies`: whose `X-Forwarded-For` tells a client's address, and whose `X-Anyworker-Request` the id of a
-    /// request. Default nobody's.
+    /// request. Default: none.
     #[serde(default)]
     pub trusted_proxies: Vec<IpNet>,
 }
@@ -329,7 +329,7 @@ pub enum Offsets {
     Always,
     /// For clients that are known to understand it, or that ask.
     Auto,
-    /// Never; then nobody can recover.
+    /// Never; then no client can recover.
     Never,
 }
 

@@ -4,7 +4,7 @@ use crate::version::VERSION;
 use meter::{Counter, Counters, Gauge, Gauges, Info, Rule, instruments, labels};
 
 labels! {
-    /// Why a worker ended that nobody had asked to.
+    /// Why a worker ended without being told to.
     pub enum Restart {
         /// It was not ready in time.
         Boot = "reason=boot",

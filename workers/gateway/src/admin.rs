@@ -1,4 +1,4 @@
-//! The admin listener: metrics and health, for whoever runs the service. All workers accept from it; the
+//! The admin listener: metrics and health, for operators. All workers accept from it; the
 //! one that gets a question about the fleet asks the supervisor.
 
 use crate::accept::wants_open_metrics;
@@ -50,7 +50,7 @@ pub(crate) struct Admin {
     waiting: RefCell<BTreeMap<u64, oneshot::Sender<Report>>>,
     asked: Cell<u64>,
     visitors: Arc<Semaphore>,
-    /// Nobody new comes in.
+    /// Accepts no new connections.
     closed: Notify,
 }
 

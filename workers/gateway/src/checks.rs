@@ -27,7 +27,7 @@ impl Disks {
     }
 
     /// Tried, not asked: permissions do not tell about full disks and read-only mounts. In a thread, because a mount whose
-    /// server is away holds whoever writes to it for as long as it likes; only one at a time is held.
+    /// server is away blocks every writer for as long as it likes; only one at a time is blocked.
     async fn is_writable(&self, path: &PathBuf) -> bool {
         let Some(turns) = self.0.get(path) else { return false };
         let Ok(turn) = turns.clone().acquire_owned().await else {

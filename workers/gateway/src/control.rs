@@ -158,7 +158,7 @@ fn channel(descriptors: Vec<OwnedFd>) -> Option<Rc<Channel>> {
     }
 }
 
-/// Listeners of slots that nobody serves, with who accepts from them.
+/// Listeners of slots without a serving worker, with the task that accepts from each.
 #[derive(Default)]
 struct Lent(BTreeMap<u16, Vec<JoinHandle<()>>>);
 

@@ -1,4 +1,4 @@
-//! The way out: nobody new, polls answered, WebSockets given to another worker or closed one by one,
+//! Drain: no new connections, polls answered, WebSockets given to another worker or closed one by one,
 //! and an end to it.
 
 use crate::ending::Ending;
@@ -70,7 +70,7 @@ async fn close_idle(worker: &Worker) -> Infallible {
     pending().await
 }
 
-/// Sends away those of `first` that are still here, and whoever becomes a WebSocket meanwhile, until no connection is left.
+/// Closes those of `first` that are still here, and new WebSockets (upgrades that end meanwhile), until none is left.
 async fn close_sockets(worker: &Rc<Worker>, first: &[Rc<Connection>], mut handoff: Option<Handoff>, deadline: Instant) {
     let stayed = still_here(worker, first);
     let window = deadline

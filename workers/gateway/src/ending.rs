@@ -28,7 +28,7 @@ pub(crate) enum Ending {
     Moved,
     /// The worker's buffers were full, and this client had much of them: `limits.buffers_bytes_max`.
     OverBudget,
-    /// Two polls or two POSTs at once. The one before may be that of a worker whose death nobody has told.
+    /// Two polls or two POSTs at once. The first may belong to a worker whose death was not announced yet.
     Overlap,
     /// A message is larger than `engine.max_payload_bytes`.
     PayloadTooLarge,

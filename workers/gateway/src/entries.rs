@@ -4,7 +4,7 @@ use bytes::Bytes;
 use session::{Entry, EntryKind, Limits, Sid, Target};
 use store::Dedupe;
 use wire::engine;
-use wire::foreign::{Order, Whom};
+use wire::foreign::{Audience, Order};
 use wire::socket;
 
 /// The entry of an event. Every event that gets into the log is made here: none that would cost stock clients their
@@ -52,15 +52,15 @@ pub(crate) fn check(entry: &Entry, limits: &Limits) -> Result<(), wire::Error> {
 /// # Errors
 /// Stock clients could not read it.
 pub(crate) fn entry_of(order: Order, limits: &Limits) -> Result<Option<(Bytes, Option<Dedupe>)>, wire::Error> {
-    let target = |whom: Whom| Target {
-        nsp: whom.nsp,
-        rooms: whom.rooms,
-        except: whom.except,
+    let target = |audience: Audience| Target {
+        nsp: audience.nsp,
+        rooms: audience.rooms,
+        except: audience.except,
     };
-    let notice = |kind, whom, text: String| {
+    let notice = |kind, audience, text: String| {
         let entry = Entry {
             kind,
-            target: target(whom),
+            target: target(audience),
             text: text.into(),
             attachments: Vec::new(),
         };
@@ -71,19 +71,19 @@ pub(crate) fn entry_of(order: Order, limits: &Limits) -> Result<Option<(Bytes, O
     Ok(Some(match order {
         Order::Nothing => return Ok(None),
         Order::Emit {
-            whom,
+            audience,
             args,
             attachments,
             volatile,
             id,
         } => {
             let kind = if volatile { EntryKind::Volatile } else { EntryKind::Emit };
-            let dedupe = id.map(|id| Dedupe::event(&whom.nsp, &whom.rooms, &id));
-            (event(kind, target(whom), &args, attachments, limits)?, dedupe)
+            let dedupe = id.map(|id| Dedupe::event(&audience.nsp, &audience.rooms, &id));
+            (event(kind, target(audience), &args, attachments, limits)?, dedupe)
         }
-        Order::Join { whom, rooms } => notice(EntryKind::Join, whom, names(&rooms)),
-        Order::Leave { whom, rooms } => notice(EntryKind::Leave, whom, names(&rooms)),
-        Order::Disconnect { whom, close } => notice(EntryKind::Disconnect, whom, close.to_string()),
+        Order::Join { audience, rooms } => notice(EntryKind::Join, audience, names(&rooms)),
+        Order::Leave { audience, rooms } => notice(EntryKind::Leave, audience, names(&rooms)),
+        Order::Disconnect { audience, close } => notice(EntryKind::Disconnect, audience, close.to_string()),
     }))
 }
 
@@ -117,9 +117,9 @@ mod tests {
 
     fn order(args: &str, attachments: usize) -> Order {
         Order::Emit {
-            whom: Whom {
+            audience: Audience {
                 nsp: "/".to_owned(),
-                ..Whom::default()
+                ..Audience::default()
             },
             args: args.to_owned(),
             attachments: vec![Bytes::from_static(b"b"); attachments],

@@ -5,10 +5,10 @@
 //! follows. Both say which formats they know (`Hello`). Then, unit by unit: the old worker
 //! asks a few connections to freeze ([`crate::ws::FrozenConnection`]), and sends their sockets, their state
 //! and a *token*. The token is an eventfd(2) with the value one: read(2) takes it, atomically, and
-//! only one of all who try gets it. Whoever has it owns the unit. The new worker takes it when
+//! only one of all that try gets it. The process that has it owns the unit. The new worker takes it when
 //! everything is rebuilt and before its first byte; the old one takes it when there is no good
 //! answer (refused, silent, dead) and goes on only if it got it. So there is no moment with two
-//! writers, whoever dies or sleeps, and none without an owner as long as one of them lives.
+//! writers, whichever process dies or sleeps, and none without an owner as long as one of them lives.
 
 mod fault;
 mod give;

@@ -43,7 +43,7 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
 /// Serves a connection, in a task of its own.
 pub(crate) fn admit(worker: &Rc<Worker>, held: Held, peer: SocketAddr) {
-    // Who comes in the last drain is told so, and holds up nobody.
+    // A connection that comes in the last drain is told so, and delays nothing.
     let counted = (!worker.is_last()).then(|| Counted::new(worker));
     let worker = worker.clone();
     tokio::task::spawn_local(async move {
@@ -63,7 +63,7 @@ async fn serve(worker: Rc<Worker>, mut held: Held, peer: SocketAddr) {
                 Ok(held) => held,
                 Err(_) => return,
             },
-            // Nobody takes any more.
+            // The other worker takes no more.
             Err(refused) => refused.into_inner().held,
         };
     }

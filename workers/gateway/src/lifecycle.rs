@@ -21,7 +21,7 @@ pub(crate) enum Phase {
     Draining {
         /// When the rest is cut.
         deadline: Instant,
-        /// Nobody serves the listener afterwards.
+        /// No process serves the listener afterwards.
         last: bool,
     },
     /// Cutting everything now.
@@ -29,7 +29,7 @@ pub(crate) enum Phase {
 }
 
 impl Phase {
-    /// Whether who connects is let in: to be served, or to be told that nobody serves any more.
+    /// Whether connections are accepted: to be served, or to be told that the fleet stops.
     pub(crate) const fn accepts(self) -> bool {
         matches!(self, Self::Serving | Self::Draining { last: true, .. })
     }

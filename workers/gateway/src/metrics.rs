@@ -198,7 +198,7 @@ instruments! {
         pub(crate) unsettled: Gauge = "gw_unsettled_sessions", Rule::EachSum;
         /// WebSockets that have not taken all that was written to them last: their clients are slow.
         pub(crate) slow: Gauge = "gw_slow_connections", Rule::EachSum;
-        /// Sessions of which a worker holds something; a polling session between two requests is nobody's.
+        /// Sessions of which a worker holds something; no worker holds a polling session between two requests.
         pub(crate) sessions: Gauges<Held> = "gw_sessions", Rule::EachSum;
         /// 1 if clients should be sent to the worker.
         pub(crate) ready: Gauge = "gw_worker_ready", Rule::Each;

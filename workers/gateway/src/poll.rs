@@ -230,7 +230,7 @@ async fn patiently<T>(mut ask: impl AsyncFnMut() -> Result<T, StoreError>) -> Re
     let begun = tokio::time::Instant::now();
     loop {
         match ask().await {
-            // Redis may have done it and only be frozen: whoever gave up now would leave a lease behind
+            // Redis may have done it and only be frozen: giving up now would leave a lease behind
             // that stands in the client's way.
             Err(StoreError::Timeout { .. }) if begun.elapsed() < FROZEN_PATIENCE => {}
             Err(error) if error.passing() && begun.elapsed() < REDIS_PATIENCE => {

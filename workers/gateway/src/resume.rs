@@ -39,7 +39,7 @@ pub(crate) enum Lost {
     /// Somebody else resumed it at the same moment.
     #[error("another connection resumed it")]
     TakenOver,
-    /// It was admitted as somebody else: whoever has the recovery id of another user has nothing of theirs.
+    /// It was admitted as another user: the recovery id of a user gives nothing of theirs to another one.
     #[error("it is another user's")]
     AnotherUser,
     /// The application does not let it in.

@@ -54,7 +54,7 @@ pub fn run(inherited: Inherited) -> Exit {
         }
     };
     let exit = runtime.block_on(live(inherited));
-    // A thread may hang in a call, to a disk or a name server: nobody waits for it.
+    // A thread may hang in a call, to a disk or a name server: nothing waits for it.
     runtime.shutdown_background();
     exit
 }

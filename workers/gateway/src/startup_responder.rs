@@ -23,7 +23,7 @@ const VISITORS_MAX: usize = 64;
 /// When accept(2) fails, this long until the next try.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Answers on a listener until dropped; whoever is inside then is served to the end.
+/// Answers on a listener until dropped; connections accepted before that are served to the end.
 pub(crate) async fn receive(listener: &TcpListener) {
     let places = Arc::new(Semaphore::new(VISITORS_MAX));
     loop {

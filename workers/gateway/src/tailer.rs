@@ -48,7 +48,7 @@ pub(crate) async fn run(worker: Rc<Worker>, mut tail: Tail) {
                     ResetReason::Trimmed => Reset::Trimmed,
                 });
                 worker.ring.borrow_mut().reset(to);
-                // Never silent: whoever missed something comes back, and is told that it cannot be made
+                // Never silent: a client that missed something comes back, and is told that it cannot be made
                 // good. A Redis that lost its data may have taken nothing with it that we have not seen:
                 // what is connected stays connected.
                 if reason == ResetReason::Trimmed {

@@ -39,7 +39,7 @@ impl Tracer {
             age_max,
         } = settings.trace;
         Self {
-            // Without Redis nobody could read them.
+            // Without Redis they could not be read.
             level: if settings.redis.is_some() {
                 level
             } else {

@@ -1,4 +1,4 @@
-//! A WebSocket and its session: read, decide, write. One task owns the reading; whoever has
+//! A WebSocket and its session: read, decide, write. One task owns the reading; any task that has
 //! something for the client puts it into the link's write buffer, and what was put there in one go
 //! leaves in one write.
 
@@ -67,7 +67,7 @@ pub(crate) struct Connection {
     stuck: Cell<bool>,
     /// Something found no room: nothing may follow it, or the client's offset would move over it.
     overflowed: Cell<bool>,
-    /// Set by whoever wants the connection to end; the task sees it when woken.
+    /// Set to end the connection; its task sees it when woken.
     ending: Cell<Option<Ending>>,
     waker: RefCell<Waker>,
     /// The session is in the store, or on its way there.
@@ -89,7 +89,7 @@ pub(crate) struct Connection {
 /// How far a connection is on its way to another worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// Served here, and nobody asked.
+    /// Served here, and not asked to move.
     Here,
     /// It reads no more, and freezes as soon as nothing is under way.
     Asked,

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// What a process has counted since its start; what is zero is not in it. A series is named
-/// `metric{label=value,…}`, so that whoever adds snapshots up need not know the metrics.
+/// `metric{label=value,…}`, so that the code that adds snapshots up need not know the metrics.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
     #[serde(default, rename = "c", skip_serializing_if = "BTreeMap::is_empty")]

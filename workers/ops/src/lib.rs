@@ -77,7 +77,7 @@ pub enum Command {
         /// Its id, its Socket.IO id, or the beginning of one
         #[arg(value_name = "SID", allow_hyphen_values = true)]
         sid: Id,
-        /// Show ids of sessions whole: whoever has one is that client
+        /// Show whole ids of sessions: each one gives full access to its session
         #[arg(long)]
         full: bool,
         /// Print JSON, an object on each line

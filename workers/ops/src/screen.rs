@@ -94,7 +94,7 @@ pub struct Picture {
 }
 
 impl Picture {
-    /// All lines, for whoever has no screen.
+    /// All lines, for output that is no screen.
     pub fn lines(&self) -> impl Iterator<Item = &Line> {
         self.head.iter().chain(&self.body).chain(&self.foot)
     }

@@ -118,14 +118,14 @@ async fn tail(inspector: &Inspector, args: &TailArgs) -> Result<u8, Trouble> {
         }
         out.flush()?;
         drop(out);
-        if nobody_reads()? {
+        if reader_is_gone()? {
             return Ok(0);
         }
     }
 }
 
-/// The other end of a pipe was closed: without anything to write, nobody would notice.
-fn nobody_reads() -> io::Result<bool> {
+/// Whether the reader of standard output closed its end: without anything to write, this would go unnoticed.
+fn reader_is_gone() -> io::Result<bool> {
     let stdout = io::stdout();
     let mut fds = [PollFd::new(&stdout, PollFlags::empty())];
     match poll(&mut fds, Some(&Timespec::default())) {

@@ -141,7 +141,7 @@ async fn read(inspector: &Inspector, id: &Id) -> Result<Result<Life, String>, Tr
 fn unknown(id: &Id, since_ms: Option<u64>) -> String {
     match since_ms {
         Some(at) => format!("{id}: nothing is noted about it; notes reach back to {}", Clock(at)),
-        None => format!("{id}: there are no notes; are they switched off (trace.level), or is nobody connected?"),
+        None => format!("{id}: there are no notes; are they switched off (trace.level), or is no client connected?"),
     }
 }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
-/// Whom an entry is for.
+/// The members that an entry is for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Target {
     /// Namespace.
@@ -25,7 +25,7 @@ pub struct Target {
 pub enum EntryKind {
     /// An event for the members.
     Emit,
-    /// An event for the members that nobody misses: it is not replayed.
+    /// An event for the members that may be lost: it is not replayed.
     Volatile,
     /// Members join the rooms listed in the payload (a JSON array).
     Join,
@@ -42,7 +42,7 @@ pub enum EntryKind {
 pub struct Entry {
     /// What it says.
     pub kind: EntryKind,
-    /// Whom it is for.
+    /// The members that it is for.
     pub target: Target,
     /// For an event: the whole Engine.IO message (`42["message",1]`); otherwise see [`EntryKind`].
     pub text: Bytes,

@@ -32,7 +32,7 @@ pub enum Transport {
 #[serde(remote = "Self")]
 pub struct Record {
     v: u16,
-    /// Fences writers: whoever takes the session over raises it, and a write with a lower one fails.
+    /// Fences writers: a connection that takes the session over raises it, and a write with a lower one fails.
     pub epoch: u64,
     /// The Engine.IO sid.
     pub sid: Sid,

@@ -14,7 +14,7 @@ end
 local function answer()
   return {now, (size())}
 end
--- Before anything is read: a Redis that takes no writes says so, whoever's turn it is.
+-- Before anything is read: a Redis that takes no writes says so, whichever worker's turn it is.
 if ARGV[7] == '1' then
   redis.call('SET', KEYS[4], ARGV[5], 'PX', ARGV[3])
 elseif not redis.call('SET', KEYS[4], ARGV[5], 'NX', 'PX', ARGV[3]) then
@@ -29,7 +29,7 @@ local _, bytes = size()
 if bytes > 0 then mark(int(epoch), int(seq), bytes) end
 
 -- Marks are `<time> <epoch> <seq>`: where the head was, and when. Between two of them there are a few canaries' time; if the
--- clock says otherwise it was set, or nobody was there to send one: then the old ones tell no age, and begin anew.
+-- clock says otherwise it was set, or no worker was there to send one: then the old ones tell no age, and begin anew.
 local last = tonumber(string.match(redis.call('LINDEX', KEYS[5], -1) or '', '^%d+'))
 local since = last and now - last or 0
 if since < 0 or since > math.max(GAP_MS, GAP_LOCKS * ARGV[3]) then redis.call('DEL', KEYS[5]) end

@@ -30,7 +30,7 @@ if ARGV[2] ~= 'begin' then
   if get ~= mine and answered ~= mine then return 'lost' end
 elseif not same(get, mine, told) then
   if held(get, getd, now, ARGV[5], ARGV[7]) then
-    -- Another worker's lease: it may have died this very moment, and nobody has said so yet.
+    -- Another worker's lease: it may have died this very moment, without being declared dead yet.
     if ARGV[8] == '0' and incarnation(get) ~= incarnation(mine) then return 'held ' .. incarnation(get) end
     return 'overlap'
   end

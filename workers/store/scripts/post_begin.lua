@@ -9,12 +9,12 @@ local now = now_ms()
 local told = telling(ARGV[1], p[7], p[4], (answered_of(p[8])))
 if p[6] ~= ARGV[1] and same(p[6], ARGV[1], told) then return 'repeated' end
 if p[2] ~= ARGV[1] and same(p[2], ARGV[1], told) then
-  -- The first one is under way, or its worker died in the middle: then nobody knows what came of it.
+  -- The first one is under way, or its worker died in the middle: then its outcome is unknown.
   if ARGV[5] == '0' and held(p[2], p[3], now, ARGV[4], ARGV[3]) then return 'underway' end
   return 'broken'
 end
 if p[2] ~= ARGV[1] and held(p[2], p[3], now, ARGV[4], ARGV[3]) then
-  -- Another worker's lease: it may have died this very moment, and nobody has said so yet.
+  -- Another worker's lease: it may have died this very moment, without being declared dead yet.
   if ARGV[5] == '0' and incarnation(p[2]) ~= incarnation(ARGV[1]) then return 'held ' .. incarnation(p[2]) end
   return 'overlap'
 end

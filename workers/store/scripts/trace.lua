@@ -7,7 +7,7 @@ local total = tonumber(ARGV[2])
 if last then
   total = total + tonumber(string.match(last, '%d+$'))
 else
-  -- The list was evicted: nobody knows how large what else there is. Other workers may be between the two steps.
+  -- The list was evicted: the sizes of the other items are unknown. Other workers may be between the two steps.
   redis.call('XTRIM', KEYS[1], 'MAXLEN', 256)
 end
 redis.call('RPUSH', KEYS[2], ARGV[1] .. ' ' .. string.format('%.0f', total))

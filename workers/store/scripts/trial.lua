@@ -1,4 +1,4 @@
--- Does with a session's key what a session does with it, in one step, so that nobody ever sees or counts it.
+-- Does with a session's key what a session does with it, in one step, so that it is never seen or counted.
 -- KEYS: session
 -- ARGV: 1 json, 2 ttl ms
 -- Answer: what was read, its ttl ms, keys deleted, keys left

@@ -1,7 +1,7 @@
 //! The only code that knows a Redis key or command; and its in-memory twin. Both do the same under
 //! the same tests (`tests/`).
 //!
-//! A session belongs to nobody: every call names a session and does all of its step at once, so
+//! No worker owns a session: every call names a session and does all of its step at once, so
 //! that any worker may make the next one. What must reach a session on another worker goes through
 //! the log ([`Store::append`], [`Tail`]); what concerns one polling session alone goes through its
 //! mail and a wake.

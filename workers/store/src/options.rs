@@ -17,7 +17,7 @@ pub struct Options {
     pub prefix: String,
     /// Between the server's pings.
     pub ping_interval: Duration,
-    /// How long a pong may take. A session nobody heard of for both together is over.
+    /// How long a pong may take. A session that is silent for both together is over.
     pub ping_timeout: Duration,
     /// How long the record of a polling session is kept after the last sign of life; at least as long
     /// as the session lives. Longer, it can still be resumed.

@@ -103,7 +103,7 @@ fn calm(options: &mut store::Options) {
 }
 
 #[test]
-fn leases_of_nobody_end() {
+fn leases_without_a_holder_end() {
     run(async {
         let world = World::Redis(Redis::volatile());
         let (a, tail) = world.worker_with("a", calm).await;

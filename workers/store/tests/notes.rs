@@ -68,7 +68,7 @@ fn what_is_too_much_or_too_old_goes() {
             assert!(redis.run::<i64>(&["PTTL", key]) > 0);
         }
 
-        // The list of sizes was evicted: what nobody can account for goes, but for what others may just have added.
+        // The list of sizes was evicted: items of unknown size go, except those that others may just have added.
         for number in 101..=400 {
             store.trace(&notes(number, 10), bounds).await.unwrap();
         }

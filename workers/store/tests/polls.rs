@@ -30,8 +30,8 @@ contract!(
     a_released_poll_sent_nothing,
     overlapping_posts_end_the_session,
     a_post_is_finished_once,
-    who_knows_the_record_posts_at_once,
-    who_is_behind_posts_nothing,
+    a_worker_that_knows_the_record_posts_at_once,
+    a_worker_that_is_behind_posts_nothing,
     a_post_is_fenced_by_the_epoch,
     mail_is_bounded,
     pings_come_when_due_and_pongs_prolong,
@@ -39,7 +39,7 @@ contract!(
     the_record_is_sent_when_it_changed,
     an_upgrade_ends_polling,
     an_upgrade_can_be_cancelled_or_time_out,
-    who_moved_or_is_unknown_is_told,
+    a_session_that_moved_or_is_unknown_is_reported,
 );
 
 const LONG: Duration = Duration::from_secs(20);
@@ -252,7 +252,7 @@ async fn a_post_that_a_proxy_repeats_is_done_once(world: World) {
     let request = a.request().repeatable(b"one");
     let begun = a.post_begin(&sid(1), request, None).await.unwrap();
     assert!(matches!(begun, PostBegin::Go { .. }), "{begun:?}");
-    // As long as it is under way, and nobody knows how it ends.
+    // As long as it is under way, and its outcome is unknown.
     let post = b
         .post_begin(&sid(1), b.request().repeatable(b"one"), None)
         .await
@@ -447,7 +447,7 @@ async fn a_post_is_finished_once(world: World) {
     assert_eq!(never, PostDone::Gone);
 }
 
-async fn who_knows_the_record_posts_at_once(world: World) {
+async fn a_worker_that_knows_the_record_posts_at_once(world: World) {
     let (a, mut tail) = world.worker("a").await;
     let (b, _) = world.worker("b").await;
     let mut record = polling(&a, at(1)).await;
@@ -478,7 +478,7 @@ async fn who_knows_the_record_posts_at_once(world: World) {
     );
 }
 
-async fn who_is_behind_posts_nothing(world: World) {
+async fn a_worker_that_is_behind_posts_nothing(world: World) {
     let (a, _) = world.worker("a").await;
     let (b, _) = world.worker("b").await;
     let record = polling(&a, at(1)).await;
@@ -782,7 +782,7 @@ async fn an_upgrade_can_be_cancelled_or_time_out(world: World) {
     parked(&a, at(1)).await;
 }
 
-async fn who_moved_or_is_unknown_is_told(world: World) {
+async fn a_session_that_moved_or_is_unknown_is_reported(world: World) {
     let (a, _) = world.worker("a").await;
     a.create(&record(2, Websocket, "a"), at(1), LONG).await.unwrap();
     let poll = a

@@ -15,13 +15,13 @@ use bytes::Bytes;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-/// Whom an order is for: members of the namespace, or of any of the rooms, without those of `except`.
+/// The clients that an order is for: members of the namespace, or of any of the rooms, without those of `except`.
 ///
 /// A target that was given and names no room reaches no client: it is [`ForeignError::Target`], never an empty list. The
 /// name of a room is a string, or a number, which is the room of its decimal text ([`json::name`]); what else stands in a
 /// list names nothing: no room, and in `except` no member to leave out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Whom {
+pub struct Audience {
     /// Namespace, with its `/`.
     pub nsp: String,
     /// Rooms (a Socket.IO sid is one); none means the whole namespace.
@@ -36,12 +36,12 @@ pub enum Order {
     /// An event.
     Emit {
         /// Who gets it.
-        whom: Whom,
+        audience: Audience,
         /// The whole JSON array, name and arguments; placeholders stand for the attachments.
         args: String,
         /// Binary values.
         attachments: Vec<Bytes>,
-        /// Nobody misses it: it is not replayed.
+        /// It may be lost: it is not replayed.
         volatile: bool,
         /// A second one with the same id is the same.
         id: Option<String>,
@@ -49,21 +49,21 @@ pub enum Order {
     /// Sockets join rooms.
     Join {
         /// Which.
-        whom: Whom,
+        audience: Audience,
         /// The rooms.
         rooms: Vec<String>,
     },
     /// Sockets leave rooms.
     Leave {
         /// Which.
-        whom: Whom,
+        audience: Audience,
         /// The rooms.
         rooms: Vec<String>,
     },
     /// Sockets are disconnected from the namespace.
     Disconnect {
         /// Which.
-        whom: Whom,
+        audience: Audience,
         /// Their connection is closed too.
         close: bool,
     },
@@ -113,7 +113,7 @@ impl From<serde_json::Error> for ForeignError {
 /// The order to emit `[name, arguments…]`, checked as an event of a client would be; its attachments are checked where the
 /// entry is made, as those of all events.
 fn emit(
-    whom: Whom,
+    audience: Audience,
     args: String,
     attachments: Vec<Bytes>,
     volatile: bool,
@@ -121,7 +121,7 @@ fn emit(
 ) -> Result<Order, ForeignError> {
     let limits = socket::Limits::default();
     let is_bad = |c: char| matches!(c, '?' | ',') || c < ' ';
-    if !whom.nsp.starts_with('/') || whom.nsp.len() > limits.nsp_bytes_max || whom.nsp.contains(is_bad) {
+    if !audience.nsp.starts_with('/') || audience.nsp.len() > limits.nsp_bytes_max || audience.nsp.contains(is_bad) {
         return Err(ForeignError::Shape(
             "the namespace must begin with / and have no ? or , or control character in it",
         ));
@@ -129,7 +129,7 @@ fn emit(
     json::validate(&args, limits.depth_max)?;
     socket::Args::read(&args)?;
     Ok(Order::Emit {
-        whom,
+        audience,
         args,
         attachments,
         volatile,

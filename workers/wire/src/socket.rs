@@ -20,7 +20,7 @@ use crate::{Error, json};
 
 const ATTACHMENTS_MAX: usize = 10; // as socket.io-parser's maxAttachments
 const NSP_BYTES_MAX: usize = 256;
-const DEPTH_MAX: usize = 64; // below serde_json's 128, so whoever builds a tree can
+const DEPTH_MAX: usize = 64; // below serde_json's 128, so a tree can be built of it
 
 /// What a peer may send; more is an error and closes its connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -42,7 +42,7 @@ pub(crate) struct Handoff {
     unstored: Vec<(Rc<Channel>, usize)>,
     /// The last successor has died.
     bereft: bool,
-    /// Why nobody takes anything any more.
+    /// Why the other worker takes no more connections.
     refused: Option<String>,
     report: Handover,
     began: Instant,
@@ -179,7 +179,7 @@ impl Handoff {
         all.filter(|socket| socket.can_move()).cloned().collect()
     }
 
-    /// Gives those that came later, with as much patience as the others met, and whoever comes meanwhile.
+    /// Gives the connections that came later, with as much patience as the others met, and those that come meanwhile.
     pub(crate) async fn give_late(&mut self, late: &[Rc<Connection>]) {
         let deadline = Instant::now() + GIVE_PATIENCE;
         let [_, wait] = QUIET_PATIENCE;
@@ -240,8 +240,8 @@ impl Handoff {
         answer.map(|()| moved)
     }
 
-    /// Gives the HTTP connections that are between two requests: a request that is on its way finds a worker, and nobody
-    /// has to connect anew. What is not given closes with its next answer.
+    /// Gives the HTTP connections that are between two requests: a request that is on its way finds a worker, and no
+    /// client has to connect anew. What is not given closes with its next answer.
     pub(crate) async fn give_idle(&mut self) {
         let Some(successor) = self.successors.iter().rev().find(|successor| successor.takes_idle) else {
             return;
@@ -356,8 +356,8 @@ impl Handoff {
     }
 }
 
-/// Frozen connections. Unless they depart, the token decides whose they are: also if whoever deals with
-/// them is cancelled.
+/// Frozen connections. Unless they depart, the token decides which process owns them: also if the task that
+/// deals with them is cancelled.
 struct Unit<F: Frozen> {
     connections: Vec<F>,
     token: OwnedFd,

@@ -27,8 +27,8 @@ const ROOM_LOOK: Duration = Duration::from_millis(2);
 pub(crate) async fn take(worker: Rc<Worker>, channel: Rc<Channel>) {
     let mut buffer = vec![0; boot::MESSAGE_BYTES_MAX];
     let mut taken = 0;
-    // Storing is work, and meanwhile others would be still: it begins when all have come. Nobody waits for it but who
-    // joins or leaves a room. Dropped when the other side is gone.
+    // Storing is work, and meanwhile others would be still: it begins when all have come. Only a client that
+    // joins or leaves a room waits for it. Dropped when the other side is gone.
     let (may_store, storing) = watch::channel(false);
     while let Some((message, descriptors)) = channel.receive(&mut buffer).await {
         let answer = match message {
@@ -173,7 +173,7 @@ async fn websockets(
     fault::pass("take.live");
     let (worker, channel) = (worker.clone(), channel.clone());
     tokio::task::spawn_local(async move {
-        // Nobody sends: it ends when the last claim is done.
+        // Nothing is sent any more: it ends when the last claim is done.
         while stored.recv().await.is_some() {}
         worker.moved.notify_one();
         yield_now().await;

@@ -83,10 +83,10 @@ fn read(worker: &Worker, text: &Bytes, single: bool) -> Result<Vec<Entry>, Box<A
     let mut entries = Vec::with_capacity(events.len());
     for (at, event) in events.iter().enumerate() {
         let order = read_event(event.get().as_bytes()).map_err(|e| bad(format!("event {at}: {e}")))?;
-        if let (Order::Emit { whom, .. }, Some(names)) = (&order, &worker.limits.namespaces)
-            && !names.contains(&whom.nsp)
+        if let (Order::Emit { audience, .. }, Some(names)) = (&order, &worker.limits.namespaces)
+            && !names.contains(&audience.nsp)
         {
-            let nsp = &whom.nsp;
+            let nsp = &audience.nsp;
             return Err(bad(format!("event {at}: {nsp:?} is none of socket.namespaces")));
         }
         let entry = entry_of(order, &worker.limits).map_err(|e| bad(format!("event {at}: {e}")))?;
@@ -127,7 +127,7 @@ fn result(appended: &Appended) -> serde_json::Value {
     json!({ "offset": appended.offset.to_string(), "duplicate": appended.duplicate })
 }
 
-/// Some events may be in the log already: whoever gives them ids can send all of them again.
+/// Some events may be in the log already: a sender that gives them ids can send all of them again.
 fn failed(error: &AppendError, appended: usize) -> Answer {
     let status = match error {
         AppendError::QueueFull { .. } | AppendError::TooManyIds => StatusCode::TOO_MANY_REQUESTS,

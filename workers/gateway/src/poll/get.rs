@@ -237,7 +237,7 @@ async fn is_joining(worker: &Worker, record: &Record) -> bool {
     }
 }
 
-/// The session polls no longer: it was upgraded, or nobody answered its ping.
+/// The session polls no longer: it was upgraded, or its client did not answer a ping.
 async fn left(worker: &Worker, record: &Record) -> Reply {
     match record.transport {
         Transport::Websocket => Reply::Packets(NOOP.to_owned()),
@@ -340,7 +340,7 @@ struct Answer<'a> {
 }
 
 async fn answer(worker: &Rc<Worker>, answer: &Answer<'_>, mail: Mail) -> Reply {
-    // Redis takes it for answered: whoever was told to come back would prove by that a receipt of nothing.
+    // Redis takes it for answered: a client that is told to come back would prove by that the receipt of nothing.
     let older = patiently(async || {
         let interest = Interest::of(worker, answer.record);
         match catchup::older_than_ring(worker, answer.after, Extent::All, interest).await {
@@ -404,7 +404,7 @@ async fn answer(worker: &Rc<Worker>, answer: &Answer<'_>, mail: Mail) -> Reply {
 
 /// Ends a session whose client hears of it with this poll.
 async fn end_closing(worker: &Worker, record: &Record, has_mail: bool) {
-    // Whoever went or broke the protocol finds a farewell in the mail; who was sent away had a DISCONNECT.
+    // A client that left or broke the protocol finds a last packet in the mail; one that was sent away had a DISCONNECT.
     let sent_away = !has_mail && record.namespaces.is_empty();
     let ending = if sent_away {
         Ending::Dismissed

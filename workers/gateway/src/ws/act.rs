@@ -197,7 +197,7 @@ impl Connection {
         self.waker.borrow().wake_by_ref();
     }
 
-    /// Stores what nobody waits for; when a client leaves, mostly its connection's end comes first.
+    /// Stores a change that no answer waits for; when a client leaves, mostly its connection's end comes first.
     pub(super) fn save_change(self: &Rc<Self>) -> LocalBoxFuture<'static, ()> {
         let this = self.clone();
         Box::pin(async move {

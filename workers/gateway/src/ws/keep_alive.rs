@@ -100,7 +100,7 @@ impl KeepAlive {
         }
     }
 
-    /// A pong came: the next ping is due an interval from now. One that nobody asked for is harmless.
+    /// A pong came: the next ping is due an interval from now. An unsolicited pong is harmless.
     pub(super) fn pong(&mut self) {
         if let State::Pong { .. } = self.state {
             self.state = State::Resting {

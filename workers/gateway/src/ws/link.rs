@@ -118,7 +118,7 @@ impl Link {
         self.share.set(held);
     }
 
-    /// Reads no more; whoever opens it again has to wake the reader.
+    /// Reads no more; code that opens it again has to wake the reader.
     pub(crate) fn hold(&mut self) {
         self.flow = Flow::Held;
     }

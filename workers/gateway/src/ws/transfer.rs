@@ -168,7 +168,7 @@ impl Connection {
         self.go_live(&[], position, Mail::default());
     }
 
-    /// Another worker owns it: from now on nobody here knows it. Its socket is closed, not shut down, when
+    /// Another worker owns it: this worker forgets it now. Its socket is closed, not shut down, when
     /// the last one here lets go of it.
     pub(crate) fn depart(&self) {
         self.stage.set(Stage::Gone);

@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_reads_on_gets_every_message_once() {
+    fn the_next_reader_gets_every_message_once() {
         let seed = std::env::var("SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
         println!("SEED={seed}");
         let mut rng = fastrand::Rng::with_seed(seed);

@@ -275,10 +275,10 @@ fn commands(reach: &Reach, redis: &Redis, rights: &Rights, findings: &mut Findin
             "FLUSHALL, FLUSHDB, CONFIG and DEBUG are refused to the workers' user",
         );
     } else if redis.managed || matches!(reach, Reach::Socket) {
-        findings.pass(CHECK, "allowed, and nobody but the owner of the unix socket gets in");
+        findings.pass(CHECK, "allowed, and only the owner of the unix socket can connect");
     } else {
         let remedy = format!("{user}\nor in redis.conf: rename-command FLUSHALL \"\", and so on");
-        let evidence = format!("whoever holds redis.url may use {}", rights.dangerous.join(", "));
+        let evidence = format!("anyone who has redis.url may use {}", rights.dangerous.join(", "));
         findings.warn(CHECK, evidence, remedy);
     }
     const NEEDED: &str = "redis.permissions";

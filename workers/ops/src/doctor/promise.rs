@@ -1,5 +1,5 @@
 //! Whether Redis keeps what the laws promise: what was acknowledged is not lost, sessions end only when they should,
-//! and nobody waits.
+//! and nothing waits.
 
 use super::evidence::{Evidence, Seen, both};
 use super::findings::Findings;

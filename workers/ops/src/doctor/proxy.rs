@@ -29,10 +29,10 @@ pub(super) async fn examine(context: &Context, url: &str, findings: &mut Finding
     if !secured(&target, url, findings).await {
         return UNREACHED
             .into_iter()
-            .for_each(|check| findings.unseen(check, "nobody can be reached through the URL"));
+            .for_each(|check| findings.unseen(check, "no server can be reached through the URL"));
     }
     let patience = context.engine.ping_interval + PING_MARGIN;
-    // Without standard error nobody waits for this.
+    // Without standard error there is no reader who waits for this.
     writeln!(
         io::stderr(),
         "asking through {url}; a ping takes up to {}",
@@ -74,7 +74,7 @@ async fn secured(target: &Target, url: &str, findings: &mut Findings) -> bool {
             true
         }
         Ok(()) if target.is_loopback() => {
-            findings.pass(CHECK, "http, but nobody outside of this machine can listen");
+            findings.pass(CHECK, "http, but only on this machine");
             true
         }
         Ok(()) => {
@@ -101,7 +101,7 @@ const BUFFERING: &str = "proxy.buffering";
 const POLL_TIMEOUT: &str = "proxy.poll_timeout";
 const UPGRADE: &str = "proxy.websocket";
 const SOCKET_TIMEOUT: &str = "proxy.websocket_timeout";
-/// What is left out if nobody is there.
+/// What is left out if no server answers.
 const UNREACHED: [&str; 4] = [BUFFERING, POLL_TIMEOUT, UPGRADE, SOCKET_TIMEOUT];
 
 async fn polling(context: &Context, target: &Target) -> Outcomes {

@@ -110,7 +110,7 @@ fn config(context: &Context, findings: &mut Findings) {
     }
 }
 
-/// Whom the workers run as.
+/// The user that the workers run as.
 fn user(context: &Context, fleet: Result<&Fleet, &StatusError>, root: &Root, findings: &mut Findings) {
     const CHECK: &str = "config.not_root";
     let remedy = "set workers.user, or start anyworker as another user";

@@ -180,7 +180,7 @@ fn watchdog(unit: &Unit, notifies: bool, findings: &mut Findings) {
     match unit.get("WatchdogSec").map(|text| (text, parse_span(text))) {
         None | Some((_, Some(Duration::ZERO))) => {
             let why = format!(
-                "no WatchdogSec ({}): nobody replaces a supervisor that hangs",
+                "no WatchdogSec ({}): a supervisor that hangs is not replaced",
                 unit.path
             );
             findings.warn(CHECK, why, remedy);

@@ -36,7 +36,7 @@ pub(crate) async fn run(context: &Context, options: Options) -> io::Result<u8> {
         let report = collector.report().await;
         let code = report.verdict.code();
         match print(&report, options) {
-            // Whoever read along has gone.
+            // The reader has closed its end.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(code),
             printed => printed?,
         }

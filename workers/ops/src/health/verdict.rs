@@ -200,7 +200,7 @@ fn redis(info: &Info) -> Vec<(Verdict, String)> {
 }
 
 fn canary(context: &Context, seen: &Seen<'_>, log: &LogState) -> Option<(Verdict, String)> {
-    // Without workers nobody sends one, and that is said already.
+    // Without workers no canary is sent, and that is reported already.
     let served = seen.tailers != Some(0) && seen.fleet.is_none_or(|fleet| !fleet.ready_slots().is_empty());
     let age = log.canary_age?;
     (served && age > context.limits.canary_overdue).then(|| {

@@ -24,7 +24,7 @@ pub(super) async fn test(context: &Context, sheet: &mut Sheet) -> io::Result<()>
     sheet.test("🔄", "Testing One Session on Every Worker")?;
     let target = context.listen.first().copied().filter(|address| address.port() != 0);
     let Some(target) = target.map(Target::local) else {
-        return sheet.failed("listen.address has no fixed port: nobody knows where to connect");
+        return sheet.failed("listen.address has no fixed port: the selftest cannot know where to connect");
     };
     if !context.engine.polling {
         return sheet.note("left out: engine.transports has no polling, and a WebSocket stays where it is");

@@ -1,5 +1,5 @@
 //! `anyworker selftest`: the six tests of the guide, then one session through every worker of the fleet. What it
-//! writes into Redis it deletes, and nobody counts it as a session but the one that it opens as a client.
+//! writes into Redis it deletes, and only the session that it opens as a client is counted as one.
 
 mod fleet;
 mod redis;

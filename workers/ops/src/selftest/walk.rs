@@ -28,7 +28,7 @@ pub(super) struct Visits {
 pub(super) struct Walk<'a> {
     context: &'a Context,
     target: &'a Target,
-    /// None without Redis: then nobody can say who served.
+    /// None without Redis: then it is unknown which worker served.
     inspector: Option<Inspector>,
     sid: String,
     /// `/name,`, or nothing for the main namespace.
@@ -199,7 +199,7 @@ impl<'a> Walk<'a> {
                 }
                 self.acked += 1;
             } else {
-                return Err(format!("a packet that nobody sent: {packet}"));
+                return Err(format!("an unexpected packet: {packet}"));
             }
         }
         Ok(pings)

@@ -21,7 +21,7 @@ pub struct Limits {
 /// What is to be done about a packet.
 #[derive(Debug)]
 pub enum Step<'a> {
-    /// Nothing: an ack that nobody waits for, or a packet whose attachments are still to come.
+    /// Nothing: an ack that no handler waits for, or a packet whose attachments are still to come.
     Nothing,
     /// The client asks to join a namespace: the application decides.
     Connect {
@@ -172,7 +172,7 @@ impl Record {
                 }))
             }
             Packet::Ack { nsp, .. } => {
-                // The server asks for no acks yet, so nobody waits for this one: harmless.
+                // The server asks for no acks yet, so nothing waits for this one: harmless.
                 self.joined(nsp)?;
                 Ok(Step::Nothing)
             }

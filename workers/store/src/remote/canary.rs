@@ -1,5 +1,5 @@
-//! Canaries: written by one of the workers every few seconds, heard by all. Without them nobody could tell a log in which
-//! nothing happens from one that cannot be written, or is not heard.
+//! Canaries: written by one of the workers every few seconds, heard by all. Without them a worker could not tell a log
+//! in which nothing happens from one that cannot be written, or is not heard.
 
 use super::Shared;
 use super::link::ConnectionClass;

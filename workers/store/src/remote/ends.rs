@@ -1,4 +1,4 @@
-//! The ends of sessions, collected: nobody waits for the end of a session as one waits for an answer, and
+//! The ends of sessions, collected: no client waits for the end of a session as it waits for an answer, and
 //! one command for several costs Redis and the worker a fraction of one for each.
 
 use super::link::ConnectionClass;
@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 /// How long the first of some ends waits for others.
 const COLLECTED_FOR: Duration = Duration::from_millis(4);
-/// Sessions ended by one command: Redis serves nobody else meanwhile.
+/// Sessions ended by one command: Redis serves no other client meanwhile.
 const TOGETHER_MAX: usize = 64;
 
 /// A session that is to end.
@@ -72,7 +72,7 @@ async fn settle(shared: Rc<Shared>) {
     let (ends, waiting): (Vec<_>, Vec<_>) = pending.into_iter().map(|p| (p.end, p.done)).unzip();
     let outcome = shared.end_all(ConnectionClass::Requests, &ends).await;
     for done in waiting {
-        // Whoever asked may not be interested any more.
+        // The caller may have given up waiting.
         drop(done.send(outcome.clone()));
     }
 }

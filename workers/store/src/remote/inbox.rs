@@ -1,4 +1,4 @@
-//! Events between the tailer and whoever takes them: bounded in bytes, because entries that find no
+//! Events between the tailer and its consumer: bounded in bytes, because entries that find no
 //! room are still in Redis.
 
 use crate::limits::TAIL_BYTES_MAX;

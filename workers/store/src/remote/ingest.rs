@@ -155,7 +155,7 @@ impl Ingest {
     }
 }
 
-/// Messages as they come; what comes while nobody listens is lost, as pub/sub has it.
+/// Messages as they come; what comes while no worker listens is lost, as pub/sub has it.
 pub struct Channels {
     stream: PubSubStream,
 }

@@ -114,7 +114,7 @@ impl Keys {
         self.under("log", "sizes")
     }
 
-    /// Held by whoever sent the latest canary.
+    /// Held by the worker that sent the latest canary.
     pub(super) fn log_canary(&self) -> String {
         self.under("log", "canary")
     }

@@ -259,7 +259,7 @@ impl Link {
         self.slots.get(index).ok_or_else(none)
     }
 
-    /// The lane's connection; whoever finds none makes one, the others wait for the outcome.
+    /// The connection of the class; the first caller that finds none makes one, the others wait for the outcome.
     async fn connection(&self, slot: &Slot, op: &'static str) -> Result<(u64, MultiplexedConnection), Failure> {
         let asked = Instant::now();
         let _connecting = slot.connecting.lock().await;

@@ -165,10 +165,10 @@ fn millis(duration: Duration) -> u64 {
         .clamp(1, MILLIS_MAX)
 }
 
-/// A longer time makes Redis refuse the expiry; nobody means it.
+/// A longer time makes Redis refuse the expiry, and is never meant.
 const MILLIS_MAX: u64 = 1 << 50;
 
-/// A name that nobody else has.
+/// A unique name.
 fn random_name() -> String {
     format!("{:016x}", fastrand::u64(..))
 }

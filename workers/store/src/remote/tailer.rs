@@ -43,7 +43,7 @@ impl Drop for RemoteTail {
 }
 
 impl RemoteTail {
-    /// Looks whom it has before it, subscribes, proves that it can write and hears what is written, and stands at the head.
+    /// Checks the version of Redis, subscribes, proves that it can write and hears what is written, and stands at the head.
     pub(super) async fn open(shared: &Rc<Shared>) -> Result<Self, StoreError> {
         let inbox = Rc::new(Inbox::default());
         version::check(shared).await?;

@@ -23,7 +23,7 @@ use tracing::{debug, warn};
 
 /// Entries of one batch.
 const BATCH_ENTRIES_MAX: usize = 512;
-/// Bytes of one batch, unless a single entry is larger: Redis serves nobody else meanwhile, and whoever
+/// Bytes of one batch, unless a single entry is larger: Redis serves no other client meanwhile, and a client that
 /// reads the log reads whole batches.
 const BATCH_BYTES_MAX: usize = 256 << 10;
 /// First pause before a batch is tried again, and the longest.
@@ -180,7 +180,7 @@ impl Queue {
         self.counts.published.one(Published::of(&outcome));
         self.counts.publish.observe(pending.since.elapsed().as_secs_f64());
         self.bytes.set(self.bytes.get().saturating_sub(pending.size()));
-        // Whoever appended may not be interested any more.
+        // The caller may have given up waiting.
         drop(pending.done.send(outcome));
     }
 

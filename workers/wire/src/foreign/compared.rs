@@ -34,12 +34,14 @@ fn rooms_of(who: char) -> Vec<&'static str> {
     }
 }
 
-fn reached(whom: &Whom) -> String {
+fn reached(audience: &Audience) -> String {
     let is_in = |who: char, rooms: &[String]| rooms_of(who).iter().any(|room| rooms.iter().any(|r| r == room));
     "ano"
         .chars()
         .filter(|who| {
-            whom.nsp == "/" && (whom.rooms.is_empty() || is_in(*who, &whom.rooms)) && !is_in(*who, &whom.except)
+            audience.nsp == "/"
+                && (audience.rooms.is_empty() || is_in(*who, &audience.rooms))
+                && !is_in(*who, &audience.except)
         })
         .collect()
 }
@@ -70,9 +72,9 @@ fn filled(args: &str, attachments: &[Bytes]) -> String {
 
 /// What an order does, in the words of the table.
 fn outcome(order: Result<Order, ForeignError>) -> String {
-    let changed = |word: &str, whom: &Whom, rooms: &[String], leaving: bool| {
+    let changed = |word: &str, audience: &Audience, rooms: &[String], leaving: bool| {
         let mut by = Map::new();
-        for who in reached(whom).chars() {
+        for who in reached(audience).chars() {
             let own = rooms_of(who);
             let list: Vec<&String> = rooms
                 .iter()
@@ -92,7 +94,7 @@ fn outcome(order: Result<Order, ForeignError>) -> String {
         Err(_) => "refused".to_owned(),
         Ok(Order::Nothing) => "ignored".to_owned(),
         Ok(Order::Emit {
-            whom,
+            audience,
             args,
             attachments,
             ..
@@ -101,14 +103,14 @@ fn outcome(order: Result<Order, ForeignError>) -> String {
             if socket::check_attachments(&args, attachments.len(), max).is_err() {
                 return "refused".to_owned();
             }
-            match reached(&whom).as_str() {
+            match reached(&audience).as_str() {
                 "" => "nothing".to_owned(),
                 who => format!("{who} {}", filled(&args, &attachments)),
             }
         }
-        Ok(Order::Join { whom, rooms }) => changed("join", &whom, &rooms, false),
-        Ok(Order::Leave { whom, rooms }) => changed("leave", &whom, &rooms, true),
-        Ok(Order::Disconnect { whom, .. }) => match reached(&whom).as_str() {
+        Ok(Order::Join { audience, rooms }) => changed("join", &audience, &rooms, false),
+        Ok(Order::Leave { audience, rooms }) => changed("leave", &audience, &rooms, true),
+        Ok(Order::Disconnect { audience, .. }) => match reached(&audience).as_str() {
             "" => "nothing".to_owned(),
             who => format!("gone {who}"),
         },

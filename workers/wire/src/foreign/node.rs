@@ -2,7 +2,7 @@
 //! `@socket.io/redis-streams-adapter` (items of a stream). `@socket.io/redis-adapter` writes the same as the former.
 
 use super::msgpack::{except as except_of, field, names as names_of, push_json, read};
-use super::{ForeignError, Order, Whom, emit, given, names, names_except, namespace, object};
+use super::{Audience, ForeignError, Order, emit, given, names, names_except, namespace, object};
 use crate::json;
 use bytes::Bytes;
 use rmpv::Value;
@@ -70,30 +70,31 @@ struct Packet<'a> {
     nsp: Option<&'a RawValue>,
 }
 
-const NO_OPTIONS: ForeignError = ForeignError::Shape("options with `rooms`, which say whom it is for, are missing");
+const NO_OPTIONS: ForeignError =
+    ForeignError::Shape("options with `rooms`, which say which clients it is for, are missing");
 const NO_DATA: ForeignError = ForeignError::Shape("the packet's data is no list");
 const NO_EVENT: ForeignError = ForeignError::Shape("the packet is no event");
 
 impl Message<'_> {
-    /// Whom it is for, and whether it is volatile.
-    fn whom(&self, nsp: String) -> Result<(Whom, bool), ForeignError> {
+    /// The clients that it is for, and whether it is volatile.
+    fn audience(&self, nsp: String) -> Result<(Audience, bool), ForeignError> {
         if let (None, Some(sid)) = (self.opts, self.sid) {
             let rooms = vec![json::name(sid.get()).ok_or(ForeignError::Target)?];
             let except = Vec::new();
-            return Ok((Whom { nsp, rooms, except }, false));
+            return Ok((Audience { nsp, rooms, except }, false));
         }
         let options: Options<'_> = object(self.opts.ok_or(NO_OPTIONS)?.get().as_bytes())?;
         let flags = options
             .flags
             .and_then(|flags| object::<Flags>(flags.get().as_bytes()).ok());
-        let whom = Whom {
+        let audience = Audience {
             nsp,
             rooms: names(options.rooms.ok_or(NO_OPTIONS)?.get())?,
             except: options
                 .except
                 .map_or_else(Vec::new, |except| names_except(except.get())),
         };
-        Ok((whom, flags.unwrap_or_default().volatile))
+        Ok((audience, flags.unwrap_or_default().volatile))
     }
 
     /// The rooms that sockets join or leave.
@@ -126,8 +127,8 @@ impl Message<'_> {
                 json::string(named.get()).ok_or(ForeignError::Shape("the packet's namespace is no string"))?
             }
         };
-        let (whom, volatile) = self.whom(namespace(Some(nsp)))?;
-        emit(whom, data.ok_or(NO_DATA)?.to_owned(), Vec::new(), volatile, None)
+        let (audience, volatile) = self.audience(namespace(Some(nsp)))?;
+        emit(audience, data.ok_or(NO_DATA)?.to_owned(), Vec::new(), volatile, None)
     }
 }
 
@@ -167,14 +168,14 @@ pub fn request(nsp: &str, message: &[u8]) -> Result<Order, ForeignError> {
     Ok(match message.kind {
         request_type::REMOTE_JOIN => Order::Join {
             rooms: message.rooms()?,
-            whom: message.whom(nsp)?.0,
+            audience: message.audience(nsp)?.0,
         },
         request_type::REMOTE_LEAVE => Order::Leave {
             rooms: message.rooms()?,
-            whom: message.whom(nsp)?.0,
+            audience: message.audience(nsp)?.0,
         },
         request_type::REMOTE_DISCONNECT => Order::Disconnect {
-            whom: message.whom(nsp)?.0,
+            audience: message.audience(nsp)?.0,
             close: message.closes(),
         },
         _ => Order::Nothing,
@@ -211,14 +212,14 @@ pub fn stream_item<'a>(field_of: impl Fn(&str) -> Option<&'a str>) -> Result<Ord
         message_type::BROADCAST => message.event(nsp)?,
         message_type::SOCKETS_JOIN => Order::Join {
             rooms: message.rooms()?,
-            whom: message.whom(nsp)?.0,
+            audience: message.audience(nsp)?.0,
         },
         message_type::SOCKETS_LEAVE => Order::Leave {
             rooms: message.rooms()?,
-            whom: message.whom(nsp)?.0,
+            audience: message.audience(nsp)?.0,
         },
         _ => Order::Disconnect {
-            whom: message.whom(nsp)?.0,
+            audience: message.audience(nsp)?.0,
             close: message.closes(),
         },
     })
@@ -240,12 +241,12 @@ fn packet_order(packet: &Value, options: &Value, nsp: String) -> Result<Order, F
     let mut args = String::new();
     let mut attachments: Vec<Bytes> = Vec::new();
     push_json(&mut args, data, &mut attachments);
-    let whom = Whom {
+    let audience = Audience {
         nsp: namespace(Some(nsp)),
         rooms: names_of(field(options, "rooms").ok_or(NO_OPTIONS)?)?,
         except: field(options, "except").map_or_else(Vec::new, except_of),
     };
     let flags = field(options, "flags").unwrap_or(&Value::Nil);
     let volatile = field(flags, "volatile").and_then(Value::as_bool).unwrap_or(false);
-    emit(whom, args, attachments, volatile, None)
+    emit(audience, args, attachments, volatile, None)
 }

@@ -1,6 +1,6 @@
 //! Our own form, for `POST /api/emit` and the ingest stream: an object that says all of it in plain words.
 
-use super::{ForeignError, Order, Whom, emit, given, namespace, object};
+use super::{Audience, ForeignError, Order, emit, given, namespace, object};
 use crate::json;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -46,7 +46,7 @@ impl Plain<'_> {
         if event.is_empty() {
             return Err(ForeignError::Shape("`event` must not be empty"));
         }
-        let whom = Whom {
+        let audience = Audience {
             nsp: namespace(self.namespace.map(|nsp| text("namespace", nsp)).transpose()?),
             rooms: self.audience()?,
             except: self.except.map_or(Ok(Vec::new()), |except| rooms("except", except))?,
@@ -66,7 +66,7 @@ impl Plain<'_> {
             args.push_str(inside);
         }
         args.push(']');
-        emit(whom, args, Vec::new(), self.is_volatile()?, self.id()?)
+        emit(audience, args, Vec::new(), self.is_volatile()?, self.id()?)
     }
 
     fn audience(&self) -> Result<Vec<String>, ForeignError> {

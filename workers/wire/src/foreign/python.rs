@@ -1,7 +1,7 @@
 //! python-socketio's `RedisManager` and `AsyncRedisManager` (`pubsub_manager.py`), JSON as of 5.15.1: one
 //! channel, one object per message, `data` is the list of arguments.
 
-use super::{ForeignError, Order, Whom, base64, emit, names, names_except, namespace, object};
+use super::{Audience, ForeignError, Order, base64, emit, names, names_except, namespace, object};
 use crate::json;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -41,7 +41,7 @@ pub fn python(message: &[u8]) -> Result<Order, ForeignError> {
     let nsp = namespace(message.namespace.clone());
     let one = || {
         let sid = message.sid.ok_or(ForeignError::Shape("`sid` is missing"))?;
-        Ok::<_, ForeignError>(Whom {
+        Ok::<_, ForeignError>(Audience {
             nsp: nsp.clone(),
             rooms: vec![json::string(sid.get()).ok_or(ForeignError::Target)?],
             except: Vec::new(),
@@ -55,26 +55,26 @@ pub fn python(message: &[u8]) -> Result<Order, ForeignError> {
         "emit" => event(&message, nsp),
         "enter_room" => Ok(Order::Join {
             rooms: rooms()?,
-            whom: one()?,
+            audience: one()?,
         }),
         "leave_room" => Ok(Order::Leave {
             rooms: rooms()?,
-            whom: one()?,
+            audience: one()?,
         }),
         "close_room" => {
             let rooms = rooms()?;
             if rooms.is_empty() {
                 return Err(ForeignError::Target);
             }
-            let whom = Whom {
+            let audience = Audience {
                 nsp,
                 rooms: rooms.clone(),
                 except: Vec::new(),
             };
-            Ok(Order::Leave { whom, rooms })
+            Ok(Order::Leave { audience, rooms })
         }
         "disconnect" => Ok(Order::Disconnect {
-            whom: one()?,
+            audience: one()?,
             close: false,
         }),
         // `callback` is an answer to another server; what is unknown is ignored, as in the original.
@@ -82,8 +82,8 @@ pub fn python(message: &[u8]) -> Result<Order, ForeignError> {
     }
 }
 
-/// Whom an event is for. No room is everybody; an empty list is nobody, as for the original (`get_participants`).
-fn audience(message: &Message<'_>, nsp: String) -> Result<Whom, ForeignError> {
+/// The clients an event is for. No room means all; an empty list means none, as in the original (`get_participants`).
+fn audience(message: &Message<'_>, nsp: String) -> Result<Audience, ForeignError> {
     let rooms = match message.room {
         None => Vec::new(),
         Some(room) => {
@@ -95,7 +95,7 @@ fn audience(message: &Message<'_>, nsp: String) -> Result<Whom, ForeignError> {
         }
     };
     let except = message.skip_sid.map_or_else(Vec::new, |skip| names_except(skip.get()));
-    Ok(Whom { nsp, rooms, except })
+    Ok(Audience { nsp, rooms, except })
 }
 
 fn event(message: &Message<'_>, nsp: String) -> Result<Order, ForeignError> {

@@ -7,18 +7,18 @@ fn hex(text: &str) -> Vec<u8> {
     (0..text.len()).step_by(2).map(byte).collect()
 }
 
-fn whom(nsp: &str, rooms: &[&str], except: &[&str]) -> Whom {
+fn audience(nsp: &str, rooms: &[&str], except: &[&str]) -> Audience {
     let own = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect();
-    Whom {
+    Audience {
         nsp: nsp.into(),
         rooms: own(rooms),
         except: own(except),
     }
 }
 
-fn event(whom: Whom, args: &str, attachments: &[&'static [u8]]) -> Order {
+fn event(audience: Audience, args: &str, attachments: &[&'static [u8]]) -> Order {
     Order::Emit {
-        whom,
+        audience,
         args: args.into(),
         attachments: attachments.iter().map(|a| Bytes::from_static(a)).collect(),
         volatile: false,
@@ -29,19 +29,21 @@ fn event(whom: Whom, args: &str, attachments: &[&'static [u8]]) -> Order {
 #[test]
 fn the_redis_emitter_of_node() {
     let all = "93a7656d697474657283a47479706502a46461746194a568656c6c6f01a13281a16192c3c0a36e7370a12f83a5726f6f6d7390a5666c61677380a665786365707490";
-    let expected = event(whom("/", &[], &[]), r#"["hello",1,"2",{"a":[true,null]}]"#, &[]);
+    let expected = event(audience("/", &[], &[]), r#"["hello",1,"2",{"a":[true,null]}]"#, &[]);
     assert_eq!(broadcast(&hex(all)), Ok(expected));
     let room = "93a7656d697474657283a47479706502a46461746192a568656c6c6fa178a36e7370a12f83a5726f6f6d7391a5726f6f6d31a5666c61677380a665786365707490";
     assert_eq!(
         broadcast(&hex(room)),
-        Ok(event(whom("/", &["room1"], &[]), r#"["hello","x"]"#, &[]))
+        Ok(event(audience("/", &["room1"], &[]), r#"["hello","x"]"#, &[]))
     );
     let volatile = "93a7656d697474657283a47479706502a46461746191a568656c6c6fa36e7370a12f83a5726f6f6d7392a27231a27232a5666c61677381a8766f6c6174696c65c3a665786365707491a27233";
     let order = broadcast(&hex(volatile)).unwrap();
-    assert!(matches!(&order, Order::Emit { whom: w, volatile: true, .. } if *w == whom("/", &["r1", "r2"], &["r3"])));
+    assert!(
+        matches!(&order, Order::Emit { audience: w, volatile: true, .. } if *w == audience("/", &["r1", "r2"], &["r3"]))
+    );
     let binary = "93a7656d697474657283a47479706502a46461746192a362696ec403010203a36e7370a12f83a5726f6f6d7390a5666c61677380a665786365707490";
     let expected = event(
-        whom("/", &[], &[]),
+        audience("/", &[], &[]),
         r#"["bin",{"_placeholder":true,"num":0}]"#,
         &[&[1, 2, 3]],
     );
@@ -49,7 +51,7 @@ fn the_redis_emitter_of_node() {
     let custom = "93a7656d697474657283a47479706502a46461746191a26869a36e7370a72f637573746f6d83a5726f6f6d7391a5726f6f6d31a5666c61677381a8636f6d7072657373c2a665786365707490";
     assert_eq!(
         broadcast(&hex(custom)),
-        Ok(event(whom("/custom", &["room1"], &[]), r#"["hi"]"#, &[]))
+        Ok(event(audience("/custom", &["room1"], &[]), r#"["hi"]"#, &[]))
     );
 }
 
@@ -61,14 +63,14 @@ fn requests_of_node() {
             br#"{"type":2,"opts":{"rooms":["room1"],"except":[]},"rooms":["room2"]}"#
         ),
         Ok(Order::Join {
-            whom: whom("/", &["room1"], &[]),
+            audience: audience("/", &["room1"], &[]),
             rooms: vec!["room2".into()]
         })
     );
     assert_eq!(
         request("/", br#"{"type":4,"opts":{"rooms":["abc"],"except":[]},"close":true}"#),
         Ok(Order::Disconnect {
-            whom: whom("/", &["abc"], &[]),
+            audience: audience("/", &["abc"], &[]),
             close: true
         })
     );
@@ -98,11 +100,11 @@ fn items_of_the_stream() {
     let text = r#"{"packet":{"type":2,"data":["hello",1,"2"],"nsp":"/"},"opts":{"rooms":[],"flags":{},"except":[]}}"#;
     assert_eq!(
         item("3", text),
-        Ok(event(whom("/", &[], &[]), r#"["hello",1,"2"]"#, &[]))
+        Ok(event(audience("/", &[], &[]), r#"["hello",1,"2"]"#, &[]))
     );
     let binary = "gqZwYWNrZXSDpHR5cGUCpGRhdGGSo2JpbsQDAQIDo25zcKEvpG9wdHODpXJvb21zkKVmbGFnc4CmZXhjZXB0kA==";
     let expected = event(
-        whom("/", &[], &[]),
+        audience("/", &[], &[]),
         r#"["bin",{"_placeholder":true,"num":0}]"#,
         &[&[1, 2, 3]],
     );
@@ -114,7 +116,7 @@ fn items_of_the_stream() {
     assert_eq!(
         item("5", leave),
         Ok(Order::Leave {
-            whom: whom("/", &["room1"], &[]),
+            audience: audience("/", &["room1"], &[]),
             rooms: vec!["room2".into()]
         })
     );
@@ -126,27 +128,27 @@ fn python_socketio() {
     let emit = |rest: &str| python(format!(r#"{{"method":"emit",{rest},"callback":null,"host_id":"00"}}"#).as_bytes());
     assert_eq!(
         emit(r#""event":"hello","data":[{"a": 1}],"binary":false,"namespace":"/","room":"room1","skip_sid":null"#),
-        Ok(event(whom("/", &["room1"], &[]), r#"["hello",{"a": 1}]"#, &[]))
+        Ok(event(audience("/", &["room1"], &[]), r#"["hello",{"a": 1}]"#, &[]))
     );
     assert_eq!(
         emit(r#""event":"hello","data":["x", 2],"binary":false,"namespace":"/chat","room":null,"skip_sid":"SIDX""#),
-        Ok(event(whom("/chat", &[], &["SIDX"]), r#"["hello","x", 2]"#, &[]))
+        Ok(event(audience("/chat", &[], &["SIDX"]), r#"["hello","x", 2]"#, &[]))
     );
     assert_eq!(
         emit(r#""event":"n","data":[null]"#),
-        Ok(event(whom("/", &[], &[]), r#"["n"]"#, &[]))
+        Ok(event(audience("/", &[], &[]), r#"["n"]"#, &[]))
     );
     assert_eq!(
         emit(r#""event":"n","data":[]"#),
-        Ok(event(whom("/", &[], &[]), r#"["n"]"#, &[]))
+        Ok(event(audience("/", &[], &[]), r#"["n"]"#, &[]))
     );
     assert_eq!(
         emit(r#""event":"n","data":[[1, 2]]"#),
-        Ok(event(whom("/", &[], &[]), r#"["n",[1, 2]]"#, &[]))
+        Ok(event(audience("/", &[], &[]), r#"["n",[1, 2]]"#, &[]))
     );
     let binary = r#""event":"bin","data":[[{"f": {"_placeholder": true, "num": 0}}], "AQID"],"binary":true,"namespace":"/","room":["r1","r2"]"#;
     let expected = event(
-        whom("/", &["r1", "r2"], &[]),
+        audience("/", &["r1", "r2"], &[]),
         r#"["bin",{"f": {"_placeholder": true, "num": 0}}]"#,
         &[&[1, 2, 3]],
     );
@@ -156,14 +158,14 @@ fn python_socketio() {
     assert_eq!(
         python(br#"{"method": "enter_room", "sid": "LV", "room": "rx", "namespace": "/", "host_id": "0"}"#),
         Ok(Order::Join {
-            whom: whom("/", &["LV"], &[]),
+            audience: audience("/", &["LV"], &[]),
             rooms: vec!["rx".into()]
         })
     );
     assert_eq!(
         python(br#"{"method": "close_room", "room": "rx", "namespace": "/", "host_id": "0"}"#),
         Ok(Order::Leave {
-            whom: whom("/", &["rx"], &[]),
+            audience: audience("/", &["rx"], &[]),
             rooms: vec!["rx".into()]
         })
     );
@@ -175,11 +177,15 @@ fn python_socketio() {
 fn our_own() {
     assert_eq!(
         plain(br#"{"event":"hello","args":[1,{"a":2}],"rooms":["a","b"],"except":"c","namespace":"/x"}"#),
-        Ok(event(whom("/x", &["a", "b"], &["c"]), r#"["hello",1,{"a":2}]"#, &[]))
+        Ok(event(
+            audience("/x", &["a", "b"], &["c"]),
+            r#"["hello",1,{"a":2}]"#,
+            &[]
+        ))
     );
     assert_eq!(
         plain(br#"{"event":"hello","data":[1],"room":"a"}"#),
-        Ok(event(whom("/", &["a"], &[]), r#"["hello",[1]]"#, &[]))
+        Ok(event(audience("/", &["a"], &[]), r#"["hello",[1]]"#, &[]))
     );
     for (bad, why) in [
         (&br#"{"event":"connect"}"#[..], "reserved"),
@@ -209,7 +215,7 @@ fn our_own() {
 #[test]
 #[expect(clippy::too_many_lines, reason = "a table")]
 fn our_own_in_fifty_forms() {
-    let to = |rooms: &[&str], except: &[&str], args: &str| Ok(event(whom("/", rooms, except), args, &[]));
+    let to = |rooms: &[&str], except: &[&str], args: &str| Ok(event(audience("/", rooms, except), args, &[]));
     let key = |key: &'static str, wanted: &'static str| Err(ForeignError::Key { key, wanted }.to_string());
     const ROOMS: &str = "the name of a room, a string or a number, or a list of such names";
     const ID: &str = "a string of 1 to 128 bytes, or a number";

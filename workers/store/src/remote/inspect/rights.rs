@@ -82,14 +82,14 @@ impl Inspector {
     /// # Errors
     /// When there is no Redis.
     pub async fn is_open(&self) -> Result<bool, StoreError> {
-        let nobody = RedisOptions {
+        let anonymous = RedisOptions {
             username: None,
             password: None,
             // Changing the database needs the right to.
             db: 0,
             ..self.redis.clone()
         };
-        match Self::new(nobody, "")?.ping().await {
+        match Self::new(anonymous, "")?.ping().await {
             Ok(_) | Err(StoreError::Unwritable { .. }) => Ok(true),
             Err(StoreError::Refused { .. } | StoreError::Unauthorized { .. }) => Ok(false),
             Err(error) => Err(error),

@@ -9,7 +9,7 @@ use session::{Record, Sid};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// What the keys of a trial live at most, if nobody deletes them.
+/// Expiry of the keys that health checks write, in case they are not deleted.
 const TRIAL_TTL: Duration = Duration::from_secs(10);
 
 /// How long the same took several times.
@@ -127,7 +127,7 @@ impl Inspector {
         self.remove(&self.keys.trial(name)).await
     }
 
-    /// Writes a record under a session's key with a lifetime, reads both and deletes it, in one step: nobody can
+    /// Writes a record under a session's key with a lifetime, reads both and deletes it, in one step: no other client can
     /// count it.
     ///
     /// # Errors
@@ -156,7 +156,7 @@ impl Inspector {
         reply::record("load", self.run("load", &cmd).await?)
     }
 
-    /// Which workers served the latest requests of a polling session; nobody, if it is none.
+    /// Which workers served the latest requests of a polling session; none, if it is no polling session.
     ///
     /// # Errors
     /// [`StoreError`].
