@@ -5,15 +5,15 @@
 //! log and what concerns it. One task per worker reads part after part, always for the session that has waited longest, and
 //! shows each entry to all sessions that have come that far. It never reads what is in the ring.
 
+use crate::lines::Lines;
 use crate::missed::{self, Interest, Missing};
-use crate::ring::Logged;
-use crate::worker::Worker;
+use crate::ring::{Logged, Ring};
 use bytes::Bytes;
-use session::Offset;
+use session::{Limits, Offset};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
-use store::{Part, StoreError};
+use store::{Part, Store, StoreError};
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
@@ -77,99 +77,133 @@ impl Drop for Held {
     }
 }
 
-/// The sessions of a worker that wait for a part of the log.
-#[derive(Default)]
+/// The sessions of a worker that wait for a part of the log, and where they get it from.
 pub(crate) struct CatchUp {
+    store: Store,
+    ring: Rc<RefCell<Ring>>,
+    limits: Limits,
+    /// `recovery.entries_max`.
+    entries_max: usize,
+    unreadable: Rc<Lines>,
     /// Those that the task has not seen yet.
     arrived: RefCell<Vec<Reader>>,
     /// Whether the task runs.
     runs: Cell<bool>,
     /// Bytes that are collected; see [`COLLECTED_BYTES_MAX`].
     collected: Rc<Cell<usize>>,
+    /// Bytes that were read.
+    reread: Cell<u64>,
 }
 
-/// Finds what a session has missed after a position and the ring no longer has. If all of it was wanted, the ring has what
-/// follows the position of the answer; it must be taken from there without an await in between.
-///
-/// # Errors
-/// When the log does not reach back so far, when it is more than `recovery.entries_max` or [`SESSION_BYTES_MAX`], or when
-/// Redis does not answer.
-pub(crate) async fn older_than_ring(
-    worker: &Rc<Worker>,
-    after: Offset,
-    extent: Extent,
-    interest: Interest,
-) -> Result<Caught, Missing> {
-    let held = Held {
-        all: worker.catch_up.collected.clone(),
-        own: 0,
-    };
-    let entries_max = worker.settings.recovery.entries_max;
-    let mut reader = Reader::new(after, extent, interest, held);
-    while !reader.is_done(worker.ring.borrow().floor(), entries_max) {
-        reader = wait(worker, reader).await?;
-        // Between the answer and this look the ring may have dropped what follows. A caller that wants a part looks there itself.
-        if extent != Extent::All {
-            break;
-        }
+impl CatchUp {
+    pub(crate) fn new(
+        store: Store,
+        ring: Rc<RefCell<Ring>>,
+        limits: Limits,
+        entries_max: usize,
+        unreadable: Rc<Lines>,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            store,
+            ring,
+            limits,
+            entries_max,
+            unreadable,
+            arrived: RefCell::default(),
+            runs: Cell::new(false),
+            collected: Rc::default(),
+            reread: Cell::new(0),
+        })
     }
-    reader.caught(entries_max)
-}
 
-/// Has the task read until a session is done. Returns it as far as it has come.
-async fn wait(worker: &Rc<Worker>, mut reader: Reader) -> Result<Reader, Missing> {
-    let state = &worker.catch_up;
-    let (done, outcome) = oneshot::channel();
-    reader.done = Some(done);
-    state.arrived.borrow_mut().push(reader);
-    if !state.runs.replace(true) {
-        tokio::task::spawn_local(run(worker.clone()));
+    /// Bytes of entries that were read from Redis.
+    pub(crate) fn reread(&self) -> u64 {
+        self.reread.get()
     }
-    let stops = || StoreError::Unavailable {
-        op: "part",
-        reason: "the worker stops".to_owned(),
-    };
-    outcome.await.unwrap_or_else(|_| Err(Missing::Store(stops())))
-}
 
-/// Reads for the sessions that wait, the one that has waited longest first, until there is none.
-async fn run(worker: Rc<Worker>) {
-    let state = &worker.catch_up;
-    let mut readers: Vec<Reader> = Vec::new();
-    loop {
-        take_in(&mut readers, &mut state.arrived.borrow_mut());
-        finish(&worker, &mut readers);
-        let Some(after) = readers.first().map(|first| first.position) else {
-            state.runs.set(false);
-            return;
+    fn floor(&self) -> Offset {
+        self.ring.borrow().floor()
+    }
+
+    /// Finds what a session has missed after a position and the ring no longer has. If all of it was wanted, the ring has what
+    /// follows the position of the answer; it must be taken from there without an await in between.
+    ///
+    /// # Errors
+    /// When the log does not reach back so far, when it is more than `recovery.entries_max` or [`SESSION_BYTES_MAX`], or when
+    /// Redis does not answer.
+    pub(crate) async fn older_than_ring(
+        self: &Rc<Self>,
+        after: Offset,
+        extent: Extent,
+        interest: Interest,
+    ) -> Result<Caught, Missing> {
+        let held = Held {
+            all: self.collected.clone(),
+            own: 0,
         };
-        make_room(&state.collected, &mut readers);
-        let begun = Instant::now();
-        match read(&worker, after).await {
-            Ok((entries, upto)) => show(&mut readers, &entries, after, upto).await,
-            Err(missing) => fail(&mut readers, after, &missing),
+        let mut reader = Reader::new(after, extent, interest, held);
+        while !reader.is_done(self.floor(), self.entries_max) {
+            reader = self.wait(reader).await?;
+            // Between the answer and this look the ring may have dropped what follows. A caller that wants a part looks there itself.
+            if extent != Extent::All {
+                break;
+            }
         }
-        sleep(begun.elapsed().min(PAUSE_MAX)).await;
+        reader.caught(self.entries_max)
     }
-}
 
-/// The next part of the log, and the position up to which it goes.
-async fn read(worker: &Worker, after: Offset) -> Result<(Vec<Rc<Logged>>, Offset), Missing> {
-    let floor = worker.ring.borrow().floor();
-    match worker.store.part(after, floor).await? {
-        Part::Trimmed => Err(Missing::Trimmed),
-        Part::Entries(entries) => {
-            worker
-                .metrics
-                .reread
-                .add(entries.iter().map(|(_, bytes)| bytes.len() as u64).sum());
-            let upto = entries.last().map_or(floor, |(offset, _)| *offset);
-            // A copy of each: one small entry that is kept would keep the whole part in memory.
-            let copies = entries
-                .iter()
-                .map(|(offset, bytes)| (*offset, Bytes::copy_from_slice(bytes)));
-            let entries = copies.filter_map(|(offset, bytes)| missed::read(worker, offset, &bytes));
-            Ok((entries.collect(), upto))
+    /// Has the task read until a session is done. Returns it as far as it has come.
+    async fn wait(self: &Rc<Self>, mut reader: Reader) -> Result<Reader, Missing> {
+        let (done, outcome) = oneshot::channel();
+        reader.done = Some(done);
+        self.arrived.borrow_mut().push(reader);
+        if !self.runs.replace(true) {
+            tokio::task::spawn_local(self.clone().run());
+        }
+        let stops = || StoreError::Unavailable {
+            op: "part",
+            reason: "the worker stops".to_owned(),
+        };
+        outcome.await.unwrap_or_else(|_| Err(Missing::Store(stops())))
+    }
+
+    /// Reads for the sessions that wait, the one that has waited longest first, until there is none.
+    async fn run(self: Rc<Self>) {
+        let mut readers: Vec<Reader> = Vec::new();
+        loop {
+            take_in(&mut readers, &mut self.arrived.borrow_mut());
+            finish(&mut readers, self.floor(), self.entries_max);
+            let Some(after) = readers.first().map(|first| first.position) else {
+                self.runs.set(false);
+                return;
+            };
+            make_room(&self.collected, &mut readers);
+            let begun = Instant::now();
+            match self.read(after).await {
+                Ok((entries, upto)) => show(&mut readers, &entries, after, upto).await,
+                Err(missing) => fail(&mut readers, after, &missing),
+            }
+            sleep(begun.elapsed().min(PAUSE_MAX)).await;
+        }
+    }
+
+    /// The next part of the log, and the position up to which it goes.
+    async fn read(&self, after: Offset) -> Result<(Vec<Rc<Logged>>, Offset), Missing> {
+        let floor = self.floor();
+        match self.store.part(after, floor).await? {
+            Part::Trimmed => Err(Missing::Trimmed),
+            Part::Entries(entries) => {
+                let bytes: u64 = entries.iter().map(|(_, bytes)| bytes.len() as u64).sum();
+                self.reread.set(self.reread.get() + bytes);
+                let upto = entries.last().map_or(floor, |(offset, _)| *offset);
+                // A copy of each: one small entry that is kept would keep the whole part in memory.
+                let copies = entries
+                    .iter()
+                    .map(|(offset, bytes)| (*offset, Bytes::copy_from_slice(bytes)));
+                let entries =
+                    copies.filter_map(|(offset, bytes)| missed::read(offset, &bytes, &self.limits, &self.unreadable));
+                Ok((entries.collect(), upto))
+            }
         }
     }
 }
@@ -203,9 +237,7 @@ fn take_in(readers: &mut Vec<Reader>, arrived: &mut Vec<Reader>) {
 }
 
 /// Answers the sessions that need no further part.
-fn finish(worker: &Worker, readers: &mut Vec<Reader>) {
-    let floor = worker.ring.borrow().floor();
-    let entries_max = worker.settings.recovery.entries_max;
+fn finish(readers: &mut Vec<Reader>, floor: Offset, entries_max: usize) {
     for reader in readers.extract_if(.., |reader| reader.is_gone() || reader.is_done(floor, entries_max)) {
         reader.answer(None);
     }

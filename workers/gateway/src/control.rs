@@ -73,7 +73,7 @@ pub(crate) async fn beat(worker: Rc<Worker>, supervisor: Rc<Supervisor>) {
         let sockets = worker.sockets.borrow().len() as u64;
         let beat = Beat {
             connections: worker.counters.connections.get() + sockets,
-            sessions: sockets + worker.parks.borrow().len() as u64,
+            sessions: sockets + worker.hub.borrow().parked() as u64,
             lag_us: u64::try_from(lag.as_micros()).unwrap_or(u64::MAX),
             sockets,
             ready: ready::is_ready(&worker),

@@ -4,9 +4,9 @@
 use crate::ending::Ending;
 use crate::handover::Handoff;
 use crate::lifecycle::{IdlePolicy, Phase};
+use crate::sockets::Socket;
 use crate::supervisor::Supervisor;
 use crate::worker::Worker;
-use crate::ws::Connection;
 use boot::ToSupervisor;
 use rustc_hash::FxHashSet;
 use std::convert::Infallible;
@@ -71,7 +71,7 @@ async fn close_idle(worker: &Worker) -> Infallible {
 }
 
 /// Closes those of `first` that are still here, and new WebSockets (upgrades that end meanwhile), until none is left.
-async fn close_sockets(worker: &Rc<Worker>, first: &[Rc<Connection>], mut handoff: Option<Handoff>, deadline: Instant) {
+async fn close_sockets(worker: &Rc<Worker>, first: &[Rc<dyn Socket>], mut handoff: Option<Handoff>, deadline: Instant) {
     let stayed = still_here(worker, first);
     let window = deadline
         .saturating_duration_since(Instant::now())
@@ -102,7 +102,7 @@ async fn close_sockets(worker: &Rc<Worker>, first: &[Rc<Connection>], mut handof
     }
 }
 
-fn sockets(worker: &Worker) -> Vec<Rc<Connection>> {
+fn sockets(worker: &Worker) -> Vec<Rc<dyn Socket>> {
     worker
         .sockets
         .borrow()
@@ -111,11 +111,16 @@ fn sockets(worker: &Worker) -> Vec<Rc<Connection>> {
         .collect()
 }
 
+/// Tells sockets from each other.
+fn address(socket: &Rc<dyn Socket>) -> *const () {
+    Rc::as_ptr(socket).cast()
+}
+
 /// Those of `known` that have neither moved nor ended.
-fn still_here(worker: &Worker, known: &[Rc<Connection>]) -> Vec<Rc<Connection>> {
-    let known: FxHashSet<_> = known.iter().map(Rc::as_ptr).collect();
+fn still_here(worker: &Worker, known: &[Rc<dyn Socket>]) -> Vec<Rc<dyn Socket>> {
+    let known: FxHashSet<_> = known.iter().map(address).collect();
     let mut here = sockets(worker);
-    here.retain(|socket| known.contains(&Rc::as_ptr(socket)));
+    here.retain(|socket| known.contains(&address(socket)));
     here
 }
 

@@ -3,7 +3,7 @@
 //!
 //! The supervisor makes a socket pair and gives each worker an end; it is not in the way of what
 //! follows. Both say which formats they know (`Hello`). Then, unit by unit: the old worker
-//! asks a few connections to freeze ([`crate::ws::FrozenConnection`]), and sends their sockets, their state
+//! asks a few connections to freeze ([`crate::sockets::FrozenConnection`]), and sends their sockets, their state
 //! and a *token*. The token is an eventfd(2) with the value one: read(2) takes it, atomically, and
 //! only one of all that try gets it. The process that has it owns the unit. The new worker takes it when
 //! everything is rebuilt and before its first byte; the old one takes it when there is no good

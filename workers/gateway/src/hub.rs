@@ -1,11 +1,14 @@
 //! Who is here: rooms and namespaces of the sockets and parked polls of this worker. The log's
 //! entries are handed to members here, in the order of the log.
 
-use crate::poll::Park;
+mod park;
+
+pub(crate) use park::{News, Park};
+
+use crate::orders::Order;
 use crate::ring::Logged;
-use crate::ws::Connection;
 use rustc_hash::FxHashMap;
-use session::{Joined, Offset};
+use session::{Joined, Offset, Record, Sid};
 use slab::Slab;
 use std::rc::Rc;
 
@@ -13,20 +16,21 @@ use std::rc::Rc;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct MemberId(u32);
 
-/// How something reaches a member.
-pub(crate) enum Outlet {
-    /// A WebSocket of this worker.
-    Socket {
-        connection: Rc<Connection>,
-        /// Whether events carry their offset (see [`Joined::carries_offsets`]).
-        with_offset: bool,
-    },
-    /// A poll that waits in this worker.
-    Poll(Rc<Park>),
+/// What hears the log: a connection of this worker, or a poll that waits in it.
+pub(crate) trait Subscriber {
+    /// Takes an entry that is for it, with its offset if its membership carries offsets; whether it is to be flushed once the
+    /// present batch is through.
+    fn deliver(&self, logged: &Logged, with_offset: bool) -> bool;
+    /// Carries out an order from outside about its membership in a namespace.
+    fn obey(&self, nsp: &str, order: &Order);
+    /// The batch is through.
+    fn flush(&self);
 }
 
 struct Member {
-    outlet: Outlet,
+    subscriber: Rc<dyn Subscriber>,
+    /// Whether events carry their offset (see [`Joined::carries_offsets`]).
+    with_offset: bool,
     nsp: Rc<str>,
     rooms: Vec<Rc<str>>,
     /// It has had the log up to here, maybe from a worker that was ahead of this one.
@@ -48,18 +52,29 @@ pub(crate) struct Hub {
     namespaces: FxHashMap<Rc<str>, Namespace>,
     /// Counts deliveries, for the marks.
     turn: u64,
+    /// Those that are to be flushed once the present batch is through.
+    delivered: Vec<Rc<dyn Subscriber>>,
+    /// Polls that are served here, from before the store is asked: its wake may be faster than its answer.
+    parks: FxHashMap<Sid, Vec<Rc<Park>>>,
 }
 
 impl Hub {
     /// Adds a member of a namespace, in all rooms of its membership; its Socket.IO sid is the first.
     /// It gets nothing up to `since`.
-    pub(crate) fn enter(&mut self, nsp: &str, joined: &Joined, since: Offset, outlet: Outlet) -> MemberId {
+    pub(crate) fn enter(
+        &mut self,
+        nsp: &str,
+        joined: &Joined,
+        since: Offset,
+        subscriber: Rc<dyn Subscriber>,
+    ) -> MemberId {
         let nsp = match self.namespaces.get_key_value(nsp) {
             Some((name, _)) => name.clone(),
             None => Rc::from(nsp),
         };
         let member = Member {
-            outlet,
+            subscriber,
+            with_offset: joined.carries_offsets(),
             nsp: nsp.clone(),
             rooms: Vec::with_capacity(2),
             since,
@@ -119,8 +134,78 @@ impl Hub {
         }
     }
 
-    /// Calls `deliver` for each member that an entry is for, once.
-    pub(crate) fn deliver(&mut self, logged: &Rc<Logged>, mut deliver: impl FnMut(&Outlet, &Rc<Logged>)) {
+    /// Hands an entry to each member that it is for, once.
+    pub(crate) fn deliver(&mut self, logged: &Logged) {
+        let mut delivered = std::mem::take(&mut self.delivered);
+        self.each(logged, |subscriber, with_offset| {
+            if subscriber.deliver(logged, with_offset) {
+                delivered.push(subscriber.clone());
+            }
+        });
+        self.delivered = delivered;
+    }
+
+    /// Flushes those that got something since the last call.
+    pub(crate) fn flush(&mut self) {
+        self.delivered.drain(..).for_each(|subscriber| subscriber.flush());
+    }
+
+    /// The members that an entry is for.
+    pub(crate) fn meant(&mut self, logged: &Logged) -> Vec<Rc<dyn Subscriber>> {
+        let mut meant = Vec::new();
+        self.each(logged, |subscriber, _| meant.push(subscriber.clone()));
+        meant
+    }
+
+    /// Takes in a poll. An overlapping poll of the same session stands beside the first.
+    pub(crate) fn park(&mut self, sid: &Sid) -> Rc<Park> {
+        let park = Rc::new(Park::default());
+        self.parks.entry(sid.clone()).or_default().push(park.clone());
+        park
+    }
+
+    /// Has a poll hear the log, as a member of all namespaces of its session.
+    pub(crate) fn enter_park(&mut self, park: &Rc<Park>, record: &Record) {
+        self.leave_park(park);
+        let members = record
+            .namespaces
+            .iter()
+            .map(|(nsp, joined)| self.enter(nsp, joined, joined.since, park.clone()));
+        park.members.replace(members.collect());
+    }
+
+    fn leave_park(&mut self, park: &Park) {
+        park.members.take().into_iter().for_each(|member| self.remove(member));
+    }
+
+    /// The poll is over.
+    pub(crate) fn unpark(&mut self, sid: &Sid, park: &Rc<Park>) {
+        self.leave_park(park);
+        if let Some(list) = self.parks.get_mut(sid) {
+            list.retain(|other| !Rc::ptr_eq(other, park));
+            if list.is_empty() {
+                self.parks.remove(sid);
+            }
+        }
+    }
+
+    /// Sessions with a poll here.
+    pub(crate) fn parked(&self) -> usize {
+        self.parks.len()
+    }
+
+    /// The poll of this session has something to look at.
+    pub(crate) fn wake(&self, sid: &Sid) {
+        self.parks.get(sid).into_iter().flatten().for_each(|park| park.wake());
+    }
+
+    /// Whatever may have been missed, every poll looks for itself.
+    pub(crate) fn wake_all(&self) {
+        self.parks.values().flatten().for_each(|park| park.wake());
+    }
+
+    /// Calls `take` for each member that an entry is for, once.
+    fn each(&mut self, logged: &Logged, mut take: impl FnMut(&Rc<dyn Subscriber>, bool)) {
         let target = &logged.entry.target;
         let Some(namespace) = self.namespaces.get(target.nsp.as_str()) else {
             return;
@@ -144,7 +229,7 @@ impl Hub {
                 };
                 if member.mark != turn && member.since < logged.offset {
                     member.mark = turn;
-                    deliver(&member.outlet, logged);
+                    take(&member.subscriber, member.with_offset);
                 }
             }
         };

@@ -42,6 +42,7 @@ mod recent;
 mod report;
 mod resume;
 mod ring;
+mod sockets;
 mod start;
 mod startup_responder;
 mod supervisor;

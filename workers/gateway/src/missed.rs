@@ -1,12 +1,12 @@
 //! What a session has not seen of the log yet.
 
 use crate::entries;
-use crate::lines::line;
+use crate::lines::{Lines, line};
 use crate::orders;
 use crate::packet::Packet;
 use crate::ring::Logged;
-use crate::worker::Worker;
-use session::{Entry, EntryKind, Joined, Offset, Record};
+use bytes::Bytes;
+use session::{Entry, EntryKind, Joined, Limits, Offset, Record};
 use std::borrow::Cow;
 use std::rc::Rc;
 use std::time::Instant;
@@ -55,11 +55,11 @@ pub(crate) enum Interest {
 
 impl Interest {
     /// Everything for a session.
-    pub(crate) fn of(worker: &Worker, record: &Rc<Record>) -> Self {
+    pub(crate) fn of(record: &Rc<Record>, rooms_max: usize) -> Self {
         Self::Session {
             begun: record.clone(),
             now: None,
-            rooms_max: worker.settings.socket.rooms_max,
+            rooms_max,
         }
     }
 
@@ -90,7 +90,7 @@ impl Interest {
 }
 
 /// Makes an entry of its bytes; what cannot be read, here or by clients, is reported and left out.
-pub(crate) fn read(worker: &Worker, offset: Offset, bytes: &bytes::Bytes) -> Option<Rc<Logged>> {
+pub(crate) fn read(offset: Offset, bytes: &Bytes, limits: &Limits, unreadable: &Lines) -> Option<Rc<Logged>> {
     let entry = match Entry::decode(bytes) {
         Ok(entry) => entry,
         Err(error) => {
@@ -98,8 +98,8 @@ pub(crate) fn read(worker: &Worker, offset: Offset, bytes: &bytes::Bytes) -> Opt
             return None;
         }
     };
-    if let Err(error) = entries::check(&entry, &worker.limits) {
-        if let Some(untold) = worker.unreadable.line(Instant::now()) {
+    if let Err(error) = entries::check(&entry, limits) {
+        if let Some(untold) = unreadable.line(Instant::now()) {
             warn!(%offset, %error, untold, "log entry left out: clients would disconnect for it");
         }
         return None;
@@ -151,7 +151,7 @@ pub(crate) enum Piece {
     /// From the log.
     Packet(Packet),
     /// For this session alone.
-    Mail(bytes::Bytes),
+    Mail(Bytes),
 }
 
 /// What a membership that is resumed missed: all but what is volatile.

@@ -1,10 +1,8 @@
 //! Orders in the log: sockets are told from outside to join or leave rooms, or to go.
 
-use crate::hub::Outlet;
 use crate::membership::note_join;
 use crate::packet::Packet;
 use crate::ring::Logged;
-use crate::worker::Worker;
 use session::{EntryKind, Names, Offset, Record};
 use std::rc::Rc;
 use tracing::debug;
@@ -33,21 +31,6 @@ impl Order {
             }),
             EntryKind::Emit | EntryKind::Takeover | EntryKind::Volatile => None,
         }
-    }
-}
-
-/// Hands an order to the members here.
-pub(crate) fn carry_out(worker: &Worker, logged: &Rc<Logged>) {
-    let Some(order) = Order::of(logged) else {
-        return;
-    };
-    let mut sockets = Vec::new();
-    worker.hub.borrow_mut().deliver(logged, |outlet, _| match outlet {
-        Outlet::Socket { connection, .. } => sockets.push(connection.clone()),
-        Outlet::Poll(park) => park.hit(),
-    });
-    for socket in sockets {
-        socket.obey(&logged.entry.target.nsp, &order);
     }
 }
 

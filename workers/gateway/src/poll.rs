@@ -12,15 +12,13 @@ pub(crate) use post::{Allowance, BodyError, Incoming, Taken, post};
 pub(crate) use recent::remember;
 
 use crate::ending::Ending;
-use crate::hub::{MemberId, Outlet};
+use crate::hub::Park;
 use crate::notes::note_closed;
 use crate::worker::Worker;
 use session::{Record, Sid};
-use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 use store::StoreError;
-use tokio::sync::Notify;
 use tracing::{debug, info};
 use wire::engine::Refusal;
 
@@ -52,40 +50,7 @@ pub(crate) enum Reply {
     Unavailable,
 }
 
-/// A poll that waits in this worker.
-pub(crate) struct Park {
-    /// Something in the log is for it.
-    hit: Cell<bool>,
-    /// The store says that there is something.
-    woken: Cell<bool>,
-    notify: Notify,
-    members: RefCell<Vec<MemberId>>,
-}
-
-impl Park {
-    fn new() -> Rc<Self> {
-        Rc::new(Self {
-            hit: Cell::new(false),
-            woken: Cell::new(false),
-            notify: Notify::new(),
-            members: RefCell::default(),
-        })
-    }
-
-    /// Called by the hub: an entry of the log is for this session.
-    pub(crate) fn hit(&self) {
-        self.hit.set(true);
-        self.notify.notify_one();
-    }
-
-    /// Called by the tailer: another worker left something in the store.
-    pub(crate) fn wake(&self) {
-        self.woken.set(true);
-        self.notify.notify_one();
-    }
-}
-
-/// A poll's place in the list of parks, and in the hub once it waits; gone when dropped.
+/// A poll's place in the hub; gone when dropped.
 struct Parked {
     worker: Rc<Worker>,
     sid: Sid,
@@ -93,49 +58,23 @@ struct Parked {
 }
 
 impl Parked {
-    /// Takes the place in the list: before the store is asked, since its wake may be faster than its
-    /// answer. An overlapping poll of the same session stands beside the first.
     fn new(worker: &Rc<Worker>, sid: &Sid) -> Self {
-        let park = Park::new();
-        worker
-            .parks
-            .borrow_mut()
-            .entry(sid.clone())
-            .or_default()
-            .push(park.clone());
         Self {
             worker: worker.clone(),
             sid: sid.clone(),
-            park,
+            park: worker.hub.borrow_mut().park(sid),
         }
     }
 
-    /// Notes what the session is a member of.
+    /// Has it hear the log for a session as it is now.
     fn enter_hub(&self, record: &Record) {
-        let mut hub = self.worker.hub.borrow_mut();
-        let mut members = self.park.members.borrow_mut();
-        members.drain(..).for_each(|member| hub.remove(member));
-        for (nsp, joined) in record.namespaces.iter() {
-            members.push(hub.enter(nsp, joined, joined.since, Outlet::Poll(self.park.clone())));
-        }
+        self.worker.hub.borrow_mut().enter_park(&self.park, record);
     }
 }
 
 impl Drop for Parked {
     fn drop(&mut self) {
-        let mut hub = self.worker.hub.borrow_mut();
-        self.park
-            .members
-            .borrow_mut()
-            .drain(..)
-            .for_each(|member| hub.remove(member));
-        let mut parks = self.worker.parks.borrow_mut();
-        if let Some(list) = parks.get_mut(&self.sid) {
-            list.retain(|park| !Rc::ptr_eq(park, &self.park));
-            if list.is_empty() {
-                parks.remove(&self.sid);
-            }
-        }
+        self.worker.hub.borrow_mut().unpark(&self.sid, &self.park);
     }
 }
 

@@ -34,7 +34,7 @@ pub(crate) fn snapshot(worker: &Worker) -> Snapshot {
 fn look(worker: &Worker) {
     let metrics = &worker.metrics;
     let sockets = worker.sockets.borrow().len() as u64;
-    let parks = worker.parks.borrow().len() as u64;
+    let parks = worker.hub.borrow().parked() as u64;
     metrics
         .connections
         .set_count(Spoken::Http, worker.counters.connections.get());
@@ -53,6 +53,7 @@ fn look(worker: &Worker) {
     metrics.unsettled.set_count(unsettled as u64);
     let ring = worker.ring.borrow();
     metrics.position.set_count(ring.head().seq());
+    metrics.reread.set(worker.catch_up.reread());
     metrics.ring.set_count(ring.bytes() as u64);
     let left = if worker.is_serving() { 0 } else { sockets + parks };
     metrics.drain_remaining.set_count(left);

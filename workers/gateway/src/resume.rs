@@ -5,9 +5,8 @@
 //! old one to be resumed once more.
 
 use crate::admission::Refusal;
-use crate::catchup::{self, Caught, Extent};
+use crate::catchup::{Caught, Extent};
 use crate::dispatch::{Admitted, Returning, Seen};
-use crate::ending::Ending;
 use crate::entries;
 use crate::lines::line;
 use crate::metrics::Resume;
@@ -152,7 +151,10 @@ pub(crate) async fn find(
         nsp: nsp.to_owned(),
         joined: joined.clone(),
     };
-    let older = catchup::older_than_ring(worker, joined.since, Extent::Counted(bytes), interest).await?;
+    let older = worker
+        .catch_up
+        .older_than_ring(joined.since, Extent::Counted(bytes), interest)
+        .await?;
     Ok(Found {
         old,
         returning: returning.clone(),
@@ -223,7 +225,7 @@ impl Found {
 
     fn evict_stale(&self, worker: &Worker, epoch: u64) {
         if self.old.worker == worker.name() {
-            return close_stale(worker, self.old.sid.as_str(), epoch);
+            return worker.evict(self.old.sid.as_str(), epoch);
         }
         // The log's order is not needed, its reach is. If it fails, the stale connection finds out by its next save.
         let told = worker.store.append(entries::takeover(&self.old.sid, epoch), None);
@@ -242,19 +244,6 @@ pub(crate) async fn refresh_pids(worker: &Worker, record: &Record) {
     for pid in pids.filter(|pid| pid.session() != record.sid) {
         if let Err(error) = worker.store.point(pid, &record.sid, worker.session_ttl()).await {
             debug!(%error, "recovery id not refreshed");
-        }
-    }
-}
-
-/// Closes the connection that holds a session below an epoch.
-pub(crate) fn close_stale(worker: &Worker, sid: &str, epoch: u64) {
-    for (_, connection) in worker.sockets.borrow().iter() {
-        let is_stale = {
-            let record = connection.record.borrow();
-            record.sid.as_str() == sid && record.epoch < epoch
-        };
-        if is_stale {
-            connection.end(Ending::TakenOver);
         }
     }
 }

@@ -2,12 +2,9 @@
 //! parked polls.
 
 use crate::ending::Ending;
-use crate::fault::{self, Copies};
-use crate::hub::Outlet;
 use crate::metrics::Reset;
 use crate::missed;
-use crate::orders;
-use crate::resume::close_stale;
+use crate::orders::Order;
 use crate::ring::Logged;
 use crate::worker::Worker;
 use session::EntryKind;
@@ -24,23 +21,15 @@ pub(crate) async fn run(worker: Rc<Worker>, mut tail: Tail) {
             TailEvent::Entries(entries) => {
                 worker.metrics.entries.add(entries.len() as u64);
                 for (offset, bytes) in entries {
-                    if let Some(logged) = missed::read(&worker, offset, &bytes) {
+                    if let Some(logged) = missed::read(offset, &bytes, &worker.limits, &worker.unreadable) {
                         take(&worker, logged);
                     }
                 }
-                worker.flush_dirty();
+                worker.hub.borrow_mut().flush();
             }
             TailEvent::Canary { took: None, .. } => {}
             TailEvent::Canary { took: Some(took), .. } => worker.metrics.canary.observe(took.as_secs_f64()),
-            TailEvent::Wake(sid) => {
-                worker
-                    .parks
-                    .borrow()
-                    .get(&sid)
-                    .into_iter()
-                    .flatten()
-                    .for_each(|park| park.wake());
-            }
+            TailEvent::Wake(sid) => worker.hub.borrow().wake(&sid),
             TailEvent::Reset { from, to, reason } => {
                 warn!(%from, %to, ?reason, "log entries are missing for good");
                 worker.metrics.resets.one(match reason {
@@ -56,11 +45,11 @@ pub(crate) async fn run(worker: Rc<Worker>, mut tail: Tail) {
                         socket.end(Ending::LogLost);
                     }
                 }
-                wake_all(&worker);
+                worker.hub.borrow().wake_all();
             }
             TailEvent::Stalled => {
                 info!(position = %tail.position(), "log is read, not heard");
-                wake_all(&worker);
+                worker.hub.borrow().wake_all();
             }
             TailEvent::Down(error) => {
                 worker.tail_up.set(false);
@@ -70,36 +59,17 @@ pub(crate) async fn run(worker: Rc<Worker>, mut tail: Tail) {
                 worker.tail_up.set(true);
                 info!(position = %tail.position(), "log is back");
                 // Wakes are not kept by Redis: any may have been missed.
-                wake_all(&worker);
+                worker.hub.borrow().wake_all();
             }
         }
     }
 }
 
-/// Whatever may have been missed, every parked poll looks for itself.
-fn wake_all(worker: &Worker) {
-    worker.parks.borrow().values().flatten().for_each(|park| park.wake());
-}
-
 fn take(worker: &Worker, logged: Rc<Logged>) {
     match logged.entry.kind {
-        EntryKind::Emit | EntryKind::Volatile => {
-            worker.hub.borrow_mut().deliver(&logged, |outlet, logged| match outlet {
-                Outlet::Socket {
-                    connection,
-                    with_offset,
-                } => match fault::delivery() {
-                    Copies::One => connection.deliver(logged, *with_offset),
-                    #[cfg(feature = "faults")]
-                    Copies::None => {}
-                    #[cfg(feature = "faults")]
-                    Copies::Two => (0..2).for_each(|_| connection.deliver(logged, *with_offset)),
-                },
-                Outlet::Poll(park) => park.hit(),
-            });
-        }
+        EntryKind::Emit | EntryKind::Volatile => worker.hub.borrow_mut().deliver(&logged),
         EntryKind::Takeover => taken_over(worker, &logged),
-        EntryKind::Disconnect | EntryKind::Join | EntryKind::Leave => orders::carry_out(worker, &logged),
+        EntryKind::Disconnect | EntryKind::Join | EntryKind::Leave => carry_out(worker, &logged),
     }
     worker.ring.borrow_mut().push(logged);
 }
@@ -111,5 +81,17 @@ fn taken_over(worker: &Worker, logged: &Logged) {
         return;
     };
     let Ok(epoch) = epoch.parse::<u64>() else { return };
-    close_stale(worker, sid, epoch);
+    worker.evict(sid, epoch);
+}
+
+/// Hands an order from outside to the members that are meant.
+fn carry_out(worker: &Worker, logged: &Logged) {
+    let Some(order) = Order::of(logged) else {
+        return;
+    };
+    // They change their places in the hub.
+    let meant = worker.hub.borrow_mut().meant(logged);
+    for subscriber in meant {
+        subscriber.obey(&logged.entry.target.nsp, &order);
+    }
 }

@@ -3,22 +3,21 @@
 use crate::budget::Budget;
 use crate::catchup::CatchUp;
 use crate::checks::Disks;
+use crate::ending::Ending;
 use crate::hub::Hub;
 use crate::ids::Ids;
 use crate::lifecycle::{self, IdlePolicy, Phase, Successor};
 use crate::lines::Lines;
 use crate::metrics::Metrics;
-use crate::poll::Park;
 use crate::recent::Recent;
 use crate::ring::Ring;
+use crate::sockets::Socket;
 use crate::trace::Tracer;
 use crate::unsettled::Unsettled;
-use crate::ws::Connection;
 use ::http::HeaderValue;
 use app::{App, Relay};
 use boot::{Incarnation, Namespaces, Offsets, Settings};
-use rustc_hash::FxHashMap;
-use session::{Limits, Offset, Record, Sid};
+use session::{Limits, Offset, Record};
 use slab::Slab;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -82,19 +81,15 @@ pub(crate) struct Worker {
     /// What clients may make it keep.
     pub(crate) budget: Rc<Budget>,
     pub(crate) hub: RefCell<Hub>,
-    pub(crate) ring: RefCell<Ring>,
+    pub(crate) ring: Rc<RefCell<Ring>>,
     /// Sessions that wait for what the ring no longer has.
-    pub(crate) catch_up: CatchUp,
-    /// Polls that wait here.
-    pub(crate) parks: RefCell<FxHashMap<Sid, Vec<Rc<Park>>>>,
+    pub(crate) catch_up: Rc<CatchUp>,
     /// Polling sessions that began here and have joined no namespace yet.
     pub(crate) unsettled: RefCell<Unsettled>,
     /// What it knows of polling sessions.
     pub(crate) recent: RefCell<Recent>,
     /// WebSockets of this worker.
-    pub(crate) sockets: RefCell<Slab<Rc<Connection>>>,
-    /// WebSockets that have something to flush once the present batch is through.
-    pub(crate) dirty: RefCell<Vec<Rc<Connection>>>,
+    pub(crate) sockets: RefCell<Slab<Rc<dyn Socket>>>,
     pub(crate) phase: watch::Sender<Phase>,
     /// Of HTTP connections between two requests.
     pub(crate) idle_policy: watch::Sender<IdlePolicy>,
@@ -126,7 +121,7 @@ pub(crate) struct Worker {
     /// Configured checks that did not pass when last looked at, by name; before that all of them.
     pub(crate) failing: RefCell<Vec<String>>,
     /// About what emitters send, and what was written for clients, that cannot be read.
-    pub(crate) unreadable: Lines,
+    pub(crate) unreadable: Rc<Lines>,
     /// Ids that clients gave their publishes.
     pub(crate) ids: Ids,
     /// When Redis last refused to store a session (it is full, say), if it has stored none since.
@@ -160,6 +155,16 @@ impl Worker {
         let app: Box<dyn App> = match settings.app.kind {
             boot::AppKind::Relay => Box::new(Relay::new(names, socket.room_bytes_max)),
         };
+        let ring = Rc::new(RefCell::new(Ring::new(position, settings.log.ring_bytes_max)));
+        let unreadable = Rc::new(Lines::default());
+        let entries_max = settings.recovery.entries_max;
+        let catch_up = CatchUp::new(
+            store.clone(),
+            ring.clone(),
+            limits.clone(),
+            entries_max,
+            unreadable.clone(),
+        );
         Rc::new(Self {
             incarnation: setup.incarnation,
             slot: setup.slot,
@@ -171,13 +176,11 @@ impl Worker {
             keepalive: lifecycle::promise(&settings.http),
             budget: Budget::new(settings.limits.buffers_bytes_max),
             hub: RefCell::default(),
-            catch_up: CatchUp::default(),
-            ring: RefCell::new(Ring::new(position, settings.log.ring_bytes_max)),
-            parks: RefCell::default(),
+            catch_up,
+            ring,
             unsettled: RefCell::new(Unsettled::new(settings.limits.handshakes_max, unsettled_ttl(&settings))),
             recent: RefCell::default(),
             sockets: RefCell::default(),
-            dirty: RefCell::default(),
             phase: watch::Sender::new(Phase::Serving),
             idle_policy: watch::Sender::new(IdlePolicy::Stay),
             successors: RefCell::default(),
@@ -194,7 +197,7 @@ impl Worker {
             log_lines_dropped,
             disks: Disks::of(settings.checks.values()),
             failing: RefCell::new(settings.checks.keys().cloned().collect()),
-            unreadable: Lines::default(),
+            unreadable,
             ids: Ids::default(),
             refused: Cell::new(None),
             settings,
@@ -271,16 +274,12 @@ impl Worker {
         can_resume.then_some((record, recovery.window))
     }
 
-    /// Flushes the WebSockets that got something since the last call.
-    pub(crate) fn flush_dirty(&self) {
-        let mut dirty = self.dirty.take();
-        for connection in dirty.drain(..) {
-            connection.flush_now();
-        }
-        // Keeps the allocation.
-        let mut slot = self.dirty.borrow_mut();
-        if slot.is_empty() {
-            *slot = dirty;
+    /// Ends the connection that holds a session below an epoch: another one has resumed it.
+    pub(crate) fn evict(&self, sid: &str, epoch: u64) {
+        for (_, socket) in self.sockets.borrow().iter() {
+            if socket.is_stale(sid, epoch) {
+                socket.end(Ending::TakenOver);
+            }
         }
     }
 }

@@ -14,9 +14,9 @@ mod transfer;
 mod unfinished;
 
 pub(crate) use closing::close;
-pub(crate) use link::{Buffers, Link, Refused};
+pub(crate) use link::{Link, Refused};
 pub(crate) use open::{Opening, handshake, open, over};
-pub(crate) use transfer::{Claim, ConnectionState, FrozenConnection, RestoredConnection};
+pub(crate) use transfer::{Claim, RestoredConnection};
 
 use crate::dispatch::{Effect, Incoming, dispatch};
 use crate::ending::Ending;
@@ -27,6 +27,7 @@ use crate::notes::note_closed;
 use crate::packet::Packet;
 use crate::protocol::{Protocol, Style};
 use crate::rate::Rate;
+use crate::sockets::FrozenConnection;
 use crate::worker::{Worker, count};
 use futures_util::Stream;
 use futures_util::future::LocalBoxFuture;

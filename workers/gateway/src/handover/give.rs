@@ -5,8 +5,8 @@ use super::{FromGiver, FromTaker, Hello, fault};
 use crate::channel::Channel;
 use crate::lifecycle::{Idle, IdlePolicy, Successor};
 use crate::metrics::Stayed;
+use crate::sockets::{FrozenConnection, Socket};
 use crate::worker::Worker;
-use crate::ws::{Connection, FrozenConnection};
 use boot::Handover;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -173,14 +173,14 @@ impl Handoff {
         info!(moved, stayed, took_us, reasons = ?self.report.stayed, "connections handed over");
     }
 
-    fn sockets(&self) -> Vec<Rc<Connection>> {
+    fn sockets(&self) -> Vec<Rc<dyn Socket>> {
         let sockets = self.worker.sockets.borrow();
         let all = sockets.iter().map(|(_, socket)| socket);
         all.filter(|socket| socket.can_move()).cloned().collect()
     }
 
     /// Gives the connections that came later, with as much patience as the others met, and those that come meanwhile.
-    pub(crate) async fn give_late(&mut self, late: &[Rc<Connection>]) {
+    pub(crate) async fn give_late(&mut self, late: &[Rc<dyn Socket>]) {
         let deadline = Instant::now() + GIVE_PATIENCE;
         let [_, wait] = QUIET_PATIENCE;
         while self.is_open() && Instant::now() < deadline && late.iter().any(|socket| socket.can_move()) {
@@ -191,7 +191,7 @@ impl Handoff {
     }
 
     /// Gives once what is quiet within `wait`.
-    async fn round(&mut self, mut sockets: &[Rc<Connection>], wait: Duration) {
+    async fn round(&mut self, mut sockets: &[Rc<dyn Socket>], wait: Duration) {
         while let (Some(successor), false) = (self.successors.last(), sockets.is_empty()) {
             let most = usize::try_from(successor.most).unwrap_or(usize::MAX);
             let count = CONNECTIONS_MAX.min(most).min(sockets.len());
@@ -216,7 +216,7 @@ impl Handoff {
     }
 
     /// Gives what is quiet within `wait` of these; how many.
-    async fn unit(&mut self, channel: &Rc<Channel>, asked: &[Rc<Connection>], wait: Duration) -> Result<u64, String> {
+    async fn unit(&mut self, channel: &Rc<Channel>, asked: &[Rc<dyn Socket>], wait: Duration) -> Result<u64, String> {
         let began = Instant::now();
         let frozen = freeze(asked, wait).await;
         if frozen.is_empty() {
@@ -416,7 +416,7 @@ impl<F: Frozen> Drop for Unit<F> {
 }
 
 /// Those of the connections that get quiet in time, frozen.
-async fn freeze(asked: &[Rc<Connection>], wait: Duration) -> Vec<FrozenConnection> {
+async fn freeze(asked: &[Rc<dyn Socket>], wait: Duration) -> Vec<FrozenConnection> {
     let (tell, mut told) = mpsc::channel(asked.len().max(1));
     for connection in asked {
         connection.ask(tell.clone());

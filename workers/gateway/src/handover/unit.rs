@@ -4,7 +4,7 @@
 //! connection what was read and what was not written.
 
 use crate::lifecycle::Idle;
-use crate::ws::{Buffers, ConnectionState, FrozenConnection};
+use crate::sockets::{Buffers, ConnectionState, FrozenConnection};
 use bytes::Bytes;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -51,7 +51,7 @@ impl Frozen for FrozenConnection {
     }
 
     fn socket(&self) -> io::Result<OwnedFd> {
-        self.connection.socket()
+        self.connection.descriptor()
     }
 
     fn depart(self) {
@@ -59,7 +59,7 @@ impl Frozen for FrozenConnection {
     }
 
     fn thaw(self) {
-        self.connection.thaw(self.state.position());
+        self.connection.thaw(self.state.position);
     }
 }
 

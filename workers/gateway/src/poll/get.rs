@@ -2,11 +2,12 @@
 
 use super::orders::store as store_orders;
 use super::recent::{known, learn};
-use super::{Abort, Park, Parked, Reply, end, note_foreign, overlapped, patiently};
-use crate::catchup::{self, Extent};
+use super::{Abort, Parked, Reply, end, note_foreign, overlapped, patiently};
+use crate::catchup::Extent;
 use crate::clock::unix_ms;
 use crate::ending::Ending;
 use crate::fault::{self, Point};
+use crate::hub::{News, Park};
 use crate::lifecycle::Phase;
 use crate::lines::line;
 use crate::metrics::Carried;
@@ -161,7 +162,6 @@ async fn wait(parked: &Parked, request: RequestId, mut waiting: Waiting, mut end
             Some(mode) => mode,
             None => match sleep_until_woken(&parked.park, &waiting, &mut phase, &mut ended).await {
                 PollWake::Ask(mode) => mode,
-                PollWake::Spurious => continue,
                 PollWake::Leave => return release(worker, sid, request).await,
                 PollWake::Gone => return dropped(worker, sid, request).await,
                 PollWake::Unsettled => {
@@ -281,8 +281,6 @@ enum PollWake {
     Gone,
     /// The worker drains: the client polls again, elsewhere.
     Leave,
-    /// Nothing.
-    Spurious,
     /// No namespace was joined in time.
     Unsettled,
 }
@@ -294,14 +292,10 @@ async fn sleep_until_woken(
     ended: &mut Ended<'_>,
 ) -> PollWake {
     tokio::select! {
-        () = park.notify.notified() => {
-            let (hit, woken) = (park.hit.take(), park.woken.take());
-            match (hit, woken) {
-                (true, _) => PollWake::Ask(PollMode::Answer),
-                (false, true) => PollWake::Ask(PollMode::Wake),
-                (false, false) => PollWake::Spurious,
-            }
-        }
+        news = park.news() => match news {
+            News::Entry => PollWake::Ask(PollMode::Answer),
+            News::Wake => PollWake::Ask(PollMode::Wake),
+        },
         () = sleep_until(waiting.look_at()) => {
             let unsettled = !waiting.record.settled && waiting.settle_by <= Instant::now();
             let is_pinged = waiting.ping_at.is_some_and(|at| at <= Instant::now());
@@ -342,8 +336,12 @@ struct Answer<'a> {
 async fn answer(worker: &Rc<Worker>, answer: &Answer<'_>, mail: Mail) -> Reply {
     // Redis takes it for answered: a client that is told to come back would prove by that the receipt of nothing.
     let older = patiently(async || {
-        let interest = Interest::of(worker, answer.record);
-        match catchup::older_than_ring(worker, answer.after, Extent::All, interest).await {
+        let interest = Interest::of(answer.record, worker.settings.socket.rooms_max);
+        match worker
+            .catch_up
+            .older_than_ring(answer.after, Extent::All, interest)
+            .await
+        {
             Err(Missing::Store(error)) => Err(error),
             found => Ok(found),
         }

@@ -5,7 +5,7 @@ use crate::dispatch::{Act, Admitted, Returning};
 use crate::emit::{Emit, refusal};
 use crate::ending::Ending;
 use crate::fault::{self, Point};
-use crate::hub::{MemberId, Outlet};
+use crate::hub::MemberId;
 use crate::lines::line;
 use crate::membership::note_join;
 use crate::metrics::Limit;
@@ -137,12 +137,8 @@ impl Connection {
 
     /// Becomes a member of the hub, in all rooms that the membership names. It has had the log up to `seen`.
     pub(super) fn enter_hub(self: &Rc<Self>, nsp: &str, joined: &Joined, seen: Offset) {
-        let outlet = Outlet::Socket {
-            connection: self.clone(),
-            with_offset: joined.carries_offsets(),
-        };
         let since = joined.since.max(seen);
-        let member = self.worker.hub.borrow_mut().enter(nsp, joined, since, outlet);
+        let member = self.worker.hub.borrow_mut().enter(nsp, joined, since, self.clone());
         self.members.borrow_mut().push((nsp.into(), member));
     }
 
@@ -169,7 +165,7 @@ impl Connection {
     }
 
     /// Carries out an order from outside.
-    pub(crate) fn obey(&self, nsp: &str, order: &Order) {
+    pub(super) fn obey(&self, nsp: &str, order: &Order) {
         match order {
             Order::Join(rooms) => {
                 for room in rooms {

@@ -1,7 +1,8 @@
 //! The closing handshake of a WebSocket (RFC 6455, 5.5.1 and 7.1): each side sends one close frame, then the server
 //! closes the TCP connection.
 
-use super::{Buffers, Connection, Link, over};
+use super::{Connection, Link, over};
+use crate::sockets::{Buffers, Socket as _};
 use futures_util::Sink as _;
 use rustix::net::Shutdown;
 use std::cell::RefCell;
@@ -52,7 +53,7 @@ impl Connection {
     /// After a part of a frame no close frame can follow.
     pub(super) async fn free_buffers(&self) {
         let can_say_why = self.ws.borrow().get_ref().unsent() == 0;
-        match self.socket().and_then(|fd| TcpStream::from_std(fd.into())) {
+        match self.descriptor().and_then(|fd| TcpStream::from_std(fd.into())) {
             Ok(tcp) => {
                 let fresh = over(tcp, Buffers::default(), &self.worker).await;
                 drop(self.ws.replace(fresh));

@@ -1,6 +1,6 @@
 //! The timers of one connection in one `Sleep`: ping, pong, and the first namespace.
 
-use serde::{Deserialize, Serialize};
+use crate::sockets::KeepAliveState;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -21,20 +21,6 @@ pub(super) enum Due {
 enum State {
     Pong { by: Instant },
     Resting { until: Instant },
-}
-
-/// A keep-alive as it is handed to another worker; times are milliseconds from now.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct KeepAliveState {
-    /// As the client was told.
-    interval_ms: u64,
-    timeout_ms: u64,
-    /// A ping was sent, or when it is due.
-    pinged: bool,
-    /// Until the pong, or the next ping.
-    next_ms: u64,
-    /// Until a namespace must have been joined.
-    settle_ms: Option<u64>,
 }
 
 /// See the module.

@@ -4,6 +4,7 @@
 
 use super::unfinished::Unfinished;
 use crate::budget::{Share, Standing};
+use crate::sockets::Buffers;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -48,15 +49,6 @@ pub(crate) enum Refused {
     /// The message is longer than allowed before the first namespace is joined (`socket.connect_bytes_max`).
     #[error("message too large")]
     TooLarge,
-}
-
-/// What lies between a connection and its socket, in both directions.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Buffers {
-    /// Read before anything from the socket.
-    pub(crate) unread: Bytes,
-    /// Written before anything else.
-    pub(crate) unsent: Vec<u8>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -1,9 +1,9 @@
 //! How a WebSocket begins to serve its session.
 
 use super::keep_alive::KeepAlive;
-use super::{Buffers, Claimed, Connection, Link, Stage, Task};
+use super::{Claimed, Connection, Link, Stage, Task};
 use crate::budget::Standing;
-use crate::catchup::{self, Extent};
+use crate::catchup::Extent;
 use crate::ending::Ending;
 use crate::metrics::Carried;
 use crate::missed::{self, Interest, Piece};
@@ -11,6 +11,7 @@ use crate::packet::Packet;
 use crate::protocol::Style;
 use crate::rate::Rate;
 use crate::ring::Logged;
+use crate::sockets::{Buffers, Socket};
 use crate::worker::Worker;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -125,7 +126,7 @@ impl Connection {
             record: RefCell::new(record),
             worker: worker.clone(),
         });
-        let place = worker.sockets.borrow_mut().insert(connection.clone());
+        let place = worker.sockets.borrow_mut().insert(connection.clone() as Rc<dyn Socket>);
         connection.place.set(Some(place));
         connection
     }
@@ -206,8 +207,8 @@ impl Connection {
                 return self.end(Ending::StoreUnavailable);
             }
         }
-        let interest = Interest::of(&self.worker, &Rc::new(record));
-        let older = match catchup::older_than_ring(&self.worker, after, Extent::All, interest).await {
+        let interest = Interest::of(&Rc::new(record), self.worker.settings.socket.rooms_max);
+        let older = match self.worker.catch_up.older_than_ring(after, Extent::All, interest).await {
             Ok(older) => older,
             Err(error) => {
                 debug!(%error, "what was missed before the upgrade cannot be told");

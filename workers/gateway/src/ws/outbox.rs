@@ -3,11 +3,13 @@
 
 use super::{Connection, Link};
 use crate::ending::Ending;
+use crate::fault::{self, Copies};
+use crate::hub::Subscriber;
 use crate::metrics::{Carried, Slow};
+use crate::orders::Order;
 use crate::packet::Packet;
 use crate::ring::Logged;
 use session::EntryKind;
-use std::rc::Rc;
 use std::task::{Context, Poll};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::Data;
@@ -61,20 +63,20 @@ impl Connection {
         }
     }
 
-    /// Hands over an entry of the log; it leaves when the batch is through.
-    pub(crate) fn deliver(self: &Rc<Self>, logged: &Logged, with_offset: bool) {
+    /// Puts an entry of the log into the write buffer; whether it is the first thing there.
+    fn put_entry(&self, logged: &Logged, with_offset: bool) -> bool {
         let metrics = &self.worker.metrics;
         if self.stuck.get() && logged.entry.kind == EntryKind::Volatile {
-            return metrics.slow_consumers.one(Slow::Dropped);
+            metrics.slow_consumers.one(Slow::Dropped);
+            return false;
         }
         metrics.events_out.one(Carried::Websocket);
-        if !self.dirty.get() {
-            self.worker.dirty.borrow_mut().push(self.clone());
-        }
+        let first = !self.dirty.get();
         self.put(Data::Text, logged.text(with_offset).as_bytes());
         for attachment in &logged.entry.attachments {
             self.put_binary(attachment);
         }
+        first
     }
 
     pub(super) fn flush(&self, cx: &mut Context<'_>) -> Poll<Ending> {
@@ -101,14 +103,6 @@ impl Connection {
         }
     }
 
-    /// Flushes from outside the connection's task; what does not go out at once is left to the task.
-    pub(crate) fn flush_now(&self) {
-        if self.dirty.get() && !self.stuck.get() {
-            self.dirty.set(false);
-            self.send_some(self.ws.borrow_mut().get_mut());
-        }
-    }
-
     /// Writes what can be written at once.
     fn send_some(&self, link: &mut Link) {
         match link.try_send() {
@@ -118,6 +112,30 @@ impl Connection {
                 self.waker.borrow().wake_by_ref();
             }
             Err(e) => self.end(Ending::TransportError(e.to_string())),
+        }
+    }
+}
+
+impl Subscriber for Connection {
+    fn deliver(&self, logged: &Logged, with_offset: bool) -> bool {
+        match fault::delivery() {
+            Copies::One => self.put_entry(logged, with_offset),
+            #[cfg(feature = "faults")]
+            Copies::None => false,
+            #[cfg(feature = "faults")]
+            Copies::Two => self.put_entry(logged, with_offset) | self.put_entry(logged, with_offset),
+        }
+    }
+
+    fn obey(&self, nsp: &str, order: &Order) {
+        Self::obey(self, nsp, order);
+    }
+
+    /// What does not go out at once is left to the task.
+    fn flush(&self) {
+        if self.dirty.get() && !self.stuck.get() {
+            self.dirty.set(false);
+            self.send_some(self.ws.borrow_mut().get_mut());
         }
     }
 }

@@ -2,7 +2,7 @@
 //! outbox holds.
 
 use super::Connection;
-use crate::catchup::{self, Extent};
+use crate::catchup::Extent;
 use crate::ending::Ending;
 use crate::metrics::Carried;
 use crate::missed::{self, Interest, Missing};
@@ -81,7 +81,11 @@ impl Connection {
                 nsp: nsp.to_owned(),
                 joined,
             };
-            older = catchup::older_than_ring(&self.worker, position, Extent::Some(part), interest).await?;
+            older = self
+                .worker
+                .catch_up
+                .older_than_ring(position, Extent::Some(part), interest)
+                .await?;
         }
     }
 

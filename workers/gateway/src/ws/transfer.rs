@@ -1,17 +1,17 @@
 //! A connection changes workers: it freezes in one, with all that is on its way, and goes on in
 //! another. The session's record and the log are the truth for everything else.
 
-use super::keep_alive::{KeepAlive, KeepAliveState};
-use super::{Buffers, Claimed, Connection, Link, Stage, over};
-use crate::catchup::{self, Extent};
+use super::keep_alive::KeepAlive;
+use super::{Claimed, Connection, Link, Stage, over};
+use crate::catchup::Extent;
 use crate::channel::Channel;
 use crate::ending::Ending;
 use crate::metrics::Stayed;
 use crate::missed::Interest;
 use crate::protocol::{Protocol, Style};
+use crate::sockets::{Buffers, ConnectionState, FrozenConnection, Socket};
 use crate::worker::Worker;
 use futures_util::future::LocalBoxFuture;
-use serde::{Deserialize, Serialize};
 use session::trace::Value::{Offset as At, Text};
 use session::{Offset, Record};
 use std::io;
@@ -36,29 +36,6 @@ const CLAIM_RETRY_MAX: Duration = Duration::from_secs(1);
 /// A connection that ends before it is claimed waits for that so long.
 pub(super) const CLAIM_PATIENCE: Duration = Duration::from_secs(2);
 
-/// A connection's state between two workers. A new field needs `#[serde(default)]`; a change of
-/// meaning needs another [`crate::handover::FORMAT`].
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct ConnectionState {
-    record: Record,
-    /// It speaks to the echo endpoint.
-    echo: bool,
-    base64: bool,
-    stored: bool,
-    written_in: u64,
-    /// It has had the log up to here.
-    position: Offset,
-    #[serde(rename = "pulse")]
-    keep_alive_state: KeepAliveState,
-}
-
-/// A frozen connection.
-pub(crate) struct FrozenConnection {
-    pub(crate) connection: Rc<Connection>,
-    pub(crate) state: ConnectionState,
-    pub(crate) buffers: Buffers,
-}
-
 /// A connection that another worker sent, rebuilt without a byte read or written.
 pub(crate) struct RestoredConnection {
     ws: WebSocketStream<Link>,
@@ -79,36 +56,6 @@ pub(crate) struct Claim {
 // === in the worker that gives ===
 
 impl Connection {
-    /// Asks it to freeze as soon as nothing is under way, and to say so to `tell`.
-    pub(crate) fn ask(&self, tell: mpsc::Sender<FrozenConnection>) {
-        if !self.can_move() {
-            return;
-        }
-        self.stage.set(Stage::Asked);
-        self.asked.replace(Some(tell));
-        self.ws.borrow_mut().get_mut().hold();
-        self.waker.borrow().wake_by_ref();
-    }
-
-    /// It did not freeze in time: it goes on, until it is asked again.
-    pub(crate) fn cancel_move(&self) {
-        if self.stage.get() == Stage::Asked {
-            self.stage.set(Stage::Here);
-            self.asked.take();
-            self.ws.borrow_mut().get_mut().open();
-            self.waker.borrow().wake_by_ref();
-        }
-    }
-
-    /// Why it did not move.
-    pub(crate) fn why_it_stays(&self) -> (&'static str, Stayed) {
-        if self.ws.borrow().get_ref().buffers().is_none() {
-            ("a large message is on its way", Stayed::LargeMessage)
-        } else {
-            ("something is under way", Stayed::Busy)
-        }
-    }
-
     /// Every complete message has been acted on, and nothing is under way: what is left are bytes. The
     /// library is polled until it wanted to read, so all it keeps is what belongs to no complete message.
     pub(super) fn freeze(self: &Rc<Self>, cx: &mut Context<'_>, keep_alive: &KeepAlive) {
@@ -155,9 +102,46 @@ impl Connection {
         self.set_stuck(true);
         self.waker.borrow().wake_by_ref();
     }
+}
 
-    /// It stays: what was kept is sent, and what it missed of the log.
-    pub(crate) fn thaw(self: &Rc<Self>, position: Offset) {
+impl Socket for Connection {
+    fn end(&self, ending: Ending) {
+        Self::end(self, ending);
+    }
+
+    fn is_stale(&self, sid: &str, epoch: u64) -> bool {
+        let record = self.record.borrow();
+        record.sid.as_str() == sid && record.epoch < epoch
+    }
+
+    fn ask(&self, tell: mpsc::Sender<FrozenConnection>) {
+        if !self.can_move() {
+            return;
+        }
+        self.stage.set(Stage::Asked);
+        self.asked.replace(Some(tell));
+        self.ws.borrow_mut().get_mut().hold();
+        self.waker.borrow().wake_by_ref();
+    }
+
+    fn cancel_move(&self) {
+        if self.stage.get() == Stage::Asked {
+            self.stage.set(Stage::Here);
+            self.asked.take();
+            self.ws.borrow_mut().get_mut().open();
+            self.waker.borrow().wake_by_ref();
+        }
+    }
+
+    fn why_it_stays(&self) -> (&'static str, Stayed) {
+        if self.ws.borrow().get_ref().buffers().is_none() {
+            ("a large message is on its way", Stayed::LargeMessage)
+        } else {
+            ("something is under way", Stayed::Busy)
+        }
+    }
+
+    fn thaw(self: Rc<Self>, position: Offset) {
         if self.stage.get() != Stage::Frozen {
             return;
         }
@@ -168,29 +152,18 @@ impl Connection {
         self.go_live(&[], position, Mail::default());
     }
 
-    /// Another worker owns it: this worker forgets it now. Its socket is closed, not shut down, when
-    /// the last one here lets go of it.
-    pub(crate) fn depart(&self) {
+    fn depart(&self) {
         self.stage.set(Stage::Gone);
         self.leave_seat();
         self.waker.borrow().wake_by_ref();
     }
 
-    /// Whether it makes sense to ask it to move.
-    pub(crate) fn can_move(&self) -> bool {
+    fn can_move(&self) -> bool {
         self.stage.get() == Stage::Here
     }
 
-    /// Its socket once more, to be sent.
-    pub(crate) fn socket(&self) -> io::Result<OwnedFd> {
+    fn descriptor(&self) -> io::Result<OwnedFd> {
         self.ws.borrow().get_ref().as_fd().try_clone_to_owned()
-    }
-}
-
-impl ConnectionState {
-    /// Up to where the connection has had the log.
-    pub(crate) const fn position(&self) -> Offset {
-        self.position
     }
 }
 
@@ -235,8 +208,11 @@ impl RestoredConnection {
         }
         let worker = worker.clone();
         tokio::task::spawn_local(async move {
-            let interest = Interest::of(&worker, &Rc::new(connection.record.borrow().clone()));
-            match catchup::older_than_ring(&worker, position, Extent::All, interest).await {
+            let interest = Interest::of(
+                &Rc::new(connection.record.borrow().clone()),
+                worker.settings.socket.rooms_max,
+            );
+            match worker.catch_up.older_than_ring(position, Extent::All, interest).await {
                 Ok(older) => connection.go_live(&older.entries, older.position, Mail::default()),
                 Err(error) => {
                     debug!(%error, "what was missed during a move cannot be told");
