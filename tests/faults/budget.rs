@@ -1,8 +1,7 @@
 //! What clients make a worker keep is bounded for all of them together, and for those that have not joined a namespace.
 
-use crate::harness::{Link, Plan, Poller, Request, Resp, Server, Wire, ask, soon, until};
+use crate::harness::{Link, Plan, Poller, Request, Resp, Server, Wire, process_memory, soon, text_frame, until};
 use serde_json::{Value, json};
-use std::fs;
 use tokio::net::{TcpSocket, TcpStream};
 
 /// The budget of these tests (bytes).
@@ -26,37 +25,9 @@ async fn server() -> Server {
         .await
 }
 
-/// The head of a masked text frame (RFC 6455, 5.2) and as much of its payload as there is.
-fn frame(length: usize, payload: &str) -> Vec<u8> {
-    let head = [0x81, 0x80 | 127].into_iter();
-    let mask = [0; 4];
-    head.chain((length as u64).to_be_bytes())
-        .chain(mask)
-        .chain(payload.bytes())
-        .collect()
-}
-
 /// Resident memory of the only worker (bytes).
 async fn resident(server: &Server) -> usize {
-    let pid = server.status().await.ready_pids()[0];
-    let text = fs::read_to_string(format!("/proc/{pid}/statm")).expect("a worker");
-    let pages: usize = text.split(' ').nth(1).expect("pages").parse().expect("a number");
-    pages * 4096
-}
-
-/// The sum of what a metric says, over all label sets that contain `label`.
-async fn metric(server: &Server, name: &str, label: &str) -> f64 {
-    let page = ask(server.admin, Request::get("/metrics")).await.expect("a page");
-    let is_wanted = |line: &&str| line.starts_with(name) && line.contains(label);
-    page.text()
-        .lines()
-        .filter(is_wanted)
-        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
-        .sum()
-}
-
-async fn metric_when(server: &Server, name: &str, label: &str, wanted: impl Fn(f64) -> bool) {
-    until(name, async || wanted(metric(server, name, label).await).then_some(())).await;
+    process_memory(server.status().await.ready_pids()[0], "VmRSS")
 }
 
 /// A client that does what clients do, on both transports, while others attack.
@@ -75,7 +46,7 @@ impl Bystander {
         poller.connect().await;
         let mut slow = Wire::open(server).await;
         slow.connect().await;
-        slow.send_raw(&frame(100_000, r#"427["echo",""#)).await;
+        slow.send_raw(&text_frame(100_000, r#"427["echo",""#)).await;
         slow.send_raw(&vec![b'x'; 50_000]).await;
         Self { wire, slow, poller }
     }
@@ -99,8 +70,10 @@ async fn assert_bounded(server: &Server, before: usize) {
     let grown = resident(server).await.saturating_sub(before);
     eprintln!("{grown} bytes more");
     assert!(grown < GROWTH_MAX, "{grown} bytes more");
-    metric_when(server, "gw_limits_reached_total", "limit=\"buffers\"", |n| n > 0.0).await;
-    let held = metric(server, "gw_buffers_bytes{", "").await;
+    server
+        .metric_when("gw_limits_reached_total", "limit=\"buffers\"", |n| n > 0.0)
+        .await;
+    let held = server.metric("gw_buffers_bytes{", "").await;
     assert!(held > 0.0 && held <= BUDGET as f64, "{held} bytes are held");
 }
 
@@ -113,14 +86,16 @@ async fn messages_that_are_never_finished_stay_within_the_budget() {
     for _ in 0..ATTACKERS {
         let mut wire = Wire::open(&server).await;
         wire.connect().await;
-        wire.send_raw(&frame(999_000, "42")).await;
+        wire.send_raw(&text_frame(999_000, "42")).await;
         wire.send_raw(&vec![b'x'; PART]).await;
         attackers.push(wire);
         bystander.is_served().await;
     }
     assert_bounded(&server, before).await;
     assert_eq!(attackers[0].end().await, Some(1013));
-    metric_when(&server, "gw_disconnects_total", "reason=\"over_budget\"", |n| n > 0.0).await;
+    server
+        .metric_when("gw_disconnects_total", "reason=\"over_budget\"", |n| n > 0.0)
+        .await;
     bystander.finishes().await;
 }
 
@@ -187,7 +162,9 @@ async fn what_is_never_read_stays_within_the_budget() {
         bystander.is_served().await;
     }
     assert_bounded(&server, before).await;
-    metric_when(&server, "gw_disconnects_total", "reason=\"over_budget\"", |n| n > 0.0).await;
+    server
+        .metric_when("gw_disconnects_total", "reason=\"over_budget\"", |n| n > 0.0)
+        .await;
     bystander.finishes().await;
 }
 
@@ -205,7 +182,7 @@ async fn before_a_namespace_is_joined_messages_are_short() {
     let long = "x".repeat(900_000);
     assert_eq!(wire.call(0, &json!(["echo", long])).await, json!([long]));
     let mut wire = Wire::open(&server).await;
-    wire.send_raw(&frame(16_385, "40")).await;
+    wire.send_raw(&text_frame(16_385, "40")).await;
     assert_eq!(wire.end().await, Some(1009), "before the rest has come");
     let mut echo = Wire::open_echo(&server).await;
     echo.send(&format!("4{long}")).await;
@@ -240,18 +217,18 @@ async fn a_connection_that_moves_takes_its_part_of_the_budget_along() {
     let text = json!(["echo", "x".repeat(200_000)]).to_string();
     let packet = format!("425{text}");
     let (first, second) = packet.split_at(100_000);
-    wire.send_raw(&frame(packet.len(), first)).await;
+    wire.send_raw(&text_frame(packet.len(), first)).await;
     let holds = |n: f64| n >= 100_000.0;
-    metric_when(&server, "gw_buffers_bytes{", "", holds).await;
+    server.metric_when("gw_buffers_bytes{", "", holds).await;
     let former = server.status().await.ready_pids();
     let reloaded = server.cli("reload", &["--wait"]).await;
     assert!(reloaded.status.success(), "{reloaded:?}");
     assert_ne!(server.status().await.ready_pids(), former);
-    metric_when(&server, "gw_buffers_bytes{", "", holds).await;
+    server.metric_when("gw_buffers_bytes{", "", holds).await;
     wire.send_raw(second.as_bytes()).await;
     let ack: Value = serde_json::from_str(&wire.data().await[3..]).expect("an ack");
     assert_eq!(ack[0].as_str().map(str::len), Some(200_000));
-    metric_when(&server, "gw_buffers_bytes{", "", |n| n < 100_000.0).await;
+    server.metric_when("gw_buffers_bytes{", "", |n| n < 100_000.0).await;
 }
 
 /// How long a key still lives (milliseconds).
@@ -278,8 +255,10 @@ async fn handshakes_alone_do_not_fill_redis() {
     }
     let refused = Poller::handshake(server.addr, "/socket.io/").await.expect("an answer");
     assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
-    metric_when(&server, "gw_unsettled_sessions", "", |n| n == 10.0).await;
-    metric_when(&server, "gw_limits_reached_total", "limit=\"handshakes\"", |n| n == 1.0).await;
+    server.metric_when("gw_unsettled_sessions", "", |n| n == 10.0).await;
+    server
+        .metric_when("gw_limits_reached_total", "limit=\"handshakes\"", |n| n == 1.0)
+        .await;
     // No other client notices: WebSockets begin, and members are served.
     let mut wire = Wire::open(&server).await;
     wire.connect().await;

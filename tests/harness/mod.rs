@@ -3,6 +3,7 @@
 
 mod fault_proxy;
 mod http;
+mod measure;
 mod polling;
 mod programs;
 mod proxy;
@@ -13,13 +14,14 @@ mod ws;
 
 pub(crate) use fault_proxy::FaultProxy;
 pub(crate) use http::{Link, Reply, Request, ask, ask_again};
+pub(crate) use measure::{forget_peak, process_memory};
 pub(crate) use polling::Poller;
 pub(crate) use programs::{Program, Talk, node, python, python_5_0};
 pub(crate) use proxy::{NetworkFault, Proxy};
 pub(crate) use redis::{Redis, Resp};
 pub(crate) use server::{Plan, Server, Status, Worker, children, free_address, signal};
 pub(crate) use terminal::Terminal;
-pub(crate) use ws::{Frame, Wire};
+pub(crate) use ws::{Frame, Wire, text_frame};
 
 use std::future::Future;
 use std::time::{Duration, Instant};

@@ -228,3 +228,13 @@ impl Wire {
         }
     }
 }
+
+/// The head of a masked text frame (RFC 6455, 5.2) with a payload of `length` bytes, and as much of it as there is. The mask is zero.
+pub(crate) fn text_frame(length: usize, payload: &str) -> Vec<u8> {
+    let head = [0x81, 0x80 | 127].into_iter();
+    let mask = [0; 4];
+    head.chain((length as u64).to_be_bytes())
+        .chain(mask)
+        .chain(payload.bytes())
+        .collect()
+}

@@ -5,7 +5,7 @@ use crate::metrics::Limit;
 use crate::worker::Worker;
 use bytes::Bytes;
 use futures_util::future::{Either, ready};
-use session::{EntryKind, Target};
+use session::{EntryKind, Sid, Target};
 use store::{AppendError, Appended, Dedupe};
 use tokio::time::Instant;
 
@@ -20,9 +20,13 @@ pub(crate) struct Emit {
 }
 
 impl Emit {
-    /// Queues the entry; the future is done when it is in the log.
-    pub(crate) fn append(self, worker: &Worker) -> impl Future<Output = Result<Appended, AppendError>> + use<> {
-        if self.id.is_some() && !worker.ids.take(Instant::now()) {
+    /// Queues the entry of a client's session; the future is done when it is in the log.
+    pub(crate) fn append(
+        self,
+        worker: &Worker,
+        sender: &Sid,
+    ) -> impl Future<Output = Result<Appended, AppendError>> + use<> {
+        if self.id.is_some() && !worker.ids.take(sender, Instant::now()) {
             worker.metrics.limits.one(Limit::Ids);
             return Either::Right(ready(Err(AppendError::TooManyIds)));
         }

@@ -8,6 +8,7 @@ mod keep_alive;
 mod link;
 mod open;
 mod outbox;
+mod renew;
 mod replay;
 mod rooms;
 mod transfer;
@@ -234,6 +235,7 @@ impl Connection {
                     task.blocked = Some(self.save_change());
                     Ok(())
                 }
+                Poll::Pending if self.free_read_buffer(cx) => Ok(()),
                 Poll::Pending => break,
             };
             match taken {

@@ -387,7 +387,7 @@ impl<'a> Batch<'a> {
                         attachments,
                         id,
                     };
-                    appends.push(Box::pin(emit.append(self.worker)));
+                    appends.push(Box::pin(emit.append(self.worker, &self.record.sid)));
                 }
                 Action::Join { room } => {
                     let max = self.worker.settings.socket.rooms_max;

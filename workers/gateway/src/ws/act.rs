@@ -225,7 +225,7 @@ impl Connection {
                         attachments,
                         id,
                     };
-                    appends.push(emit.append(&self.worker));
+                    appends.push(emit.append(&self.worker, &self.record.borrow().sid));
                 }
                 Action::Join { room } => match self.join(&act.nsp, &room) {
                     Ok(true) => joined.push(room),

@@ -7,7 +7,7 @@ use crate::budget::{Share, Standing};
 use crate::sockets::Buffers;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -95,6 +95,22 @@ impl Link {
     /// Ready if the worker needs back what this connection holds.
     pub(super) fn poll_evicted(&self, cx: &Context<'_>) -> Poll<()> {
         self.share.watch(cx)
+    }
+
+    /// Whether the library keeps the buffer of a large message, and nothing is in it.
+    pub(super) fn has_large_buffer(&self) -> bool {
+        self.unfinished.has_large_buffer()
+    }
+
+    /// The library begins with a small buffer again.
+    pub(super) fn buffer_is_new(&mut self) {
+        self.unfinished.buffer_is_new();
+        self.count();
+    }
+
+    /// Its socket once more.
+    pub(super) fn descriptor(&self) -> io::Result<OwnedFd> {
+        self.as_fd().try_clone_to_owned()
     }
 
     /// Keeps nothing of what is still read.

@@ -4,11 +4,11 @@
 use super::act::{Kept, UNAVAILABLE};
 use super::{Connection, Next, Task};
 use crate::dispatch::Act;
+use crate::lines::line;
 use crate::packet::Packet;
 use app::Action;
 use futures_util::future::LocalBoxFuture;
 use std::rc::Rc;
-use tracing::warn;
 
 /// Events whose changes are stored together at most: as many as there are rooms in the default limits of one client (32
 /// namespaces with 128 rooms each). Their acks wait in memory, about 100 bytes each.
@@ -82,7 +82,7 @@ impl Connection {
                 match this.save().await {
                     Kept::Yes => {}
                     Kept::NotNow(error) => {
-                        warn!(%error, "room could not be joined or left");
+                        line!(warn, %error, "room could not be joined or left");
                         // A room that was left stays so: what went to it meanwhile is missing.
                         for (nsp, room) in &changes.joined {
                             this.leave(nsp, room);

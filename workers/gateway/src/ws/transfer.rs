@@ -15,7 +15,7 @@ use futures_util::future::LocalBoxFuture;
 use session::trace::Value::{Offset as At, Text};
 use session::{Offset, Record};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Context;
@@ -163,7 +163,7 @@ impl Socket for Connection {
     }
 
     fn descriptor(&self) -> io::Result<OwnedFd> {
-        self.ws.borrow().get_ref().as_fd().try_clone_to_owned()
+        self.ws.borrow().get_ref().descriptor()
     }
 }
 

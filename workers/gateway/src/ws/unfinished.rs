@@ -5,6 +5,9 @@
 pub(crate) const UNFINISHED_BYTES_MAX: usize = 256 * 1024;
 /// A buffer that grew beyond this is given back when its message is complete (bytes).
 const KEPT_BYTES: usize = 8 * 1024;
+/// The library's buffer counts, and is freed, if a frame of this size was read into it (bytes). A new one costs four system
+/// calls, which is little against the work on such a message.
+const LARGE_BYTES_MIN: usize = 16 * 1024;
 /// The opcode of a close frame. RFC 6455, 5.5.1.
 const CLOSE: u8 = 0x8;
 /// Two bytes, a length of eight, a mask. RFC 6455, 5.2.
@@ -28,6 +31,9 @@ pub(crate) struct Unfinished {
     overflow: bool,
     /// A close frame is complete.
     closed: bool,
+    /// Payload of the largest complete frame since the library's buffer was new, if it was large (bytes): the buffer has
+    /// kept that size.
+    buffer_bytes: u32,
     /// Payload of the complete fragments of the present message, and of the present frame (bytes).
     fragments_bytes: usize,
     frame_bytes: usize,
@@ -75,9 +81,21 @@ impl Unfinished {
         self.closed
     }
 
-    /// Bytes in memory for the message that is not complete: the library's, and the copy here.
+    /// Bytes in memory for the message that is not complete: the library's, and the copy here. Before it begins, the buffer
+    /// of the one before.
     pub(crate) fn held(&self) -> usize {
-        self.fragments_bytes + self.frame_bytes + self.bytes.len()
+        self.fragments_bytes + self.frame_bytes.max(self.buffer_bytes as usize) + self.bytes.len()
+    }
+
+    /// Whether the library's buffer is large and nothing is in it, once all that was read has been taken.
+    pub(crate) fn has_large_buffer(&self) -> bool {
+        let nothing_begun = self.header_bytes == 0 && self.payload_left == 0 && !self.in_message;
+        self.buffer_bytes > 0 && nothing_begun
+    }
+
+    /// The library begins with a small buffer again.
+    pub(crate) fn buffer_is_new(&mut self) {
+        self.buffer_bytes = 0;
     }
 
     /// How long the message is at least, by what its frames announce (bytes).
@@ -118,6 +136,10 @@ impl Unfinished {
         self.header_bytes = 0;
         self.closed |= first & 0x0f == CLOSE;
         let frame_bytes = std::mem::take(&mut self.frame_bytes);
+        if frame_bytes >= LARGE_BYTES_MIN {
+            let bytes = u32::try_from(frame_bytes).unwrap_or(u32::MAX);
+            self.buffer_bytes = self.buffer_bytes.max(bytes);
+        }
         if control && self.in_message {
             match self.frame_from.checked_sub(self.bytes.len()) {
                 Some(before) => self.keep(read.get(kept..kept + before).unwrap_or_default()),
@@ -308,12 +330,41 @@ mod tests {
         assert_eq!((unfinished.held(), unfinished.expected()), (long.len() + 1000, 1000));
         let more = frame(&mut rng, 0x00, &vec![0; UNFINISHED_BYTES_MAX]);
         unfinished.feed(&more);
-        assert_eq!(unfinished.held(), 1000 + UNFINISHED_BYTES_MAX, "too much for a copy");
+        let buffer = UNFINISHED_BYTES_MAX;
+        assert_eq!(
+            unfinished.held(),
+            1000 + UNFINISHED_BYTES_MAX + buffer,
+            "too much for a copy"
+        );
         unfinished.feed(&frame(&mut rng, 0x80, b"end"));
-        assert_eq!((unfinished.held(), unfinished.expected()), (0, 0));
+        assert_eq!((unfinished.held(), unfinished.expected()), (buffer, 0));
+        unfinished.buffer_is_new();
+        assert_eq!(unfinished.held(), 0);
         unfinished.feed(&ping[..3]);
         assert_eq!(unfinished.held(), 3);
         unfinished.feed(&ping[3..]);
+        assert_eq!(unfinished.held(), 0);
+    }
+
+    #[test]
+    fn a_large_buffer_counts_until_it_is_renewed() {
+        let mut rng = fastrand::Rng::with_seed(1);
+        let mut unfinished = Unfinished::default();
+        unfinished.feed(&frame(&mut rng, 0x81, &vec![0; LARGE_BYTES_MIN - 1]));
+        assert!(!unfinished.has_large_buffer());
+        assert_eq!(unfinished.held(), 0);
+        unfinished.feed(&frame(&mut rng, 0x81, &vec![0; LARGE_BYTES_MIN]));
+        assert!(unfinished.has_large_buffer());
+        let next = frame(&mut rng, 0x01, b"next");
+        unfinished.feed(&next[..1]);
+        assert!(!unfinished.has_large_buffer(), "a header has begun");
+        unfinished.feed(&next[1..]);
+        assert!(!unfinished.has_large_buffer(), "a message has begun");
+        unfinished.feed(&frame(&mut rng, 0x80, b"end"));
+        assert!(unfinished.has_large_buffer());
+        assert_eq!(unfinished.held(), LARGE_BYTES_MIN);
+        unfinished.buffer_is_new();
+        assert!(!unfinished.has_large_buffer());
         assert_eq!(unfinished.held(), 0);
     }
 
