@@ -5,6 +5,8 @@
 
 #[path = "tidy/graph.rs"]
 mod graph;
+#[path = "tidy/terms.rs"]
+mod terms;
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -362,4 +364,16 @@ fn forbidden_words_are_found_in_prose_and_in_names() {
     assert_eq!(found(concat!("// ", "No", "body waits")), 1);
     assert_eq!(found(concat!("fn it_refuses_no", "body() {")), 1);
     assert_eq!(found("// Nothing waits, and the lobes of a leaf are not meant."), 0);
+}
+
+#[test]
+fn names_are_standard_terms() {
+    check(|file, out| {
+        if !file.is_rust() {
+            return;
+        }
+        for (line, what) in terms::complaints(&file.path, &file.text) {
+            complain(out, format!("{}:{line}", file.path), &what);
+        }
+    });
 }

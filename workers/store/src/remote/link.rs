@@ -1,6 +1,5 @@
-//! Connections to Redis: a pool, and lanes that hold on to a connection of it, because the pool
-//! checks a connection with a round trip each time it is taken. Commands of many requests share a
-//! lane at a time.
+//! Connections to Redis: a pool, and one held connection per class, because the pool checks a connection with a
+//! round trip each time it is taken. Commands of many requests share a held connection.
 
 use super::login::{Login, connection_info};
 use super::refusal::Refusal;
@@ -26,8 +25,7 @@ const PIPELINE_COMMANDS_MAX: usize = 512;
 /// How the library for TLS says that no trusted authority has signed a certificate.
 const UNKNOWN_ISSUER: &str = "UnknownIssuer";
 
-/// Which of the held connections a command goes over, so that a large read or a batch does not
-/// stand in the way of a poll.
+/// Which held connection a command goes over, so that a large read or a batch does not delay a poll.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum ConnectionClass {
     Requests = 0,
