@@ -1,6 +1,7 @@
 //! From a client's packet to what is to be done about it; the same for both transports.
 
 use crate::admission::{self, Identity, Refusal};
+use crate::membership::{self, Change};
 use crate::packet::Packet;
 use crate::worker::Worker;
 use app::{Action, Connecting, Former, Sender};
@@ -8,7 +9,7 @@ use bytes::Bytes;
 use meter::Counter;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use session::{Event, Offset, Pid, Record, Step, Violation};
+use session::{Event, Joined, Offset, Pid, Record, Step, Violation};
 use std::rc::Rc;
 
 /// A message of a client.
@@ -31,19 +32,28 @@ pub(crate) enum Effect {
     Return(Rc<Returning>),
     /// Do this, then ack.
     Act(Act),
-    /// The client left a namespace.
-    Left {
-        /// Its name.
-        nsp: String,
-    },
+    /// This has changed in the record.
+    Changed(Change),
 }
 
 /// A client that may join a namespace.
 pub(crate) struct Admitted {
-    pub(crate) nsp: String,
-    pub(crate) identity: Identity,
+    nsp: String,
+    identity: Identity,
     /// `recovery=1|0` in the auth object: whether it wants offsets.
-    pub(crate) wants_offsets: Option<bool>,
+    wants_offsets: Option<bool>,
+}
+
+impl Admitted {
+    /// Makes the client a member, in its record.
+    pub(crate) fn enter(self, worker: &Worker, record: &mut Record) -> (String, Joined) {
+        if let Some(wants) = worker.heeded(self.wants_offsets) {
+            record.offsets = wants;
+        }
+        let joined = self.identity.begin(worker, record);
+        membership::enter(record, &self.nsp, joined.clone());
+        (self.nsp, joined)
+    }
 }
 
 /// A client that asks for a namespace with the recovery id of a former membership.
@@ -154,7 +164,7 @@ fn decide(worker: &Worker, record: &Record, step: Step<'_>, events: &Counter) ->
         }
         Step::Connect { nsp, auth } => admit(worker, record, nsp, auth),
         Step::Refuse { nsp, message } => Effect::Send(Packet::connect_error(nsp, message, None)),
-        Step::Left { nsp, .. } => Effect::Left { nsp: nsp.to_owned() },
+        Step::Left { nsp, .. } => Effect::Changed(Change::Disconnected { nsp: nsp.to_owned() }),
     }
 }
 

@@ -21,8 +21,8 @@ pub(crate) trait Subscriber {
     /// Takes an entry that is for it, with its offset if its membership carries offsets; whether it is to be flushed once the
     /// present batch is through.
     fn deliver(&self, logged: &Logged, with_offset: bool) -> bool;
-    /// Carries out an order from outside about its membership in a namespace.
-    fn obey(&self, nsp: &str, order: &Order);
+    /// Carries out the order from outside in an entry that is for it.
+    fn obey(&self, logged: &Logged, order: &Order);
     /// The batch is through.
     fn flush(&self);
 }

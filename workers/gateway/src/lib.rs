@@ -3,6 +3,7 @@
 //! Everything of one worker runs on one thread. [`run`] is the whole life of a worker process.
 
 mod accept;
+mod actions;
 mod admin;
 mod admission;
 mod answer;
@@ -14,7 +15,6 @@ mod clock;
 mod control;
 mod dispatch;
 mod drain;
-mod emit;
 mod ending;
 mod entries;
 mod evictions;

@@ -74,7 +74,7 @@ impl Interest {
                 }
                 let record = now.get_or_insert_with(|| Box::new(Record::clone(begun)));
                 // The packet is made when the answer is.
-                drop(orders::apply(record, logged, *rooms_max, &mut false));
+                orders::apply_polling(record, logged, *rooms_max);
                 true
             }
         }
@@ -129,7 +129,9 @@ pub(crate) fn merge<'a>(
             emit(Piece::Mail(bytes));
         }
         if ordered {
-            if let Some(packet) = orders::apply(record.to_mut(), logged, rooms_max, &mut changed) {
+            let applied = orders::apply_polling(record.to_mut(), logged, rooms_max);
+            changed |= !applied.changes.is_empty();
+            if let Some(packet) = applied.packet {
                 emit(Piece::Packet(packet));
             }
             continue;

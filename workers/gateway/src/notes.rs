@@ -1,37 +1,63 @@
 //! What is noted about the lives of sessions, the same for both transports, and how it gets into Redis.
 
 use crate::ending::Ending;
+use crate::membership::Change;
 use crate::worker::Worker;
 use session::trace::Value::{Shown, Text};
-use session::{Record, Sid};
+use session::{Record, Sid, Transport};
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval, timeout};
-use tracing::debug;
+use tracing::{debug, info};
 
 /// Between two writes.
 const WRITE_EVERY: Duration = Duration::from_secs(1);
 /// A worker that leaves writes its last notes within this time.
 const LAST_WRITE: Duration = Duration::from_millis(500);
 
-/// Notes that a session has joined a namespace.
-pub(crate) fn note_connected(worker: &Worker, record: &Record, nsp: &str) {
-    let Some(joined) = record.namespaces.get(nsp) else {
-        return;
-    };
-    let fields = [
-        ("namespace", Text(nsp)),
-        ("socket", Text(joined.sid.as_str())),
-        ("who", Text(joined.who.as_deref().unwrap_or("-"))),
-    ];
-    worker.trace.note(&record.sid, "connected", &fields);
-}
-
-/// Notes that a socket has joined or left a room.
-pub(crate) fn note_room(worker: &Worker, sid: &Sid, what: &str, nsp: &str, room: &str) {
-    worker
-        .trace
-        .note(sid, what, &[("room", Text(room)), ("namespace", Text(nsp))]);
+/// Notes a change of a session's memberships, once it is in its record.
+pub(crate) fn note(worker: &Worker, record: &Record, change: &Change) {
+    let sid = &record.sid;
+    let who = |nsp: &str| record.namespaces.get(nsp).and_then(|joined| joined.who.as_deref());
+    let tells = worker.settings.logging.connections;
+    match change {
+        Change::Connected { nsp } => {
+            let Some(joined) = record.namespaces.get(nsp) else {
+                return;
+            };
+            let fields = [
+                ("namespace", Text(nsp)),
+                ("socket", Text(joined.sid.as_str())),
+                ("who", Text(joined.who.as_deref().unwrap_or("-"))),
+            ];
+            worker.trace.note(sid, "connected", &fields);
+            if tells {
+                let transport = match record.transport {
+                    Transport::Polling => "polling",
+                    Transport::Websocket => "websocket",
+                };
+                info!(
+                    nsp,
+                    who = who(nsp),
+                    address = record.address,
+                    transport,
+                    "client connected"
+                );
+            }
+        }
+        Change::Disconnected { nsp } => worker.trace.note(sid, "disconnected", &[("namespace", Text(nsp))]),
+        Change::Joined { nsp, room } => {
+            let fields = [("room", Text(room)), ("namespace", Text(nsp))];
+            worker.trace.note(sid, "joined", &fields);
+            if tells {
+                info!(nsp, room, who = who(nsp), "room joined");
+            }
+        }
+        Change::Left { nsp, room } => {
+            let fields = [("room", Text(room)), ("namespace", Text(nsp))];
+            worker.trace.note(sid, "left", &fields);
+        }
+    }
 }
 
 /// Notes that a session has ended here, and whether its client can come back to it.

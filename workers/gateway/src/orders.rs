@@ -1,6 +1,6 @@
 //! Orders in the log: sockets are told from outside to join or leave rooms, or to go.
 
-use crate::membership::note_join;
+use crate::membership::{self, Change};
 use crate::packet::Packet;
 use crate::ring::Logged;
 use session::{EntryKind, Names, Offset, Record};
@@ -34,42 +34,61 @@ impl Order {
     }
 }
 
-/// Carries an order out on the record of a polling session, and notes if that changes it; the packet that the client
-/// gets for it.
-pub(crate) fn apply(record: &mut Record, logged: &Logged, rooms_max: usize, changed: &mut bool) -> Option<Packet> {
+/// What came of an order.
+#[derive(Default)]
+pub(crate) struct Applied {
+    pub(crate) changes: Vec<Change>,
+    /// Rooms that were not joined: their number is limited.
+    pub(crate) refused: u64,
+    /// For the client.
+    pub(crate) packet: Option<Packet>,
+    /// The connection is closed too.
+    pub(crate) closes: bool,
+}
+
+/// Carries an order out on a record.
+pub(crate) fn apply(record: &mut Record, logged: &Logged, order: &Order, rooms_max: usize) -> Applied {
     let nsp = logged.entry.target.nsp.as_str();
-    let order = Order::of(logged)?;
-    let joined = record
-        .namespaces
-        .get_mut(nsp)
-        .filter(|joined| logged.concerns(nsp, joined))?;
+    let mut applied = Applied::default();
+    let joined = record.namespaces.get(nsp);
+    if !joined.is_some_and(|joined| logged.concerns(nsp, joined)) {
+        return applied;
+    }
     match order {
         Order::Join(rooms) => {
             for room in rooms {
-                match note_join(joined, &room, logged.offset, rooms_max) {
-                    Ok(new) => *changed |= new,
-                    Err(why) => debug!(room, why, "room not joined"),
+                match membership::join(record, nsp, room, logged.offset, rooms_max) {
+                    Ok(change) => applied.changes.extend(change),
+                    Err(why) => {
+                        applied.refused += 1;
+                        debug!(room, why, "room not joined");
+                    }
                 }
             }
-            None
         }
         Order::Leave(rooms) => {
-            for room in rooms {
-                *changed |= joined.rooms.remove(&room).is_some();
-            }
-            None
+            let left = rooms.iter().filter_map(|room| membership::leave(record, nsp, room));
+            applied.changes.extend(left);
         }
         Order::Disconnect { close } => {
             record.namespaces.remove(nsp);
-            if close {
-                // The next poll says so, and ends it.
-                record.closing = true;
-                record.namespaces = Names::default();
-            }
-            *changed = true;
-            Some(Packet::disconnect(nsp))
+            applied.changes.push(Change::Disconnected { nsp: nsp.to_owned() });
+            applied.packet = Some(Packet::disconnect(nsp));
+            applied.closes = *close;
         }
     }
+    applied
+}
+
+/// The same on the record of a polling session, which hears of its end by its next poll; nothing if the entry is no order.
+pub(crate) fn apply_polling(record: &mut Record, logged: &Logged, rooms_max: usize) -> Applied {
+    let applied = Order::of(logged).map(|order| apply(record, logged, &order, rooms_max));
+    let applied = applied.unwrap_or_default();
+    if applied.closes {
+        record.closing = true;
+        record.namespaces = Names::default();
+    }
+    applied
 }
 
 /// Whether an entry is an order for one of the session's sockets.

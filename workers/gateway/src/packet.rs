@@ -1,6 +1,7 @@
 //! A packet on its way to one client, in a form that suits both transports.
 
 use bytes::Bytes;
+use session::{Joined, Pid};
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 use wire::engine::{self, Payload};
 use wire::socket;
@@ -40,7 +41,12 @@ impl Packet {
         Self::ack(nsp, id, &serde_json::json!({ "error": why }).to_string(), Vec::new())
     }
 
-    pub(crate) fn connect(nsp: &str, sid: &str, pid: Option<&str>) -> Self {
+    /// The answer to CONNECT of a client that is let in.
+    pub(crate) fn connect(nsp: &str, joined: &Joined) -> Self {
+        Self::connected(nsp, joined.sid.as_str(), joined.pid.as_ref().map(Pid::as_str))
+    }
+
+    fn connected(nsp: &str, sid: &str, pid: Option<&str>) -> Self {
         let object = match pid {
             Some(pid) => format!(r#"{{"sid":"{sid}","pid":"{pid}"}}"#),
             None => format!(r#"{{"sid":"{sid}"}}"#),
@@ -126,9 +132,9 @@ mod tests {
     #[test]
     fn answers_are_those_of_the_protocol() {
         let check = |packet: Packet, expect: &str| assert_eq!(packet.text.as_str(), expect);
-        check(Packet::connect("/", "abc", None), r#"40{"sid":"abc"}"#);
+        check(Packet::connected("/", "abc", None), r#"40{"sid":"abc"}"#);
         check(
-            Packet::connect("/c", "abc", Some("p")),
+            Packet::connected("/c", "abc", Some("p")),
             r#"40/c,{"sid":"abc","pid":"p"}"#,
         );
         check(

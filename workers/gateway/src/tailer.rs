@@ -92,6 +92,6 @@ fn carry_out(worker: &Worker, logged: &Logged) {
     // They change their places in the hub.
     let meant = worker.hub.borrow_mut().meant(logged);
     for subscriber in meant {
-        subscriber.obey(&logged.entry.target.nsp, &order);
+        subscriber.obey(logged, &order);
     }
 }

@@ -361,7 +361,10 @@ impl Connection {
             Effect::Admit(admitted) => task.blocked = Some(self.admit(admitted)),
             Effect::Return(returning) => task.blocked = Some(self.come_back(returning)),
             Effect::Act(act) => self.act(act, task),
-            Effect::Left { nsp } => self.left(&nsp),
+            Effect::Changed(change) => {
+                self.show(&[change]);
+                self.unsaved.set(true);
+            }
         }
     }
 

@@ -59,7 +59,7 @@ impl Subscriber for Park {
         false
     }
 
-    fn obey(&self, _: &str, _: &Order) {
+    fn obey(&self, _: &Logged, _: &Order) {
         self.hit();
     }
 

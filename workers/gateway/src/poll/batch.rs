@@ -3,13 +3,12 @@
 use super::get::settles_in;
 use super::recent::remember;
 use super::{end_with, note_foreign, patiently};
+use crate::actions::{Append, Outcome, carry_out};
 use crate::dispatch::{Act, Admitted, Effect, Incoming, Returning, dispatch};
-use crate::emit::{Emit, refusal};
 use crate::ending::Ending;
 use crate::fault::{self, Point};
-use crate::membership::note_join;
-use crate::metrics::Limit;
-use crate::notes::{note_connected, note_room};
+use crate::membership::{self, Change};
+use crate::notes::note;
 use crate::packet::Packet;
 use crate::protocol::Protocol;
 use crate::resume::{self, Found, Lost};
@@ -18,11 +17,10 @@ use app::Action;
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use meter::Counter;
-use session::trace::Value::{Number, Text};
-use session::{Joined, Names, Offset, Pid, Record};
+use session::trace::Value::Number;
+use session::{Joined, Names, Offset, Record};
 use std::rc::Rc;
-use store::{AppendError, Appended, PostBegin, PostDone, PostEffects, RequestId, Settling, StoreError};
-use tracing::info;
+use store::{PostBegin, PostDone, PostEffects, RequestId, Settling, StoreError};
 use wire::engine;
 
 /// Packets of one POST; more is an attack, not a client.
@@ -31,19 +29,11 @@ const PACKETS_MAX: usize = 4096;
 /// What was missed is only counted here: the next poll reads it.
 const COLLECTED_BYTES: usize = 0;
 
-/// A publish on its way into the log.
-type Append = LocalBoxFuture<'static, Result<Appended, AppendError>>;
-
 /// Something for the client.
 enum Out {
     Now(Packet),
-    /// An ack for when all is in the log; namespace and id are for an ack that says why it is not.
-    After {
-        appends: Vec<Append>,
-        refused: Option<String>,
-        nsp: String,
-        ack: Option<(u128, Packet)>,
-    },
+    /// An ack for when all is in the log.
+    After(Outcome<LocalBoxFuture<'static, Append>>),
 }
 
 /// How a POST stands with the store.
@@ -77,14 +67,6 @@ impl From<Ending> for Stop {
     }
 }
 
-/// What is to be noted in the life of the session, once it is stored: a guess may come to nothing.
-enum Noted {
-    Connected { nsp: String },
-    Disconnected { nsp: String },
-    Joined { nsp: String, room: String },
-    Left { nsp: String, room: String },
-}
-
 /// The packets of one POST and what they lead to.
 pub(super) struct Batch<'a> {
     worker: &'a Rc<Worker>,
@@ -94,7 +76,8 @@ pub(super) struct Batch<'a> {
     record: Record,
     /// Taken so far.
     packets: u64,
-    noted: Vec<Noted>,
+    /// To be noted once they are stored: a guess may come to nothing.
+    changes: Vec<Change>,
     changed: bool,
     pong: bool,
     out: Vec<Out>,
@@ -127,7 +110,7 @@ impl<'a> Batch<'a> {
             was_settled: record.settled,
             record,
             packets: 0,
-            noted: Vec::new(),
+            changes: Vec::new(),
             changed: false,
             pong: false,
             out: Vec::new(),
@@ -198,14 +181,9 @@ impl<'a> Batch<'a> {
 
     /// Notes the request in the life of its session, and the steps that came of it.
     pub(super) fn note(&self, mail: usize) {
-        let (worker, sid) = (self.worker, &self.record.sid);
-        for noted in &self.noted {
-            match noted {
-                Noted::Connected { nsp } => note_connected(worker, &self.record, nsp),
-                Noted::Disconnected { nsp } => worker.trace.note(sid, "disconnected", &[("namespace", Text(nsp))]),
-                Noted::Joined { nsp, room } => note_room(worker, sid, "joined", nsp, room),
-                Noted::Left { nsp, room } => note_room(worker, sid, "left", nsp, room),
-            }
+        let worker = self.worker;
+        for change in &self.changes {
+            note(worker, &self.record, change);
         }
         note_foreign(worker, &self.record);
         worker.metrics.events_in.add(self.events.get());
@@ -294,9 +272,9 @@ impl<'a> Batch<'a> {
             Effect::Admit(admitted) => self.admit(admitted),
             Effect::Return(returning) => self.come_back(returning).await?,
             Effect::Act(act) => self.act(act).await?,
-            Effect::Left { nsp } => {
+            Effect::Changed(change) => {
                 self.changed = true;
-                self.noted.push(Noted::Disconnected { nsp });
+                self.changes.push(change);
             }
         }
         Ok(())
@@ -304,13 +282,15 @@ impl<'a> Batch<'a> {
 
     /// Lets the client into a namespace, as a new member.
     fn admit(&mut self, admitted: Admitted) {
-        if let Some(wants) = self.worker.heeded(admitted.wants_offsets) {
-            self.record.offsets = wants;
-        }
-        let joined = admitted.identity.begin(self.worker, &self.record);
-        let nsp = admitted.nsp;
-        self.enter(&nsp, joined);
-        self.noted.push(Noted::Connected { nsp });
+        let (nsp, joined) = admitted.enter(self.worker, &mut self.record);
+        self.answer(&nsp, &joined);
+        self.changes.push(Change::Connected { nsp });
+    }
+
+    /// The answer to CONNECT.
+    fn answer(&mut self, nsp: &str, joined: &Joined) {
+        self.out.push(Out::Now(Packet::connect(nsp, joined)));
+        self.changed = true;
     }
 
     /// Gives a client its membership back, or has it begin another one.
@@ -319,7 +299,8 @@ impl<'a> Batch<'a> {
         let nsp = &returning.nsp;
         let lost = match self.resume(&returning).await {
             Ok(joined) => {
-                self.enter(nsp, joined);
+                self.answer(nsp, &joined);
+                membership::enter(&mut self.record, nsp, joined);
                 return Ok(());
             }
             Err(lost) => lost,
@@ -333,18 +314,6 @@ impl<'a> Batch<'a> {
             Err(refusal) => self.out.push(Out::Now(refusal.packet(nsp))),
         }
         Ok(())
-    }
-
-    fn enter(&mut self, nsp: &str, joined: Joined) {
-        let pid = joined.pid.as_ref().map(Pid::as_str);
-        self.out.push(Out::Now(Packet::connect(nsp, joined.sid.as_str(), pid)));
-        self.record.settled = true;
-        self.changed = true;
-        if self.worker.settings.logging.connections {
-            let (who, address) = (&joined.who, &self.record.address);
-            info!(nsp, who, address, transport = "polling", "client connected");
-        }
-        self.record.join(nsp, joined);
     }
 
     /// A membership of an older session goes on here. What it missed comes with the next poll, from
@@ -369,60 +338,10 @@ impl<'a> Batch<'a> {
         if act.actions.iter().any(|action| matches!(action, Action::Emit { .. })) {
             self.begin().await?;
         }
-        let mut appends: Vec<Append> = Vec::new();
-        let mut refused = None;
-        for action in act.actions {
-            match action {
-                Action::Emit {
-                    rooms,
-                    args,
-                    attachments,
-                    id,
-                } => {
-                    let nsp = act.nsp.clone();
-                    let emit = Emit {
-                        nsp,
-                        rooms,
-                        args,
-                        attachments,
-                        id,
-                    };
-                    appends.push(Box::pin(emit.append(self.worker, &self.record.sid)));
-                }
-                Action::Join { room } => {
-                    let max = self.worker.settings.socket.rooms_max;
-                    let Some(joined) = self.record.namespaces.get_mut(&act.nsp) else {
-                        continue;
-                    };
-                    match note_join(joined, &room, self.worker.head(), max) {
-                        Ok(false) => {}
-                        Ok(true) => {
-                            self.changed = true;
-                            let nsp = act.nsp.clone();
-                            self.noted.push(Noted::Joined { nsp, room });
-                        }
-                        Err(why) => {
-                            self.worker.metrics.limits.one(Limit::Rooms);
-                            refused = Some(why);
-                        }
-                    }
-                }
-                Action::Leave { room } => {
-                    let joined = self.record.namespaces.get_mut(&act.nsp);
-                    if joined.is_some_and(|joined| joined.rooms.remove(&room).is_some()) {
-                        self.changed = true;
-                        let nsp = act.nsp.clone();
-                        self.noted.push(Noted::Left { nsp, room });
-                    }
-                }
-            }
-        }
-        self.out.push(Out::After {
-            appends,
-            refused,
-            nsp: act.nsp,
-            ack: act.ack,
-        });
+        let mut outcome = carry_out(self.worker, &mut self.record, act).boxed();
+        self.changed |= !outcome.changes.is_empty();
+        self.changes.append(&mut outcome.changes);
+        self.out.push(Out::After(outcome));
         Ok(())
     }
 
@@ -433,22 +352,11 @@ impl<'a> Batch<'a> {
         for out in self.out.drain(..) {
             let packet = match out {
                 Out::Now(packet) => packet,
-                Out::After {
-                    appends,
-                    mut refused,
-                    nsp,
-                    ack,
-                } => {
-                    for append in appends {
-                        let result = append.await;
-                        fault::at(Point::Appended);
-                        if let Ok(appended) = &result {
-                            self.horizon = self.horizon.max(appended.offset);
-                        }
-                        refused = refused.or(refusal(result));
-                    }
-                    let Some((id, packet)) = ack else { continue };
-                    refused.map_or(packet, |why| Packet::error_ack(&nsp, id, &why))
+                Out::After(mut outcome) => {
+                    let horizon = &mut self.horizon;
+                    let ack = outcome.ack(None, |at| *horizon = at.max(*horizon)).await;
+                    let Some(packet) = ack else { continue };
+                    packet
                 }
             };
             mail.push((self.horizon, packet.to_mail()));

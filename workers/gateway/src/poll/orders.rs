@@ -1,7 +1,7 @@
 //! Orders from outside, for polling sessions.
 
 use crate::lines::line;
-use crate::orders::apply;
+use crate::orders::apply_polling;
 use crate::ring::Logged;
 use crate::worker::Worker;
 use session::Record;
@@ -23,7 +23,7 @@ pub(crate) async fn store(worker: &Worker, before: &Record, orders: &[Rc<Logged>
     for _ in 0..TRIES {
         let mut record = before.clone();
         for logged in orders {
-            apply(&mut record, logged, rooms_max, &mut false);
+            apply_polling(&mut record, logged, rooms_max);
         }
         match worker.store.amend(&before, &record).await {
             Ok(Amended::Done | Amended::Gone) => return,

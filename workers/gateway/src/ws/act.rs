@@ -1,25 +1,24 @@
 //! Carrying out what a WebSocket client's packets lead to.
 
 use super::{Claimed, Connection, Task};
+use crate::actions::carry_out;
 use crate::dispatch::{Act, Admitted, Returning};
-use crate::emit::{Emit, refusal};
 use crate::ending::Ending;
 use crate::fault::{self, Point};
 use crate::hub::MemberId;
 use crate::lines::line;
-use crate::membership::note_join;
+use crate::membership::{self, Change};
 use crate::metrics::Limit;
-use crate::notes::{note_connected, note_room};
-use crate::orders::Order;
+use crate::notes::note;
+use crate::orders::{self, Order};
 use crate::packet::Packet;
 use crate::resume::{self, Lost};
-use app::Action;
+use crate::ring::Logged;
 use futures_util::future::LocalBoxFuture;
-use session::trace::Value::Text;
 use session::{Joined, Offset, Record};
 use std::rc::Rc;
 use store::{Restored, Saved, StoreError, Touched};
-use tracing::{debug, info};
+use tracing::debug;
 
 /// What a client is told when Redis is away.
 pub(super) const UNAVAILABLE: &str = "service unavailable, try again";
@@ -62,14 +61,13 @@ impl Connection {
 
     /// A new membership, stored before the client is told, so that a crash right after the answer does not lose it.
     async fn begin_membership(self: &Rc<Self>, admitted: Admitted) {
-        let nsp = admitted.nsp.clone();
-        let joined = self.note_membership(admitted);
+        let (nsp, joined) = admitted.enter(&self.worker, &mut self.record.borrow_mut());
+        self.ws.borrow_mut().get_mut().settle();
         match self.save().await {
             Kept::Yes => {
                 self.enter_hub(&nsp, &joined, joined.since);
-                let pid = joined.pid.as_ref().map(session::Pid::as_str);
-                self.send(&Packet::connect(&nsp, joined.sid.as_str(), pid));
-                self.log_connected(&nsp);
+                self.send(&Packet::connect(&nsp, &joined));
+                self.show(&[Change::Connected { nsp }]);
             }
             Kept::NotNow(error) => {
                 debug!(%error, "namespace could not be joined");
@@ -87,9 +85,9 @@ impl Connection {
         fault::at(Point::Resuming);
         {
             let mut record = self.record.borrow_mut();
-            (record.offsets, record.settled) = (true, true);
+            record.offsets = true;
+            membership::enter(&mut record, nsp, found.joined.clone());
             self.ws.borrow_mut().get_mut().settle();
-            record.join(nsp, found.joined.clone());
         }
         let moved = match self.save().await {
             Kept::Yes => found.take_over(&self.worker, &sid, &mut Vec::new()).await,
@@ -109,32 +107,6 @@ impl Connection {
         Ok(())
     }
 
-    fn note_membership(&self, admitted: Admitted) -> Joined {
-        let mut record = self.record.borrow_mut();
-        if let Some(wants) = self.worker.heeded(admitted.wants_offsets) {
-            record.offsets = wants;
-        }
-        let joined = admitted.identity.begin(&self.worker, &record);
-        record.settled = true;
-        self.ws.borrow_mut().get_mut().settle();
-        record.join(&admitted.nsp, joined.clone());
-        joined
-    }
-
-    fn log_connected(&self, nsp: &str) {
-        let record = self.record.borrow();
-        note_connected(&self.worker, &record, nsp);
-        if self.worker.settings.logging.connections {
-            info!(
-                nsp,
-                who = record.namespaces.get(nsp).and_then(|joined| joined.who.as_deref()),
-                address = record.address,
-                transport = "websocket",
-                "client connected"
-            );
-        }
-    }
-
     /// Becomes a member of the hub, in all rooms that the membership names. It has had the log up to `seen`.
     pub(super) fn enter_hub(self: &Rc<Self>, nsp: &str, joined: &Joined, seen: Offset) {
         let since = joined.since.max(seen);
@@ -150,45 +122,47 @@ impl Connection {
             .map(|(_, member)| *member)
     }
 
-    /// The client left a namespace.
-    pub(super) fn left(&self, nsp: &str) {
-        let Some(member) = self.member(nsp) else {
-            return;
-        };
-        self.worker.hub.borrow_mut().remove(member);
-        self.members.borrow_mut().retain(|(name, _)| &**name != nsp);
-        self.unsaved.set(true);
-        let record = self.record.borrow();
-        self.worker
-            .trace
-            .note(&record.sid, "disconnected", &[("namespace", Text(nsp))]);
+    /// Shows changes of the record to the hub, and notes them. A namespace is entered on its own, see [`Self::enter_hub`].
+    pub(super) fn show(&self, changes: &[Change]) {
+        for change in changes {
+            let mut hub = self.worker.hub.borrow_mut();
+            match change {
+                Change::Connected { .. } => {}
+                Change::Disconnected { nsp } => {
+                    self.member(nsp).into_iter().for_each(|member| hub.remove(member));
+                    self.members.borrow_mut().retain(|(name, _)| **name != **nsp);
+                }
+                Change::Joined { nsp, room } => self.member(nsp).into_iter().for_each(|member| hub.join(member, room)),
+                Change::Left { nsp, room } => self.member(nsp).into_iter().for_each(|member| hub.leave(member, room)),
+            }
+            drop(hub);
+            note(&self.worker, &self.record.borrow(), change);
+        }
+    }
+
+    /// The rooms among these changes could not be stored: the client is not in them. A room that was left stays so: what went
+    /// to it meanwhile is missing.
+    pub(super) fn undo_joins(&self, changes: &[Change]) {
+        for change in changes {
+            if let Change::Joined { nsp, room } = change {
+                let left = membership::leave(&mut self.record.borrow_mut(), nsp, room);
+                self.show(left.as_slice());
+            }
+        }
     }
 
     /// Carries out an order from outside.
-    pub(super) fn obey(&self, nsp: &str, order: &Order) {
-        match order {
-            Order::Join(rooms) => {
-                for room in rooms {
-                    match self.join(nsp, room) {
-                        Ok(_) => self.unsaved.set(true),
-                        Err(why) => debug!(room, why, "room not joined"),
-                    }
-                }
-            }
-            Order::Leave(rooms) => {
-                for room in rooms {
-                    self.leave(nsp, room);
-                }
-                self.unsaved.set(true);
-            }
-            Order::Disconnect { close } => {
-                self.send(&Packet::disconnect(nsp));
-                self.record.borrow_mut().namespaces.remove(nsp);
-                self.left(nsp);
-                if *close {
-                    self.end(Ending::Dismissed);
-                }
-            }
+    pub(super) fn obey(&self, logged: &Logged, order: &Order) {
+        let rooms_max = self.worker.settings.socket.rooms_max;
+        let applied = orders::apply(&mut self.record.borrow_mut(), logged, order, rooms_max);
+        self.worker.metrics.limits.add(Limit::Rooms, applied.refused);
+        applied.packet.iter().for_each(|packet| self.send(packet));
+        self.show(&applied.changes);
+        if !applied.changes.is_empty() {
+            self.unsaved.set(true);
+        }
+        if applied.closes {
+            self.end(Ending::Dismissed);
         }
         self.waker.borrow().wake_by_ref();
     }
@@ -206,108 +180,31 @@ impl Connection {
 
     /// Does what the application wants done, and acks when all of it is durable.
     pub(super) fn act(self: &Rc<Self>, act: Act, task: &mut Task) {
-        let (mut appends, mut joined) = (Vec::new(), Vec::new());
-        let mut changed = false;
-        let mut refused = None;
-        for action in act.actions {
-            match action {
-                Action::Emit {
-                    rooms,
-                    args,
-                    attachments,
-                    id,
-                } => {
-                    let nsp = act.nsp.clone();
-                    let emit = Emit {
-                        nsp,
-                        rooms,
-                        args,
-                        attachments,
-                        id,
-                    };
-                    appends.push(emit.append(&self.worker, &self.record.borrow().sid));
-                }
-                Action::Join { room } => match self.join(&act.nsp, &room) {
-                    Ok(true) => joined.push(room),
-                    Ok(false) => {}
-                    Err(why) => refused = Some(why),
-                },
-                Action::Leave { room } => changed |= self.leave(&act.nsp, &room),
-            }
-        }
-        changed |= !joined.is_empty();
-        let (this, nsp, ack) = (self.clone(), act.nsp, act.ack);
+        let mut outcome = carry_out(&self.worker, &mut self.record.borrow_mut(), act);
+        let changes = std::mem::take(&mut outcome.changes);
+        self.show(&changes);
+        let (this, changed) = (self.clone(), !changes.is_empty());
         let work = async move {
-            let mut failed = refused;
+            let mut failed = None;
             if changed {
-                // Apart: it is rare, and would make this future several times as large.
-                match Box::pin(this.save()).await {
+                match this.save().await {
                     Kept::Yes => {}
                     Kept::NotNow(error) => {
                         line!(warn, %error, "room could not be joined or left");
-                        // A room that was left stays so: what went to it meanwhile is missing.
-                        joined.iter().for_each(|room| {
-                            this.leave(&nsp, room);
-                        });
-                        failed = Some(UNAVAILABLE.to_owned());
+                        this.undo_joins(&changes);
+                        failed = Some(UNAVAILABLE);
                     }
                     Kept::Lost => return,
                 }
             }
-            for append in appends {
-                failed = failed.or(refusal(append.await));
-                fault::at(Point::Appended);
-            }
-            if let Some((id, packet)) = ack {
-                this.send(&failed.map_or(packet, |why| Packet::error_ack(&nsp, id, &why)));
-            }
+            let ack = outcome.ack(failed, |_| {}).await;
+            ack.iter().for_each(|packet| this.send(packet));
         };
         if changed {
             task.blocked = Some(Box::pin(work))
         } else {
             task.pending.push(Box::pin(work))
         }
-    }
-
-    /// Whether the membership is new; the reason if there are too many.
-    pub(super) fn join(&self, nsp: &str, room: &str) -> Result<bool, String> {
-        let head = self.worker.head();
-        let mut record = self.record.borrow_mut();
-        let Some(joined) = record.namespaces.get_mut(nsp) else {
-            return Ok(false);
-        };
-        let noted = note_join(joined, room, head, self.worker.settings.socket.rooms_max);
-        if noted.is_err() {
-            self.worker.metrics.limits.one(Limit::Rooms);
-        }
-        if !noted? {
-            return Ok(false);
-        }
-        if let Some(member) = self.member(nsp) {
-            self.worker.hub.borrow_mut().join(member, room);
-        }
-        note_room(&self.worker, &record.sid, "joined", nsp, room);
-        if self.worker.settings.logging.connections {
-            let who = record.namespaces.get(nsp).and_then(|joined| joined.who.as_deref());
-            info!(nsp, room, who, "room joined");
-        }
-        Ok(true)
-    }
-
-    /// Whether there was a membership.
-    pub(super) fn leave(&self, nsp: &str, room: &str) -> bool {
-        let mut record = self.record.borrow_mut();
-        let was_in = record
-            .namespaces
-            .get_mut(nsp)
-            .is_some_and(|joined| joined.rooms.remove(room).is_some());
-        if let (true, Some(member)) = (was_in, self.member(nsp)) {
-            self.worker.hub.borrow_mut().leave(member, room);
-        }
-        if was_in {
-            note_room(&self.worker, &record.sid, "left", nsp, room);
-        }
-        was_in
     }
 
     /// The record as it is stored: the beginning of a packet can be used by this connection alone, and may be large.

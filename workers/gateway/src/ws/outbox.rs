@@ -127,8 +127,8 @@ impl Subscriber for Connection {
         }
     }
 
-    fn obey(&self, nsp: &str, order: &Order) {
-        Self::obey(self, nsp, order);
+    fn obey(&self, logged: &Logged, order: &Order) {
+        Self::obey(self, logged, order);
     }
 
     /// What does not go out at once is left to the task.

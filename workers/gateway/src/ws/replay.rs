@@ -10,7 +10,7 @@ use crate::packet::Packet;
 use crate::resume::Found;
 use crate::ring::Logged;
 use futures_util::Sink;
-use session::{Offset, Pid};
+use session::Offset;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -29,8 +29,7 @@ impl Connection {
     /// come before the answer even over a disconnect, and gets them again when it comes back; so of something longer, that
     /// could break off in the middle, the answer goes first, and the client's offset moves with every event.
     pub(super) async fn replay(self: &Rc<Self>, nsp: &str, found: Found) {
-        let pid = found.joined.pid.as_ref().map(Pid::as_str);
-        let answer = Packet::connect(nsp, found.joined.sid.as_str(), pid);
+        let answer = Packet::connect(nsp, &found.joined);
         if let Err(error) = self.send_missed(nsp, found, answer).await {
             tracing::debug!(%error, "a replay was overtaken");
             self.end(match error {

@@ -3,10 +3,10 @@
 
 use super::act::{Kept, UNAVAILABLE};
 use super::{Connection, Next, Task};
+use crate::actions::{Ack, carry_out};
 use crate::dispatch::Act;
 use crate::lines::line;
-use crate::packet::Packet;
-use app::Action;
+use crate::membership::Change;
 use futures_util::future::LocalBoxFuture;
 use std::rc::Rc;
 
@@ -18,19 +18,9 @@ const EVENTS_MAX: usize = 4096;
 #[derive(Default)]
 pub(super) struct Changes {
     events: usize,
-    changed: bool,
-    /// Namespaces and rooms.
-    joined: Vec<(String, String)>,
+    changes: Vec<Change>,
+    /// They wait for them.
     acks: Vec<Ack>,
-}
-
-/// An ack that waits for them.
-struct Ack {
-    nsp: String,
-    id: u128,
-    packet: Packet,
-    /// Why it is an error instead.
-    refused: Option<String>,
 }
 
 impl Connection {
@@ -39,29 +29,10 @@ impl Connection {
     pub(super) fn change_rooms(self: &Rc<Self>, act: Act, task: &mut Task) {
         let changes = task.changes.get_or_insert_default();
         changes.events += 1;
-        let mut refused = None;
-        for action in act.actions {
-            match action {
-                Action::Join { room } => match self.join(&act.nsp, &room) {
-                    Ok(true) => {
-                        changes.changed = true;
-                        changes.joined.push((act.nsp.clone(), room));
-                    }
-                    Ok(false) => {}
-                    Err(why) => refused = Some(why),
-                },
-                Action::Leave { room } => changes.changed |= self.leave(&act.nsp, &room),
-                Action::Emit { .. } => {}
-            }
-        }
-        if let Some((id, packet)) = act.ack {
-            changes.acks.push(Ack {
-                nsp: act.nsp,
-                id,
-                packet,
-                refused,
-            });
-        }
+        let mut outcome = carry_out(&self.worker, &mut self.record.borrow_mut(), act);
+        self.show(&outcome.changes);
+        changes.changes.append(&mut outcome.changes);
+        changes.acks.push(outcome.into_ack());
         if changes.events >= EVENTS_MAX {
             task.blocked = task.changes.take().map(|changes| self.store_changes(changes));
         }
@@ -78,23 +49,19 @@ impl Connection {
         let this = self.clone();
         Box::pin(async move {
             let mut failed = None;
-            if changes.changed {
+            if !changes.changes.is_empty() {
                 match this.save().await {
                     Kept::Yes => {}
                     Kept::NotNow(error) => {
                         line!(warn, %error, "room could not be joined or left");
-                        // A room that was left stays so: what went to it meanwhile is missing.
-                        for (nsp, room) in &changes.joined {
-                            this.leave(nsp, room);
-                        }
+                        this.undo_joins(&changes.changes);
                         failed = Some(UNAVAILABLE);
                     }
                     Kept::Lost => return,
                 }
             }
-            for ack in changes.acks {
-                let error = ack.refused.as_deref().or(failed);
-                this.send(&error.map_or(ack.packet, |why| Packet::error_ack(&ack.nsp, ack.id, why)));
+            for mut ack in changes.acks {
+                ack.packet(failed).iter().for_each(|packet| this.send(packet));
             }
         })
     }
