@@ -145,7 +145,7 @@ fn await_addresses(config: &Config, signals: &Signals, notifier: &mut Notifier) 
         poll(&mut [PollFd::new(signals.as_fd(), PollFlags::POLLIN)], ADDRESS_LOOK).ok();
         while let Ok(Some(caught)) = signals.next() {
             if matches!(caught.signal, Signal::SIGINT | Signal::SIGQUIT | Signal::SIGTERM) {
-                info!(signal = %caught.signal, "stopped before it began");
+                info!(signal = %caught.signal, "stopped before the start completed");
                 return Err(Refusal {
                     exit: Exit::Done,
                     lines: Vec::new(),

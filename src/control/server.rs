@@ -230,7 +230,7 @@ impl Server {
                 Ok(true) => {}
                 Ok(false) => continue,
                 Err(error) => {
-                    warn!(%error, "control connection not checked");
+                    warn!(%error, "user of a control connection not known");
                     continue;
                 }
             }

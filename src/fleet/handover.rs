@@ -103,7 +103,7 @@ impl Fleet {
     pub(super) fn expire_handovers(&mut self, now: Moment) {
         for worker in self.slots.iter_mut().flat_map(Slot::workers_mut) {
             if worker.giving.is_some_and(|until| now >= until) {
-                warn!(pid = worker.pid, "worker does not say what it handed over");
+                warn!(pid = worker.pid, "worker did not report its handover");
                 worker.giving = None;
             }
         }
@@ -146,7 +146,7 @@ impl Fleet {
                 leaving: false,
             });
         }
-        info!(transfers = rebalance.awaited.len(), "connections are evened out");
+        info!(transfers = rebalance.awaited.len(), "rebalance started");
         if rebalance.awaited.is_empty() {
             self.end_rebalance(rebalance);
         } else {

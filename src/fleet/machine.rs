@@ -249,7 +249,7 @@ impl Fleet {
                     pid = worker.pid,
                     code,
                     reason,
-                    "worker gives up"
+                    "worker reported that it cannot serve"
                 );
                 worker.failure = Some(reason);
             }
@@ -356,7 +356,7 @@ impl Fleet {
         };
         let first_boot = matches!(self.phase, Phase::Booting { first_ready: None });
         if exit == Some(Exit::Config) && first_boot {
-            error!(reason, "configuration cannot work");
+            error!(reason, "configuration rejected by the workers");
             return self.give_up(now, Exit::Config, reason);
         }
         let cause = if exit == Some(Exit::Dependency) {
@@ -372,7 +372,7 @@ impl Fleet {
             self.newcomer_died(now, slot_id, worker.generation, &reason);
         }
         if cause == Cause::Crash && !stable && self.breaker.count(now, worker.was_ready, slots) {
-            error!(reason, "crash loop: degraded, one slot probes");
+            error!(reason, "crash loop: fleet degraded, retrying one slot");
         }
         let retiring = slot_id.number() >= self.target;
         let Some(slot) = self.slots.iter_mut().find(|slot| slot.id == slot_id) else {
@@ -396,7 +396,11 @@ impl Fleet {
             wait
         };
         slot.place = Place::Backoff { until: now + wait };
-        info!(slot = slot_id.number(), wait_ms = saturating_ms(wait), "respawn due");
+        info!(
+            slot = slot_id.number(),
+            wait_ms = saturating_ms(wait),
+            "respawn scheduled"
+        );
     }
 
     fn scale(&mut self, workers: u16) {
@@ -405,7 +409,7 @@ impl Fleet {
         }
         let workers = workers.clamp(1, SLOTS_MAX);
         if workers != self.target {
-            info!(from = self.target, to = workers, "slots change");
+            info!(from = self.target, to = workers, "number of slots changed");
             self.target = workers;
         }
     }

@@ -44,12 +44,7 @@ impl Fleet {
         })?;
         let (id, since, worker) = (stalled.id, stalled.log_stalled_since?, stalled.current()?);
         let (slot, pid, stalled_ms) = (id.number(), worker.pid, saturating_ms(now.saturating_sub(since)));
-        warn!(
-            slot,
-            pid,
-            stalled_ms,
-            "log of a worker is stalled, worker is replaced: redis answers it, others hear the log, it does not"
-        );
+        warn!(slot, pid, stalled_ms, "log of a worker stalled: worker is replaced");
         if now.saturating_sub(worker.born) < RECYCLE_RETRY {
             // Its successor may fare no better.
             self.recycle_after = now + RECYCLE_RETRY;
@@ -69,13 +64,13 @@ impl Fleet {
         });
         let (age, id, pid, rss_bytes) = past.max()?;
         let (slot, age_ms) = (id.number(), saturating_ms(age));
-        info!(slot, pid, age_ms, rss_bytes, "worker is recycled");
+        info!(slot, pid, age_ms, rss_bytes, "worker recycling started");
         Some(id)
     }
 
     /// The successor did not get ready: the old worker goes on for a while.
     pub(super) fn not_recycled(&mut self, now: Moment, id: SlotId, reason: &str) {
-        warn!(slot = id.number(), reason, "worker is not recycled, tried again later");
+        warn!(slot = id.number(), reason, "worker not recycled, trying again later");
         self.recycle_after = now + RECYCLE_RETRY;
     }
 }

@@ -126,7 +126,7 @@ impl Fleet {
             let outcome = Err("the supervisor stops".to_owned());
             self.actions.push(Action::ReloadEnded { tickets, outcome });
         } else if self.reload.is_running() {
-            info!("reload waits for the running one");
+            info!("reload queued behind the running one");
             let waiting = self.reload.waiting.get_or_insert(Waiting {
                 policy,
                 tickets: Vec::new(),
@@ -141,7 +141,7 @@ impl Fleet {
     fn start_reload(&mut self, now: Moment, policy: Policy, tickets: Vec<Ticket>) {
         let to = Generation(self.generation_last.0 + 1);
         self.generation_last = to;
-        info!(from = self.generation.number(), to = to.number(), "reload begins");
+        info!(from = self.generation.number(), to = to.number(), "reload started");
         self.actions.push(Action::Adopt { generation: to });
         self.actions.push(Action::ReloadStarted);
         self.handover = Some(boot::Handover::default());
@@ -245,7 +245,7 @@ impl Fleet {
             let at = now + policy.soak;
             let give_up = at + policy.boot_timeout;
             *soak = Soak::Until { at, give_up };
-            return info!(slot = id.number(), "canary soaks");
+            return info!(slot = id.number(), "first new worker soaks");
         }
         self.seat_incoming(now, id);
     }
@@ -339,7 +339,7 @@ impl Fleet {
         let reason = format!("slot {id}, generation {}: {reason}", roll.to);
         match &mut roll.direction {
             Direction::Forward { .. } => {
-                error!(reason, "reload failed: back to the former generation");
+                error!(reason, "reload failed: rolling back");
                 let failed = std::mem::replace(&mut roll.to, generation);
                 roll.policy = self.policy;
                 roll.direction = Direction::Back {
@@ -353,7 +353,7 @@ impl Fleet {
                 retry_at,
                 ..
             } => {
-                error!(reason, "rollback is retried");
+                error!(reason, "rollback failed: trying again");
                 let deaths = self
                     .slots
                     .iter()
@@ -410,7 +410,7 @@ impl Fleet {
             }
             Direction::Back { reason, failed, .. } => {
                 self.actions.push(Action::Forget { generation: failed });
-                warn!(generation = to.number(), "former generation runs everywhere again");
+                warn!(generation = to.number(), "reload rolled back");
                 Err(reason)
             }
         };

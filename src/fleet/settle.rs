@@ -63,7 +63,7 @@ impl Fleet {
                     State::Lagging { since } if silent < LAG_AFTER => {
                         let lagged_ms = saturating_ms(now.saturating_sub(since));
                         worker.state = State::Ready { since: now };
-                        info!(slot = number, pid = worker.pid, lagged_ms, "worker beats again");
+                        info!(slot = number, pid = worker.pid, lagged_ms, "worker recovered");
                     }
                     State::Lagging { .. } if silent >= hung_after => {
                         error!(
@@ -119,7 +119,7 @@ impl Fleet {
             slot = slot_id.number(),
             pid = worker.pid,
             reason,
-            "worker boots too long"
+            "worker not ready in time"
         );
         worker.failure = Some(reason.clone());
         worker.aborting(now);
@@ -209,7 +209,7 @@ impl Fleet {
             .and_then(|id| self.slots.iter().find(|slot| slot.id == id));
         let recovered = self.probe_stable_at().is_some_and(|at| now >= at);
         if recovered {
-            info!("crash loop is over");
+            info!("crash loop ended");
             self.breaker.reset();
             for slot in &mut self.slots {
                 if matches!(slot.place, Place::Parked) {
@@ -242,7 +242,7 @@ impl Fleet {
                 warn!(
                     slot = slot.id.number(),
                     wait_ms = saturating_ms(wait),
-                    "degraded: this slot probes"
+                    "crash loop: retrying this slot"
                 );
             } else {
                 slot.place = Place::Parked;

@@ -41,7 +41,7 @@ impl Fleet {
             }
             (Phase::Booting { .. } | Phase::Serving | Phase::Waiting, Pace::Fast) => (Level::Fast, Exit::Done, None),
         };
-        info!(?level, "fleet stops");
+        info!(?level, "stop started");
         self.enter_stop(now, Stop { level, code, reason });
     }
 
@@ -119,7 +119,7 @@ impl Fleet {
                     warn!(
                         slot = slot.id.number(),
                         pid = worker.pid,
-                        "worker of an old generation is cut short"
+                        "worker of an old generation stopped"
                     );
                     self.actions.push(action);
                 }

@@ -30,10 +30,7 @@ impl Reactor {
                     }
                     self.specs.insert(generation, spec);
                 }
-                None => error!(
-                    generation = generation.number(),
-                    "no configuration waits for this generation"
-                ),
+                None => error!(generation = generation.number(), "generation has no configuration"),
             },
             Action::AnnounceGone { worker, slot } => self.announce_gone(worker, slot),
             Action::Close { slot } => self.close(slot),
@@ -124,7 +121,7 @@ impl Reactor {
     fn lend(&mut self, slot: SlotId, worker: WorkerId) {
         let message = ToWorker::Lend { slot: slot.number() };
         let borrower = self.processes.get(worker).map(|process| process.slot.number());
-        info!(slot = slot.number(), borrower, "listeners lent");
+        info!(slot = slot.number(), borrower, "listener lent to another slot");
         if self.processes.send_with(worker, &message, &self.listeners.of(slot)) {
             self.pending.push_back(Event::HungUp { worker });
         }
@@ -141,7 +138,7 @@ impl Reactor {
         let (giving, taking) = match pair {
             Ok(pair) => pair,
             // The one that leaves drains.
-            Err(errno) => return error!(%errno, "no socket for a handover"),
+            Err(errno) => return error!(%errno, "socket pair for a handover not made"),
         };
         for (worker, order, end) in [(to, &ToWorker::Take, taking), (from, order, giving)] {
             if self.processes.send_with(worker, order, &[end.as_fd()]) {
@@ -214,7 +211,7 @@ impl Reactor {
 
     fn kill(&mut self, worker: WorkerId, signal: Signal) {
         if self.processes.signal(worker, signal) == Err(Gone) {
-            error!(worker = worker.number(), %signal, "worker vanished unseen");
+            error!(worker = worker.number(), %signal, "worker exited before it was registered");
             self.pending.push_back(Event::Exited {
                 worker,
                 end: End::Signal(signal as i32),

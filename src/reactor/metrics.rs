@@ -93,7 +93,7 @@ impl Reactor {
         match sent {
             Ok(false) => {}
             Ok(true) => self.pending.push_back(Event::HungUp { worker }),
-            Err(error) => error!(%error, "metrics not told"),
+            Err(error) => error!(%error, "metrics not sent to the requester"),
         }
     }
 

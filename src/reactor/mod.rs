@@ -135,7 +135,7 @@ impl Reactor {
             seed,
             pid = std::process::id(),
             version = boot::VERSION,
-            "supervisor starts"
+            "supervisor started"
         );
         for notice in &spec.config.notices {
             warn!(notice, "configuration notice");
@@ -176,7 +176,7 @@ impl Reactor {
         loop {
             self.turn();
             if let Some(exit) = self.ended() {
-                info!(code = exit.code(), "supervisor ends");
+                info!(code = exit.code(), "supervisor stopped");
                 return exit;
             }
             for (source, flags) in self.wait() {
@@ -300,7 +300,7 @@ impl Reactor {
                     .collect()
             }
             Err(errno) => {
-                error!(%errno, "poll");
+                error!(%errno, "poll(2) failed");
                 Vec::new()
             }
         }
@@ -390,7 +390,7 @@ impl Reactor {
             match self.signals.next() {
                 Ok(Some(caught)) => self.signalled(caught),
                 Ok(None) => return,
-                Err(errno) => return error!(%errno, "signals cannot be read"),
+                Err(errno) => return error!(%errno, "signals not read"),
             }
         }
     }
@@ -404,7 +404,7 @@ impl Reactor {
         if signal == Signal::SIGCHLD {
             return self.reap();
         }
-        info!(%signal, sender_pid, sender_uid, "signal");
+        info!(%signal, sender_pid, sender_uid, "signal received");
         if signal == Signal::SIGHUP {
             self.roll_out(Requester::Signal, false);
         } else if matches!(signal, Signal::SIGINT | Signal::SIGTERM) {
@@ -420,7 +420,7 @@ impl Reactor {
         } else if signal == Signal::SIGUSR2 {
             self.roll_out(Requester::Signal, true);
         } else {
-            warn!(%signal, "signal without a meaning");
+            warn!(%signal, "signal ignored");
         }
     }
 
@@ -440,7 +440,7 @@ impl Reactor {
                     .as_mut()
                     .is_some_and(|redis| redis.reaped(now, reaped.pid, reaped.end))
             {
-                tracing::debug!(pid = reaped.pid, reason = %reaped.end, "stranger reaped");
+                tracing::debug!(pid = reaped.pid, reason = %reaped.end, "unknown child reaped");
             }
         }
     }

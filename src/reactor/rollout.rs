@@ -119,7 +119,7 @@ impl Reactor {
         rollout.later_upgrade |= upgrade;
         self.try_later();
         if !self.rollout.later.is_empty() {
-            info!(upgrade, "reload waits for the running check or reload");
+            info!(upgrade, "reload queued behind the running check or reload");
         }
     }
 
@@ -236,7 +236,7 @@ impl Reactor {
                 Requester::Client { wait: true, .. } | Requester::Signal => waiting.push(*requester),
             }
         }
-        info!("supervisor leaves its place to another binary");
+        info!("supervisor is replaced by another binary");
         let left = self.export(waiting).and_then(|state| {
             let fd = reexec::store(&state)?;
             Ok((state.descriptors(), fd))

@@ -208,7 +208,7 @@ impl Reactor {
             version = boot::VERSION,
             pid = std::process::id(),
             gap_ms,
-            "supervisor goes on as another binary"
+            "supervisor continues as another binary"
         );
         reactor.aggregator.upgraded();
         // No beats were read meanwhile. Children that ended are reaped now: the kernel keeps their signal,

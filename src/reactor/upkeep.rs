@@ -17,12 +17,12 @@ impl Reactor {
             Ok(what) => {
                 if let Some(what) = what {
                     let directory = self.runtime.directory().display();
-                    warn!(what, %directory, "removed from outside and made anew");
+                    warn!(what, %directory, "removed from outside and restored");
                 }
                 match self.server.restore() {
                     Ok(true) => {
                         let path = self.server.path().display();
-                        warn!(what = "control socket", %path, "removed from outside and made anew");
+                        warn!(what = "control socket", %path, "removed from outside and restored");
                         None
                     }
                     Ok(false) => None,
@@ -34,7 +34,7 @@ impl Reactor {
         if let Some(fault) = fault.as_ref().filter(|fault| self.unrestored.as_ref() != Some(fault)) {
             error!(
                 fault,
-                "files of the runtime directory are missing and cannot be made anew"
+                "files of the runtime directory are missing and could not be restored"
             );
         }
         self.unrestored = fault;

@@ -321,7 +321,7 @@ fn adopt(addresses: &[SocketAddr], found: Vec<(String, OwnedFd)>) -> Result<Vec<
     if wanted.is_empty() {
         wanted.extend(addresses);
     } else if wanted != addresses {
-        info!(configured = ?addresses, sockets = ?wanted, "the socket unit says where to listen");
+        info!(configured = ?addresses, sockets = ?wanted, "socket unit sets the addresses");
     }
     let (count, mut groups) = (stored.len(), Vec::new());
     for address in wanted {
@@ -340,7 +340,10 @@ fn adopt(addresses: &[SocketAddr], found: Vec<(String, OwnedFd)>) -> Result<Vec<
     }
     if count > 0 {
         let closed = stored.len();
-        info!(kept = count - closed, closed, "listeners of the former supervisor");
+        info!(
+            kept = count - closed,
+            closed, "listeners of the previous supervisor taken over"
+        );
     }
     stored.into_values().rev().for_each(|socket| close(Some(socket)));
     Ok(groups)

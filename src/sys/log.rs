@@ -100,7 +100,7 @@ pub(crate) fn start(logging: &Logging) {
         builder.with_ansi(io::stderr().is_terminal()).try_init()
     };
     if started.is_err() {
-        warn!("logging was started before");
+        warn!("logging already started");
     }
 }
 

@@ -92,7 +92,7 @@ impl Notifier {
     pub(crate) fn reloading(&mut self) {
         match NotifyState::monotonic_usec_now() {
             Ok(now) => self.tell(&[NotifyState::Reloading, now, NotifyState::Status("reloading")]),
-            Err(error) => warn!(%error, "monotonic clock cannot be read"),
+            Err(error) => warn!(%error, "monotonic clock not read"),
         }
     }
 
@@ -154,7 +154,7 @@ impl Notifier {
         let text = states.iter().map(|state| format!("{state}\n")).collect();
         let message = Message { text, descriptors };
         if self.waiting.len() >= WAITING_MAX {
-            return warn!(told = message.text, "systemd not notified: it takes nothing");
+            return warn!(told = message.text, "systemd not notified: its socket is full");
         }
         // Food for the watchdog is the same each time: one helping waits.
         if self.waiting.back().is_none_or(|last| last.text != message.text) {

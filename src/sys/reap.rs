@@ -43,7 +43,7 @@ pub(crate) fn reap() -> Vec<Reaped> {
                 continue;
             }
             Err(errno) => {
-                error!(%errno, "children cannot be awaited");
+                error!(%errno, "children not awaited");
                 None
             }
         };
@@ -68,7 +68,7 @@ fn take(pid: Pid) -> Option<End> {
             | WaitStatus::Stopped(..),
         ) => None,
         Err(errno) => {
-            error!(pid = pid.as_raw(), %errno, "child cannot be reaped");
+            error!(pid = pid.as_raw(), %errno, "child not reaped");
             None
         }
     }

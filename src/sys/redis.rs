@@ -237,7 +237,7 @@ impl ManagedRedis {
                 if *kill_at == Moment::MAX {
                     warn!(
                         pid = pid.as_raw(),
-                        "stopping the Redis that a former supervisor left behind"
+                        "stopping the Redis that a previous supervisor left behind"
                     );
                     signal(*pid, Signal::SIGTERM);
                     *kill_at = now + STOP_GRACE;
@@ -286,7 +286,7 @@ impl ManagedRedis {
         match probe::look(&self.socket, probe) {
             Sight::Pong => {
                 let (pid, start_ms) = (*pid, millis(now.saturating_sub(*since)));
-                info!(pid = pid.as_raw(), start_ms, socket = %self.socket.display(), "managed Redis accepts");
+                info!(pid = pid.as_raw(), start_ms, socket = %self.socket.display(), "managed Redis ready");
                 let watch = Watch {
                     look_at: now + LOOK_EVERY,
                     ..Watch::default()
@@ -336,7 +336,7 @@ impl ManagedRedis {
         if watch.absent >= ABSENT_LOOKS_MAX {
             // It cannot be told to make another one.
             let socket = self.socket.display();
-            warn!(pid = pid.as_raw(), %socket, "socket of the managed Redis was removed: it is restarted");
+            warn!(pid = pid.as_raw(), %socket, "socket of the managed Redis was removed: restarting it");
             self.cause = Some("its socket was removed from outside".to_owned());
             signal(*pid, Signal::SIGTERM);
             watch.kill_at = Some(now + STOP_GRACE);
@@ -419,7 +419,7 @@ impl ManagedRedis {
             Err(error) => {
                 let wait = self.pause();
                 let program = self.program.display();
-                error!(%program, error, "managed Redis cannot be started");
+                error!(%program, error, "managed Redis not started");
                 self.last_exit = Some(format!("not started: {error}"));
                 self.state = State::Backoff { until: now + wait };
             }
@@ -474,13 +474,13 @@ fn replace_hung(pid: Pid, patience: Duration) -> Option<String> {
     if forensics::waits_for_disk(pid.as_raw()) {
         warn!(
             pid = pid.as_raw(),
-            silent_s, "managed Redis does not answer: it waits for a disk, and is left alone"
+            silent_s, "managed Redis does not answer: it waits for a disk"
         );
         return None;
     }
     error!(
         pid = pid.as_raw(),
-        silent_s, "managed Redis does not answer: it is killed and started again"
+        silent_s, "managed Redis does not answer: restarting it"
     );
     signal(pid, Signal::SIGKILL);
     Some(format!("killed because it had not answered for {silent_s} s"))

@@ -181,7 +181,7 @@ async fn a_forbidden_channel_leaves_the_streams_open() {
         own.admin(&["XADD", "socketio:ingest", "*", "event", &event], None);
         assert_event(&mut wire, "plain").await;
     }
-    let said = "channels for events from outside cannot be heard";
+    let said = "ingest channels not subscribed";
     assert_eq!(server.log().matches(said).count(), 1, "{}", server.log());
 }
 

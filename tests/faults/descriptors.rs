@@ -80,14 +80,14 @@ async fn clients_do_not_take_the_last_descriptor() {
     pass(ms(300)).await;
     server.redis_mut().again().await;
     let redis = server.redis();
-    until("the log is back", async || {
+    until("the log reachable again", async || {
         let heard = redis.command(&["PUBSUB", "CHANNELS", "socketio*"]).await;
         format!("{heard:?}").contains("socketio:log@0").then_some(())
     })
     .await;
     until("redis is used again", async || {
         let log = server.log();
-        let back = log.matches("log is back").count();
+        let back = log.matches("log reachable again").count();
         (back > 0).then_some(())
     })
     .await;

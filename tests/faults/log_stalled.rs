@@ -30,9 +30,7 @@ async fn a_worker_whose_log_stalls_is_replaced_and_no_client_is_disconnected() {
     let before = server.status().await;
     let began = Instant::now();
     fault_proxy.stall_log(1);
-    server
-        .logged("nothing is heard of the log although redis answers")
-        .await;
+    server.logged("no log received although redis answers").await;
     let after = until_within(Duration::from_secs(30), "another worker in its place", async || {
         let status = server.status().await;
         (status.workers.len() == 3
@@ -42,7 +40,7 @@ async fn a_worker_whose_log_stalls_is_replaced_and_no_client_is_disconnected() {
     })
     .await;
     eprintln!("replaced after {:?}", began.elapsed());
-    server.logged("log of a worker is stalled, worker is replaced").await;
+    server.logged("log of a worker stalled: worker is replaced").await;
     assert_eq!(after.workers.iter().map(|worker| worker.restarts).sum::<u64>(), 0);
     for (was, is) in before.workers.iter().zip(&after.workers) {
         assert_eq!(was.pid == is.pid, was.slot != 1, "{after:?}");

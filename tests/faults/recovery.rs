@@ -556,7 +556,7 @@ async fn a_gap_that_cannot_be_closed_is_said() {
             answer["sid"] != first["sid"] && answer["pid"] != first["pid"],
             "{reason}: {answer}"
         );
-        server.logged("session not recovered, the client starts anew").await;
+        server.logged("session not recovered: the client gets a new one").await;
         server.logged(reason).await;
         // It begins again like any other.
         assert_eq!(wire.call(0, &json!(["join", "room"])).await, json!(["ok"]));

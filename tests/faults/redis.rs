@@ -276,20 +276,20 @@ async fn a_redis_that_evicts_is_reported_and_clients_start_anew() {
     }
     server.run();
     server.ready().await;
-    server.logged("redis may throw sessions and the log away").await;
+    server.logged("redis may evict sessions and the log").await;
     let before = server.status().await.ready_pids();
     let (found, content) = node("evicted.mjs").arg("--url", &server.url()).run().await;
     assert!(content, "{found}");
-    server.logged("redis was full and threw keys away").await;
-    server.logged("session not recovered, the client starts anew").await;
+    server.logged("redis was full and evicted keys").await;
+    server.logged("session not recovered: the client gets a new one").await;
     assert_eq!(server.status().await.ready_pids(), before);
     // A worker that comes later counts what goes then, not once more what went before.
     server.redis().command(&["CONFIG", "SET", "maxmemory", "200mb"]).await;
     let said = |server: &Server, what: &str| server.log().matches(what).count();
     pass(ms(1_500)).await;
     let (full, small) = (
-        "redis was full and threw keys away",
-        "redis may throw sessions and the log away",
+        "redis was full and evicted keys",
+        "redis may evict sessions and the log",
     );
     let (times, told) = (said(&server, full), said(&server, small));
     let output = server.cli("reload", &["--wait"]).await;

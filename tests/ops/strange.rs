@@ -82,7 +82,7 @@ async fn what_passes_is_waited_for_at_the_start_with_any_login() {
         holder.command(&["CONFIG", "SET", "maxclients", "1"]).await;
         let mut server = fleet(&url).await;
         // On a unix socket Redis is gone before it is asked: then the reason is lost.
-        server.logged("redis cannot be used yet, trying again").await;
+        server.logged("redis not usable yet: trying again").await;
         assert!(server.exited().is_none(), "{url}: {}", server.log());
         holder.command(&["CONFIG", "SET", "maxclients", "100"]).await;
         server.ready().await;
@@ -111,7 +111,7 @@ async fn why_it_is_waited_for_is_said() {
             format!("redis://{addr}/3"),
         ] {
             let mut server = fleet(&url).await;
-            server.logged("redis cannot be used yet, trying again").await;
+            server.logged("redis not usable yet: trying again").await;
             let log = server.log();
             let line = log.lines().find(|line| line.contains("trying again")).unwrap();
             // The password is struck out of all words.

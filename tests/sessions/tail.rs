@@ -163,8 +163,8 @@ async fn it_ends_without_a_reader_and_survives_redis() {
     let mut tail = Tail::start(&server, &[], &mut probe).await;
     server.redis_mut().kill();
     server.redis_mut().again().await;
-    until("the log is back", async || {
-        server.log().contains("log is back").then_some(())
+    until("the log reachable again", async || {
+        server.log().contains("log reachable again").then_some(())
     })
     .await;
     probe.publish("after the restart").await;

@@ -103,7 +103,7 @@ fn a_missing_dependency_is_retried() {
 
 fn a_worker_that_never_gets_ready_is_aborted() {
     let supervisor = Supervisor::start(1, "neverready", "boot_timeout_ms = 1000");
-    supervisor.await_log("worker boots too long");
+    supervisor.await_log("worker not ready in time");
     let exit = until("exit", PATIENCE, || {
         supervisor.status()["workers"][0]["last_exit"]
             .as_str()
@@ -190,7 +190,7 @@ fn nothing_waits_for_an_absent_process() {
     const THREADS: usize = 8;
     // Slot 3 is in backoff for ever; slot 2 is stopped, and slot 1 killed, in the middle of it.
     let supervisor = Supervisor::start(4, "crash_slot3", "boot_timeout_ms = 1500");
-    supervisor.await_log("respawn due");
+    supervisor.await_log("respawn scheduled");
     let pids = until("three serve", PATIENCE, || {
         let pids = supervisor.pids("ready");
         (pids.len() == 3).then_some(pids)

@@ -442,7 +442,7 @@ fn a_binary_that_fails_its_check_changes_nothing() {
     let waiting: Vec<_> = (0..3)
         .map(|_| supervisor.command_in_background(&["reload", "--wait"]))
         .collect();
-    supervisor.await_log("reload waits for the running check or reload");
+    supervisor.await_log("reload queued behind the running check or reload");
     assert_eq!(supervisor.await_ready(2), before, "status answers meanwhile");
     let deadline = supervisor.await_within(
         Duration::from_secs(15),

@@ -99,7 +99,7 @@ fn removed_files_are_made_anew() {
     assert_eq!(run.metadata().unwrap().permissions().mode() & 0o7777, 0o700);
     let log = supervisor.log();
     for what in ["control socket", "lock file", "runtime directory"] {
-        let line = |line: &&str| line.contains("made anew") && line.contains(&format!("\"what\":\"{what}\""));
+        let line = |line: &&str| line.contains("restored") && line.contains(&format!("\"what\":\"{what}\""));
         assert!(log.lines().any(|one| line(&one)), "{what}: {log}");
     }
     assert_eq!(supervisor.await_ready(1), workers, "workers stay");

@@ -111,7 +111,7 @@ fn upgrades_during_an_upgrade_make_one_more() {
     let later: Vec<_> = (0..3)
         .map(|_| supervisor.command_in_background(&["upgrade", "--wait"]))
         .collect();
-    supervisor.await_log("reload waits for the running check or reload");
+    supervisor.await_log("reload queued behind the running check or reload");
     fs::remove_file(hangs).unwrap();
     for child in [first].into_iter().chain(later) {
         let output = child.wait_with_output().unwrap();
@@ -143,7 +143,7 @@ fn usr2_comes_with_other_signals() {
         let log = supervisor.log();
         let times = |what: &str| log.lines().filter(|line| line.contains(what)).count();
         let rounds = usize::try_from(round - 1).unwrap();
-        assert_eq!(times("supervisor goes on as another binary"), rounds);
+        assert_eq!(times("supervisor continues as another binary"), rounds);
         assert_eq!(times("\"signal\":\"SIGUSR1\""), rounds, "{log}");
     }
 }

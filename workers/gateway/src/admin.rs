@@ -96,7 +96,7 @@ impl Admin {
             .await
             .is_err()
         {
-            debug!("visitors of the admin listener are cut");
+            debug!("admin connections closed");
         }
     }
 
@@ -140,7 +140,7 @@ impl Admin {
             .keep_alive(false);
         let visit = timeout(VISIT, builder.serve_connection(TokioIo::new(stream), service)).await;
         if !matches!(visit, Ok(Ok(()))) {
-            debug!("visitor of the admin listener left");
+            debug!("admin connection closed");
         }
     }
 

@@ -95,7 +95,7 @@ pub(crate) async fn obey(worker: Rc<Worker>, supervisor: Rc<Supervisor>, admin: 
     let mut lent = Lent::default();
     loop {
         let Some((order, descriptors)) = supervisor.receive(&mut buffer).await else {
-            info!("supervisor is gone, draining");
+            info!("supervisor is gone: draining");
             worker.orphan.set(true);
             admin.close();
             // Its listeners close with it: who connects is for the next supervisor.
@@ -152,7 +152,7 @@ fn channel(descriptors: Vec<OwnedFd>) -> Option<Rc<Channel>> {
     match Channel::new(descriptor) {
         Ok(channel) => Some(Rc::new(channel)),
         Err(error) => {
-            warn!(%error, "way to another worker not usable");
+            warn!(%error, "channel to another worker not usable");
             None
         }
     }
@@ -175,7 +175,7 @@ impl Lent {
                 Err(error) => warn!(slot, %error, "lent listener not usable"),
             }
         }
-        info!(slot, listeners = acceptors.len(), "listeners borrowed");
+        info!(slot, listeners = acceptors.len(), "serving a listener of another slot");
         self.0.insert(slot, acceptors);
     }
 
@@ -183,7 +183,7 @@ impl Lent {
     fn give_back(&mut self, slot: u16) {
         if let Some(acceptors) = self.0.remove(&slot) {
             acceptors.iter().for_each(JoinHandle::abort);
-            info!(slot, "listeners given back");
+            info!(slot, "listener returned to its slot");
         }
     }
 }
@@ -194,11 +194,11 @@ pub(crate) async fn heed_sigterm(worker: Rc<Worker>) {
     match signal(SignalKind::terminate()) {
         Ok(mut terminate) => {
             if terminate.recv().await.is_some() {
-                info!("SIGTERM, draining");
+                info!("SIGTERM received: draining");
                 drain(&worker, Instant::now() + ORPHAN_GRACE, false);
             }
         }
-        Err(error) => warn!(%error, "SIGTERM not heeded"),
+        Err(error) => warn!(%error, "SIGTERM handler not installed"),
     }
 }
 
@@ -209,7 +209,7 @@ fn give_notice(worker: Rc<Worker>, notice: Duration, deadline: Instant, last: bo
         return drain(&worker, deadline, last);
     }
     let notice_ms = u64::try_from(notice.as_millis()).unwrap_or(u64::MAX);
-    info!(notice_ms, "not ready any more, draining soon");
+    info!(notice_ms, "reporting not ready, draining soon");
     tokio::task::spawn_local(async move {
         tokio::time::sleep(notice).await;
         drain(&worker, deadline, last);
@@ -239,7 +239,7 @@ async fn void_leases(worker: &Worker, incarnation: &str) {
         };
         match voided {
             Err(error) if error.passing() && Instant::now() < give_up => {
-                debug!(incarnation, %error, "worker's leases not voided yet");
+                debug!(incarnation, %error, "leases of a dead worker not voided yet");
                 tokio::time::sleep(VOID_RETRY).await;
             }
             voided => break voided,
@@ -251,8 +251,8 @@ async fn void_leases(worker: &Worker, incarnation: &str) {
                 worker.trace.note(sid, "worker_died", &[("worker", Text(incarnation))]);
             }
             worker.metrics.swept.add(ended.len() as u64);
-            info!(incarnation, sessions = ended.len(), "worker's leases voided");
+            info!(incarnation, sessions = ended.len(), "leases of a dead worker voided");
         }
-        Err(error) => warn!(incarnation, %error, "worker's leases not voided, they time out"),
+        Err(error) => warn!(incarnation, %error, "leases of a dead worker not voided: they time out"),
     }
 }

@@ -34,7 +34,7 @@ pub(crate) async fn leave(worker: &Rc<Worker>, supervisor: &Supervisor) -> bool 
         .map(|phase| *phase);
     match left {
         Ok(Phase::Draining { deadline, .. }) => {
-            info!(sockets = worker.sockets.borrow().len(), "draining");
+            info!(sockets = worker.sockets.borrow().len(), "drain started");
             tokio::select! {
                 () = send_away(worker, supervisor, deadline) => {}
                 () = sleep_until(deadline.into()) => {}

@@ -21,7 +21,7 @@ pub(crate) async fn watch(worker: Rc<Worker>) {
             Ok(None) => return,
             Err(error) if error.passing() => {}
             Err(error) => {
-                debug!(%error, "whether redis throws keys away cannot be known");
+                debug!(%error, "eviction policy of redis not known");
                 return;
             }
         }
@@ -35,7 +35,7 @@ fn compare(worker: &Worker, before: Option<&Evictions>, now: &Evictions) {
     if now.endangers() && !before.is_some_and(Evictions::endangers) {
         warn!(
             policy,
-            "redis may throw sessions and the log away when it is full: set its maxmemory-policy to noeviction"
+            "redis may evict sessions and the log when it is full: set maxmemory-policy to noeviction"
         );
     }
     // A Redis that was started again counts from zero.
@@ -44,7 +44,7 @@ fn compare(worker: &Worker, before: Option<&Evictions>, now: &Evictions) {
         worker.metrics.evicted.add(keys);
         warn!(
             policy,
-            keys, "redis was full and threw keys away: clients whose session or messages went start anew"
+            keys, "redis was full and evicted keys: the affected clients lose their sessions or messages"
         );
     }
 }

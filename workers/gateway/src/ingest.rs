@@ -66,7 +66,7 @@ async fn stand_by(worker: &Rc<Worker>, ingest: &Ingest) {
     loop {
         let look_again = match ingest.renew_lease().await {
             Ok(LeaderLease::Ours) => {
-                info!("this worker reads events from outside");
+                info!("external ingest lease acquired");
                 worker.metrics.ingest_leader.set_count(1);
                 let reason = tokio::select! {
                     reason = keep_lease(ingest) => reason,
@@ -74,12 +74,12 @@ async fn stand_by(worker: &Rc<Worker>, ingest: &Ingest) {
                     Err(error) = streams(worker, ingest) => error.to_string(),
                 };
                 worker.metrics.ingest_leader.set_count(0);
-                debug!(reason, "this worker no longer reads events from outside");
+                debug!(reason, "external ingest lease given up");
                 Ingest::RENEW
             }
             Ok(LeaderLease::Anothers(left)) => left,
             Err(error) => {
-                debug!(%error, "the leader of the ingest is not known");
+                debug!(%error, "holder of the external ingest lease not known");
                 Ingest::RENEW
             }
         };
@@ -110,7 +110,7 @@ async fn channels(worker: &Rc<Worker>, ingest: &Ingest) -> Result<(), StoreError
         match ingest.channels().await {
             // The streams are open all the same.
             Err(error @ (StoreError::Refused { .. } | StoreError::Unauthorized { .. })) => {
-                warn!(%error, "channels for events from outside cannot be heard");
+                warn!(%error, "ingest channels not subscribed");
                 sleep(REFUSED_PAUSE).await;
             }
             opened => break opened?,
@@ -123,8 +123,7 @@ async fn channels(worker: &Rc<Worker>, ingest: &Ingest) -> Result<(), StoreError
         let Some(messages) = channels.next().await else {
             if worker.store.ping().await.is_ok() {
                 warn!(
-                    "channels for events from outside broke off although redis answers: a message larger than redis hands \
-                     to a subscriber (client-output-buffer-limit) does that, and is lost"
+                    "ingest channels closed by redis: a message larger than client-output-buffer-limit allows was lost"
                 );
             }
             return Err(StoreError::Unavailable {
@@ -150,7 +149,7 @@ async fn channels(worker: &Rc<Worker>, ingest: &Ingest) -> Result<(), StoreError
         }
         for (channel, outcome) in join_all(appended).await {
             if let Err(error) = outcome {
-                warn!(channel, %error, "an event from outside is lost");
+                warn!(channel, %error, "external event lost");
             }
         }
     }
@@ -173,7 +172,7 @@ fn is_refused_unread(worker: &Worker, source: &str, bytes: usize) -> bool {
         worker.metrics.ingested.one(Ingested::Refused);
         warn!(
             source,
-            bytes, max, "an event from outside is refused: it is larger than log.entry_bytes_max"
+            bytes, max, "external event refused: larger than log.entry_bytes_max allows"
         );
     }
     refused
@@ -239,7 +238,7 @@ async fn streams(worker: &Rc<Worker>, ingest: &Ingest) -> Result<(), StoreError>
                     | AppendError::QueueFull { .. }
                     | AppendError::Timeout { .. }),
                 ) => {
-                    debug!(%error, "events from outside have to wait");
+                    debug!(%error, "external events wait");
                     again = true;
                 }
             }
@@ -298,8 +297,8 @@ fn take(
 fn refuse(worker: &Worker, source: &str, error: &dyn std::fmt::Display) {
     worker.metrics.ingested.one(Ingested::Refused);
     match worker.unreadable.line(Instant::now()) {
-        Some(0) => warn!(source, %error, "an event from outside is refused"),
-        Some(untold) => warn!(source, %error, untold, "an event from outside is refused, others were before"),
-        None => debug!(source, %error, "an event from outside is refused"),
+        Some(0) => warn!(source, %error, "external event refused"),
+        Some(untold) => warn!(source, %error, untold, "external event refused, others were before"),
+        None => debug!(source, %error, "external event refused"),
     }
 }

@@ -42,7 +42,7 @@ fn bound_stalls(engine: &Engine, listener: &TcpListener) {
     let patience = (engine.ping_interval + engine.ping_timeout).max(STALL_MIN);
     let millis = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
     if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(listener, millis) {
-        debug!(%error, "clients may take their time");
+        debug!(%error, "TCP user timeout not set");
     }
 }
 

@@ -100,7 +100,7 @@ pub(crate) fn read(offset: Offset, bytes: &Bytes, limits: &Limits, unreadable: &
     };
     if let Err(error) = entries::check(&entry, limits) {
         if let Some(untold) = unreadable.line(Instant::now()) {
-            warn!(%offset, %error, untold, "log entry left out: clients would disconnect for it");
+            warn!(%offset, %error, untold, "log entry skipped: clients would disconnect because of it");
         }
         return None;
     }

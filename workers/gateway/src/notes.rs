@@ -81,6 +81,6 @@ pub(crate) async fn run(worker: Rc<Worker>) {
 /// The last notes of a worker that leaves.
 pub(crate) async fn finish(worker: &Worker) {
     if timeout(LAST_WRITE, worker.trace.write(&worker.store)).await.is_err() {
-        debug!("the last notes about sessions were not written");
+        debug!("last notes about sessions not written");
     }
 }

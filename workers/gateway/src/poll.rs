@@ -130,7 +130,7 @@ async fn end(worker: &Worker, sid: &Sid, ending: &Ending) {
         match worker.store.load(sid).await {
             Ok(Some(record)) => end_in_store(worker, sid, Some(&record), ending).await,
             Ok(None) => {}
-            Err(error) => debug!(%error, "session could not be ended in the store"),
+            Err(error) => debug!(%error, "session not ended in the store"),
         }
     } else {
         end_in_store(worker, sid, None, ending).await;
@@ -151,7 +151,7 @@ async fn end_in_store(worker: &Worker, sid: &Sid, record: Option<&Record>, endin
     let kept = record.and_then(|record| worker.kept(record));
     note_closed(worker, sid, ending, kept.is_some());
     if let Err(error) = worker.store.end(sid, epoch, kept).await {
-        debug!(%error, "session could not be ended in the store");
+        debug!(%error, "session not ended in the store");
     }
 }
 

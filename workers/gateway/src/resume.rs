@@ -231,7 +231,7 @@ impl Found {
         let told = worker.store.append(entries::takeover(&self.old.sid, epoch), None);
         tokio::task::spawn_local(async move {
             if let Err(error) = told.await {
-                debug!(%error, "holder of a resumed session not told");
+                debug!(%error, "previous connection of a resumed session not told");
             }
         });
     }
@@ -251,7 +251,7 @@ pub(crate) async fn refresh_pids(worker: &Worker, record: &Record) {
 /// Says that a client has to try once more to get its session back.
 pub(crate) fn postpone(worker: &Worker, nsp: &str, lost: &Lost) {
     worker.metrics.resumes.one(lost.counted());
-    line!(info, nsp, reason = %lost, "session not recovered yet, the client has to come back");
+    line!(info, nsp, reason = %lost, "session not recovered yet: the client has to retry");
 }
 
 /// Says that a client could not be given its session back, and asks whether it may start anew.
@@ -264,7 +264,7 @@ pub(crate) fn start_anew(worker: &Worker, sid: &Sid, returning: &Returning, lost
         .trace
         .note(sid, "not_recovered", &[("namespace", Text(nsp)), ("why", Shown(&lost))]);
     worker.metrics.resumes.one(lost.counted());
-    line!(info, nsp, reason = %lost, "session not recovered, the client starts anew");
+    line!(info, nsp, reason = %lost, "session not recovered: the client gets a new one");
     if let Lost::Refused(refusal) = lost {
         return Err(refusal);
     }

@@ -105,7 +105,7 @@ async fn live(inherited: Inherited) -> Exit {
         tokio::task::spawn_local(accept(worker.clone(), listener));
     }
     supervisor.send(&ToSupervisor::ready()).await;
-    info!(slot = worker.slot, incarnation = %worker.incarnation, "worker is ready");
+    info!(slot = worker.slot, incarnation = %worker.incarnation, "worker ready to serve");
     tokio::task::spawn_local(ingest::run(worker.clone()));
     tokio::task::spawn_local(evictions::watch(worker.clone()));
     tokio::task::spawn_local(ready::watch_checks(worker.clone()));
@@ -120,7 +120,7 @@ async fn live(inherited: Inherited) -> Exit {
     report::tell_now(&worker, &supervisor).await;
     let closed = worker.counters.closed_by_drain.get();
     supervisor.send(&ToSupervisor::Drained { closed, cut }).await;
-    info!(closed, cut, "worker leaves");
+    info!(closed, cut, "worker stopped");
     Exit::Done
 }
 
@@ -160,7 +160,7 @@ async fn open_store(setup: &Setup, reason: &watch::Sender<String>) -> Result<(St
             Err(error) if error.cure() == Cure::Time => {
                 reason.send_replace(format!("{redis}: {error}"));
                 if !told {
-                    warn!(redis, %error, "redis cannot be used yet, trying again; clients are served when it can");
+                    warn!(redis, %error, "redis not usable yet: trying again");
                     told = true;
                 }
                 sleep(REDIS_RETRY).await;

@@ -55,7 +55,7 @@ async fn visit(stream: TcpStream) {
         .keep_alive(false);
     let visit = timeout(VISIT, builder.serve_connection(TokioIo::new(stream), service)).await;
     if !matches!(visit, Ok(Ok(()))) {
-        debug!("visitor left");
+        debug!("connection closed before the worker was ready");
     }
 }
 

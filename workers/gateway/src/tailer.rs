@@ -31,7 +31,7 @@ pub(crate) async fn run(worker: Rc<Worker>, mut tail: Tail) {
             TailEvent::Canary { took: Some(took), .. } => worker.metrics.canary.observe(took.as_secs_f64()),
             TailEvent::Wake(sid) => worker.hub.borrow().wake(&sid),
             TailEvent::Reset { from, to, reason } => {
-                warn!(%from, %to, ?reason, "log entries are missing for good");
+                warn!(%from, %to, ?reason, "log entries lost");
                 worker.metrics.resets.one(match reason {
                     ResetReason::RedisLostData => Reset::RedisLostData,
                     ResetReason::Trimmed => Reset::Trimmed,
@@ -48,16 +48,16 @@ pub(crate) async fn run(worker: Rc<Worker>, mut tail: Tail) {
                 worker.hub.borrow().wake_all();
             }
             TailEvent::Stalled => {
-                info!(position = %tail.position(), "log is read, not heard");
+                info!(position = %tail.position(), "log caught up by reading");
                 worker.hub.borrow().wake_all();
             }
             TailEvent::Down(error) => {
                 worker.tail_up.set(false);
-                warn!(error, "log is out of reach");
+                warn!(error, "log unreachable");
             }
             TailEvent::Up => {
                 worker.tail_up.set(true);
-                info!(position = %tail.position(), "log is back");
+                info!(position = %tail.position(), "log reachable again");
                 // Wakes are not kept by Redis: any may have been missed.
                 worker.hub.borrow().wake_all();
             }

@@ -119,12 +119,12 @@ impl Tracer {
             self.lose(notes.lost);
             if !error.passing() {
                 if !self.refused.replace(true) {
-                    warn!(%error, "notes about sessions are refused");
+                    warn!(%error, "notes about sessions refused");
                 }
                 self.lose(notes.count);
                 continue;
             }
-            debug!(%error, "notes about sessions have to wait");
+            debug!(%error, "notes about sessions wait");
             let mut waiting = self.waiting.borrow_mut();
             if waiting.len() < BATCHES_MAX {
                 waiting.push_front(notes);

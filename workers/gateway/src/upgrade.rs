@@ -43,9 +43,9 @@ pub(crate) async fn upgrade(
             };
             worker.metrics.upgrades.one(result);
             worker.trace.note(&sid, "upgrade_failed", &[("why", Text(why))]);
-            debug!(why, "upgrade failed, the session goes on polling");
+            debug!(why, "upgrade failed: session continues by polling");
             if let Err(error) = worker.store.upgrade_cancel(&sid, request).await {
-                debug!(%error, "upgrade not cancelled, it times out");
+                debug!(%error, "upgrade not cancelled: it times out");
             }
             close(&RefCell::new(ws), frame).await;
         }

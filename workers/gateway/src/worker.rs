@@ -235,7 +235,7 @@ impl Worker {
             Ok(_) => self.refused.set(None),
             Err(error) => {
                 if self.refused.replace(Some(Instant::now())).is_none() {
-                    warn!(%error, "sessions cannot be stored");
+                    warn!(%error, "sessions not stored");
                 }
             }
         }

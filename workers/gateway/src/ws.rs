@@ -420,7 +420,7 @@ impl Connection {
         }
         if let Err(error) = self.worker.store.end(&record.sid, Some(record.epoch), keep).await {
             // The record expires by itself.
-            debug!(%error, "session could not be ended in the store");
+            debug!(%error, "session not ended in the store");
         }
     }
 
@@ -444,7 +444,7 @@ impl Connection {
     async fn send_rest(&self) {
         let sent = poll_fn(|cx| self.ws.borrow_mut().get_mut().poll_send(cx));
         if !matches!(timeout(REST_LINGER, sent).await, Ok(Ok(()))) {
-            debug!("client did not take what was left");
+            debug!("client did not read the rest");
         }
     }
 }

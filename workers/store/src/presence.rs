@@ -40,7 +40,7 @@ impl Presence {
         match listen(me) {
             Ok(listener) => Some(Self(tokio::task::spawn_local(answer(listener)))),
             Err(error) => {
-                debug!(%error, "this worker cannot tell its neighbors that it lives");
+                debug!(%error, "presence socket not opened");
                 None
             }
         }
@@ -65,7 +65,7 @@ async fn answer(listener: UnixListener) {
             // Its buffer is empty, so there is room; one that has gone again needs no answer.
             Ok((stream, _)) => drop(stream.try_write(&[ALIVE])),
             Err(error) => {
-                debug!(%error, "a neighbor's question was not taken");
+                debug!(%error, "presence question not answered");
                 sleep(ACCEPT_RETRY).await;
             }
         }

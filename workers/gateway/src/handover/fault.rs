@@ -26,7 +26,7 @@ pub(super) fn pass(place: &str) {
         _ => Ok(()),
     };
     if let Err(error) = done {
-        tracing::error!(%error, "fault of a test not done");
+        tracing::error!(%error, "injected fault not executed");
     }
 }
 

@@ -346,7 +346,7 @@ impl Handoff {
                     Ok(Some(_)) => {}
                     Ok(None) => break,
                     Err(_) => {
-                        warn!(units, "connections that moved are not stored yet");
+                        warn!(units, "moved connections not stored yet");
                         break;
                     }
                 }

@@ -50,7 +50,7 @@ pub(crate) async fn take(worker: Rc<Worker>, channel: Rc<Channel>) {
         };
         if let Err(error) = channel.send(&answer, &[]).await {
             // What is ours stays ours.
-            debug!(%error, "the worker that gives connections is gone");
+            debug!(%error, "worker that hands connections over is gone");
         }
     }
     info!(taken, "connections taken over");
@@ -179,7 +179,7 @@ async fn websockets(
         worker.moved.notify_one();
         yield_now().await;
         if let Err(error) = channel.send(&FromTaker::Stored, &[]).await {
-            debug!(%error, "the worker that gave connections is gone");
+            debug!(%error, "worker that handed connections over is gone");
         }
     });
     Ok(())

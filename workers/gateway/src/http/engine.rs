@@ -171,7 +171,7 @@ async fn begin(
     let created = worker.store.create_for(&record, &asked, head, ttl).await;
     worker.note_stored(&created);
     if let Err(error) = created {
-        debug!(%error, "session could not be stored");
+        debug!(%error, "session not stored");
         worker.metrics.handshakes.one(Handshake::PollingUnavailable);
         return answer::unavailable();
     }
@@ -295,7 +295,7 @@ async fn websocket(
             .map(hyper::upgrade::Upgraded::downcast::<TokioIo<Socket>>)
         {
             Ok(Ok(parts)) => parts,
-            Ok(Err(_)) => return debug!("upgraded connection is of another kind"),
+            Ok(Err(_)) => return debug!("upgraded connection has an unknown type"),
             Err(error) => return debug!(%error, "connection not upgraded"),
         };
         let (tcp, unread) = parts.io.into_inner().into_parts(parts.read_buf);

@@ -349,7 +349,7 @@ async fn answer(worker: &Rc<Worker>, answer: &Answer<'_>, mail: Mail) -> Reply {
     let older = match older.await.unwrap_or_else(|error| Err(Missing::Store(error))) {
         Ok(found) => found,
         Err(gap) => {
-            line!(warn, reason = %gap, "session ended: what it missed cannot be told");
+            line!(warn, reason = %gap, "session ended: the events that it missed are not known");
             end(worker, &answer.record.sid, &Ending::TransportClosed).await;
             return Reply::Packets(CLOSE.to_owned());
         }
@@ -414,6 +414,6 @@ async fn end_closing(worker: &Worker, record: &Record, has_mail: bool) {
 
 /// The store did not answer: the client is told to come back.
 pub(super) fn unavailable(error: &StoreError) -> Reply {
-    debug!(%error, "polling request not served");
+    debug!(%error, "polling request failed");
     Reply::Unavailable
 }

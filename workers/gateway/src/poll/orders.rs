@@ -29,7 +29,7 @@ pub(crate) async fn store(worker: &Worker, before: &Record, orders: &[Rc<Logged>
             Ok(Amended::Done | Amended::Gone) => return,
             Ok(Amended::Again) => sleep(AGAIN_AFTER).await,
             Err(error) => {
-                line!(warn, %error, "an order from outside was not stored");
+                line!(warn, %error, "external command not stored");
                 return;
             }
         }
@@ -39,8 +39,5 @@ pub(crate) async fn store(worker: &Worker, before: &Record, orders: &[Rc<Logged>
             Err(error) => debug!(%error, "record not read"),
         }
     }
-    line!(
-        warn,
-        "an order from outside was not stored: the session is written all the time"
-    );
+    line!(warn, "external command gave up: the session record changed too often");
 }

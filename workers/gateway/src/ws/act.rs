@@ -70,7 +70,7 @@ impl Connection {
                 self.show(&[Change::Connected { nsp }]);
             }
             Kept::NotNow(error) => {
-                debug!(%error, "namespace could not be joined");
+                debug!(%error, "namespace not joined");
                 self.record.borrow_mut().namespaces.remove(&nsp);
                 self.send(&Packet::connect_error(&nsp, UNAVAILABLE, None));
             }
@@ -173,7 +173,7 @@ impl Connection {
         Box::pin(async move {
             if let Kept::NotNow(error) = this.save().await {
                 // A resume would find the record as it was before: the next change stores it.
-                debug!(%error, "the session was not stored");
+                debug!(%error, "session not stored");
             }
         })
     }
@@ -190,7 +190,7 @@ impl Connection {
                 match this.save().await {
                     Kept::Yes => {}
                     Kept::NotNow(error) => {
-                        line!(warn, %error, "room could not be joined or left");
+                        line!(warn, %error, "rooms not joined or left");
                         this.undo_joins(&changes);
                         failed = Some(UNAVAILABLE);
                     }

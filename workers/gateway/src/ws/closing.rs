@@ -36,7 +36,7 @@ pub(crate) async fn close(ws: &RefCell<WebSocketStream<Link>>, frame: Option<Clo
         let queued = Pin::new(&mut *ws.borrow_mut()).start_send(Message::Close(frame));
         match queued {
             Ok(()) => flush(ws).await,
-            Err(error) => debug!(%error, "no close frame but the answer to the client's"),
+            Err(error) => debug!(%error, "close frame not sent"),
         }
         poll_fn(|cx| poll_discard(&mut ws.borrow_mut(), cx)).await;
         poll_fn(|cx| Pin::new(ws.borrow_mut().get_mut()).poll_shutdown(cx))
@@ -44,7 +44,7 @@ pub(crate) async fn close(ws: &RefCell<WebSocketStream<Link>>, frame: Option<Clo
             .ok();
     };
     if timeout(CLOSE_MAX, closing).await.is_err() {
-        debug!("client did not close");
+        debug!("client did not answer the close");
     }
 }
 
@@ -59,7 +59,7 @@ impl Connection {
                 drop(self.ws.replace(fresh));
             }
             // It is freed with the connection.
-            Err(error) => debug!(%error, "buffers are not freed at once"),
+            Err(error) => debug!(%error, "kernel buffers not freed at once"),
         }
         if !can_say_why {
             // An error means that it is closed already.

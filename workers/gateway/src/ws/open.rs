@@ -166,7 +166,7 @@ impl Connection {
             if !this.stored.get()
                 && let Err(error) = this.create().await
             {
-                debug!(%error, "session could not be stored");
+                debug!(%error, "session not stored");
                 this.end(Ending::StoreUnavailable);
             }
         })
@@ -203,7 +203,7 @@ impl Connection {
             Ok(Saved::Gone) => return self.end(Ending::Kicked),
             Ok(Saved::Fenced { .. }) => return self.end(Ending::TakenOver),
             Err(error) => {
-                debug!(%error, "upgrade could not be stored");
+                debug!(%error, "upgrade not stored");
                 return self.end(Ending::StoreUnavailable);
             }
         }
@@ -211,7 +211,7 @@ impl Connection {
         let older = match self.worker.catch_up.older_than_ring(after, Extent::All, interest).await {
             Ok(older) => older,
             Err(error) => {
-                debug!(%error, "what was missed before the upgrade cannot be told");
+                debug!(%error, "events missed before the upgrade not known");
                 return self.end(Ending::StoreUnavailable);
             }
         };

@@ -31,7 +31,7 @@ impl Connection {
     pub(super) async fn replay(self: &Rc<Self>, nsp: &str, found: Found) {
         let answer = Packet::connect(nsp, &found.joined);
         if let Err(error) = self.send_missed(nsp, found, answer).await {
-            tracing::debug!(%error, "a replay was overtaken");
+            tracing::debug!(%error, "replay overtaken");
             self.end(match error {
                 Missing::Store(_) => Ending::StoreUnavailable,
                 Missing::EndLost | Missing::TooLarge(_) | Missing::TooMany(_) | Missing::Trimmed => Ending::SlowClient,

@@ -53,7 +53,7 @@ impl Connection {
                 match this.save().await {
                     Kept::Yes => {}
                     Kept::NotNow(error) => {
-                        line!(warn, %error, "room could not be joined or left");
+                        line!(warn, %error, "rooms not joined or left");
                         this.undo_joins(&changes.changes);
                         failed = Some(UNAVAILABLE);
                     }

@@ -215,7 +215,7 @@ impl RestoredConnection {
             match worker.catch_up.older_than_ring(position, Extent::All, interest).await {
                 Ok(older) => connection.go_live(&older.entries, older.position, Mail::default()),
                 Err(error) => {
-                    debug!(%error, "what was missed during a move cannot be told");
+                    debug!(%error, "events missed during a handover not known");
                     connection.end(Ending::LogLost);
                 }
             }
@@ -261,7 +261,7 @@ impl Connection {
             Ok(Saved::Fenced { .. }) => self.end(Ending::TakenOver),
             Ok(Saved::Gone) => self.end(Ending::Kicked),
             Err(error) => {
-                debug!(%error, "a session that moved is not stored yet");
+                debug!(%error, "moved session not stored yet");
                 return false;
             }
         }

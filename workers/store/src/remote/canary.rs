@@ -97,7 +97,7 @@ pub(super) async fn keep_sending(shared: std::rc::Rc<Shared>) {
         let failed = send(&shared, number).await.err();
         match (&failed, canaries.are_written()) {
             (Some(error), true) => warn!(%error, "canary not written"),
-            (None, false) => info!("canaries are written again"),
+            (None, false) => info!("canaries written again"),
             (Some(_), false) | (None, true) => {}
         }
         canaries.failed.replace(failed);

@@ -54,12 +54,12 @@ impl Clock {
         };
         match Step::of(asked.duration_since(since), now.duration_since(since), before, ms) {
             Step::None => {}
-            Step::Back => warn!("the clock of redis was set back"),
+            Step::Back => warn!("clock of redis set back"),
             Step::Forward(by) => {
                 self.jumped.set(Some(now));
                 warn!(
                     ?by,
-                    "the clock of redis was set forward: keys have expired before their time, sessions of WebSockets are written anew"
+                    "clock of redis set forward: keys expired early, WebSocket sessions are written again"
                 );
             }
         }

@@ -54,7 +54,7 @@ impl Pace {
         if !left.is_zero()
             && let Err(error) = timer.wait(left).await
         {
-            debug!(%error, "batches are not spaced");
+            debug!(%error, "pause between batches not made");
         }
     }
 }

@@ -132,9 +132,9 @@ impl Tailer {
             // A connection that carries nothing is not an outage: as long as Redis takes a new one, the worker is to blame.
             if stalled && let Ok(fresh) = self.attempt().await {
                 match self.shared.canaries.failure() {
-                    None => warn!(%reason, "nothing is heard of the log although redis answers, subscribed anew"),
+                    None => warn!(%reason, "no log received although redis answers: subscribed again"),
                     Some(error) => {
-                        warn!(%error, "nothing is written to the log although redis answers, subscribed anew")
+                        warn!(%error, "log not written although redis answers: subscribed again")
                     }
                 }
                 self.inbox.push(TailEvent::Stalled);
@@ -142,14 +142,14 @@ impl Tailer {
                 continue;
             }
             self.shared.link.set_healthy(false);
-            warn!(%reason, "log tailer lost its connection");
+            warn!(%reason, "log connection lost");
             self.inbox.push(TailEvent::Down(reason));
             stream = self.reconnect().await;
             self.shared.link.set_healthy(true);
             self.shared.canaries.hurry();
             self.heard.set(Instant::now());
             self.shared.counts.reconnects.one();
-            info!(position = %self.position, "log tailer is back");
+            info!(position = %self.position, "log connection restored");
             self.inbox.push(TailEvent::Up);
         }
     }
@@ -162,7 +162,7 @@ impl Tailer {
             pause = (pause * 2).min(RECONNECT_MAX);
             match self.attempt().await {
                 Ok(stream) => return stream,
-                Err(error) => debug!(%error, "log tailer cannot reconnect yet"),
+                Err(error) => debug!(%error, "log connection not restored yet"),
             }
         }
     }
@@ -292,7 +292,7 @@ impl Tailer {
     }
 
     fn reset(&mut self, to: Offset, reason: ResetReason) {
-        warn!(from = %self.position, %to, ?reason, "entries of the log are missing");
+        warn!(from = %self.position, %to, ?reason, "log gap found");
         self.inbox.push(TailEvent::Reset {
             from: self.position,
             to,

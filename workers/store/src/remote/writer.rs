@@ -258,7 +258,7 @@ impl Committer {
                 Err(failure) => failure,
             };
             if !failure.error.passing() {
-                warn!(error = %failure.error, entries = batch.len(), "redis refused a batch of the log");
+                warn!(error = %failure.error, entries = batch.len(), "log batch refused by redis");
                 self.fail(
                     batch,
                     &AppendError::Refused {
@@ -267,7 +267,7 @@ impl Committer {
                 );
                 return None;
             }
-            debug!(error = %failure.error, entries = batch.len(), "a batch of the log has to wait");
+            debug!(error = %failure.error, entries = batch.len(), "log batch waits");
             self.queue.obstacle.set(failure.error.obstacle());
             maybe_done |= failure.sent;
             sleep(jittered(pause)).await;
