@@ -16,6 +16,7 @@ mod architecture;
 mod book;
 mod commands;
 mod fleet;
+mod logs;
 mod names;
 mod programs;
 mod redis;
