@@ -1,7 +1,8 @@
 # make run    build anyworker and run it: supervisor, four workers and a private Redis on 127.0.0.1:8000
 # make test   run all tests
 # make chaos  break everything for five minutes at a time, under clients; CHAOS_SECONDS and SEED choose
-# make bench  measure it for half a minute with a stock client, on this machine alone
+# make fuzz   feed the parsers of what clients send for a minute; FUZZ_SECONDS chooses
+# make bench  measure it for half a minute: bench/README.md
 # make deb    build a Debian package: target/debian/anyworker_*.deb
 # make docs   write docs/configure.md anew, from supervisor.toml and the code
 # make check  what continuous integration runs
@@ -13,7 +14,7 @@ SHELL := bash
 # Where rustup puts cargo, for shells that were open before.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help run build test chaos bench deb docs check clean
+.PHONY: help run build test chaos fuzz bench deb docs check clean
 
 help:
 	@sed -n 's/^# make /make /p' Makefile
@@ -22,8 +23,11 @@ build:
 	@scripts/need.sh run
 	cargo build --release
 
-run: build
-	@exec target/release/anyworker run --config supervisor.toml
+run:
+	@scripts/need.sh run
+	@[ -x target/quick/anyworker ] || echo "building anyworker and 160 libraries, once: about 3 minutes on two cores" >&2
+	cargo build --profile quick
+	@exec target/quick/anyworker run --config supervisor.toml
 
 test:
 	@scripts/need.sh test
@@ -33,8 +37,12 @@ chaos:
 	@scripts/need.sh test
 	@CHAOS_SECONDS=$${CHAOS_SECONDS:-300} scripts/test.sh --test chaos
 
+fuzz:
+	@scripts/need.sh run
+	cargo run --quiet -p anyworker-fuzz --bin mutate -- $${FUZZ_SECONDS:-60}
+
 bench:
-	@scripts/need.sh test
+	@scripts/need.sh bench
 	cargo build --release
 	@bench/run.sh
 

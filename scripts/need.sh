@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Installs what "make run", "make test" or "make deb" needs and this machine lacks; says what and why before it does.
+# Installs what "make run", "make test", "make bench" or "make deb" needs and this machine lacks; says what and why before it does.
 # Silent, and asks for no privilege, when nothing is missing.
 #
-# usage: scripts/need.sh run|test|deb
+# usage: scripts/need.sh run|test|bench|deb
 set -euo pipefail
 
-purpose=${1:?usage: scripts/need.sh run|test|deb}
+purpose=${1:?usage: scripts/need.sh run|test|bench|deb}
 packages=()
 
 say() { printf '%s\n' "$*" >&2; }
@@ -60,6 +60,7 @@ list_missing() {
     fi
     # The package of the server would start a service on port 6379; this one has the program alone.
     redis_works || want redis-tools "sessions are kept in Redis; anyworker starts its own, private one"
+    [ "$purpose" != bench ] || have python3 || want python3 "runs the scenarios of the benchmark"
     [ "$purpose" = test ] || return 0
     have curl || want curl "asks as the documents say, in their tests"
     have node || want nodejs "runs the stock JavaScript client in the tests"

@@ -1,22 +1,17 @@
 //! Closed loop of `echo`: each connection keeps `inflight` requests waiting for their acks.
 
 use crate::Common;
-use crate::sio::{Connection, Packet, io_kind, parse};
+use crate::sio::{Connection, Packet, parse};
 use crate::stats::{Report, Shared, Stats, measure};
 use crate::target::{Outcome, Target};
 use clap::Args;
 use serde_json::{Value, json};
-use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Instant;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::task::{JoinSet, spawn_local};
 
 /// Connections that are opened at a time.
 const OPENING_AT_ONCE: usize = 32;
-/// What a WebSocket frame and a Socket.IO packet add to a payload (bytes), for the bare TCP echo.
-const FRAME_OVERHEAD: usize = 20;
 
 #[derive(Args, Clone)]
 pub(crate) struct Options {
@@ -34,26 +29,14 @@ pub(crate) async fn run(options: &Options) -> Outcome<Report> {
     let common = &options.common;
     let (target, stats) = (common.target()?, Stats::new());
     let mut tasks = Vec::new();
-    if target.is_tcp {
-        for _ in 0..common.connections {
-            let stream = target.tcp().await?;
-            let (stats, options) = (stats.clone(), options.clone());
-            tasks.push(spawn_local(async move {
-                if let Err(error) = bare_loop(stream, &stats, &options).await {
-                    stats.error(&error);
-                }
-            }));
-        }
-    } else {
-        let payload: Rc<str> = "x".repeat(options.payload).into();
-        for connection in connect_all(&target, common, common.connections, &stats).await {
-            let (stats, payload, options) = (stats.clone(), payload.clone(), options.clone());
-            tasks.push(spawn_local(async move {
-                if let Err(error) = echo_loop(connection, &stats, &payload, &options).await {
-                    stats.error(&error);
-                }
-            }));
-        }
+    let payload: Rc<str> = "x".repeat(options.payload).into();
+    for connection in connect_all(&target, common, common.connections, &stats).await {
+        let (stats, payload, options) = (stats.clone(), payload.clone(), options.clone());
+        tasks.push(spawn_local(async move {
+            if let Err(error) = echo_loop(connection, &stats, &payload, &options).await {
+                stats.error(&error);
+            }
+        }));
     }
     let (mut report, ()) = measure(common, &stats, || ()).await;
     tasks.iter().for_each(tokio::task::JoinHandle::abort);
@@ -114,33 +97,5 @@ async fn echo_loop(mut connection: Connection, stats: &Stats, payload: &str, opt
         }
         sent[slot] = Instant::now();
         connection.socket.feed(packet(id + inflight as u64)).await?;
-    }
-}
-
-/// As many bytes as the WebSocket frames would have, over a bare TCP connection.
-async fn bare_loop(mut stream: TcpStream, stats: &Stats, options: &Options) -> Outcome<()> {
-    let frame = vec![b'x'; options.payload + FRAME_OVERHEAD];
-    let mut sent: VecDeque<Instant> = (0..options.inflight).map(|_| Instant::now()).collect();
-    let mut out = frame.repeat(options.inflight);
-    let mut buffer = vec![0u8; 16_384];
-    let mut pending = 0;
-    loop {
-        stream.write_all(&out).await.map_err(|error| io_kind("send", &error))?;
-        out.clear();
-        let count = stream
-            .read(&mut buffer)
-            .await
-            .map_err(|error| io_kind("recv", &error))?;
-        if count == 0 {
-            return Err("closed".to_owned());
-        }
-        pending += count;
-        while pending >= frame.len() {
-            pending -= frame.len();
-            let at = sent.pop_front().ok_or("more bytes than sent")?;
-            stats.op(at.elapsed().as_micros() as u64);
-            sent.push_back(Instant::now());
-            out.extend_from_slice(&frame);
-        }
     }
 }

@@ -50,7 +50,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Closed loop of `echo` with ack over WebSocket (tcp:// measures a bare TCP echo)
+    /// Closed loop of `echo` with ack over WebSocket
     Echo(echo::Options),
     /// Publishers to rooms; every delivery is checked. An op is one delivery
     Fanout(fanout::Options),
@@ -69,7 +69,7 @@ enum Command {
 /// What every scenario takes.
 #[derive(Args, Clone)]
 struct Common {
-    /// http:// or ws:// (or tcp:// for echo) and a loopback host:port
+    /// http:// or ws:// and a loopback host:port
     #[arg(long)]
     url: String,
     #[arg(long, default_value = "/socket.io/")]

@@ -21,8 +21,6 @@ const BODY_SHOWN: usize = 60;
 pub(crate) struct Target {
     pub(crate) addr: SocketAddr,
     pub(crate) path: String,
-    /// A bare TCP echo instead of a Socket.IO server.
-    pub(crate) is_tcp: bool,
     pub(crate) timeout: Duration,
     sources: u32,
     next_source: Cell<u32>,
@@ -31,7 +29,7 @@ pub(crate) struct Target {
 impl Target {
     pub(crate) fn parse(url: &str, path: &str, sources: u32, timeout_s: f64) -> Outcome<Self> {
         let (scheme, rest) = url.split_once("://").ok_or("url: no scheme")?;
-        if !matches!(scheme, "http" | "ws" | "tcp") {
+        if !matches!(scheme, "http" | "ws") {
             return Err(format!("url: scheme {scheme} is not supported"));
         }
         let host = rest.split('/').next().unwrap_or_default();
@@ -43,7 +41,6 @@ impl Target {
         Ok(Self {
             addr,
             path: path.to_owned(),
-            is_tcp: scheme == "tcp",
             timeout: Duration::from_secs_f64(timeout_s),
             sources: sources.clamp(1, SOURCES_MAX),
             next_source: Cell::new(0),

@@ -108,6 +108,42 @@ pub struct Reaction<'a> {
 }
 
 /// An application. Handlers must not block.
+///
+/// This one admits clients that send an auth object, and forwards `say` to the whole namespace:
+///
+/// ```
+/// use app::{Action, Admission, App, Arguments, Connecting, Reaction, Sender};
+/// use session::Event;
+///
+/// struct Chat;
+///
+/// impl App for Chat {
+///     fn connect(&self, client: &Connecting<'_>) -> Admission {
+///         match client.auth {
+///             Some(auth) => Admission::Accept { who: Some(auth.to_owned()), data: None },
+///             None => Admission::Refuse { message: "say who you are".to_owned(), data: None },
+///         }
+///     }
+///
+///     fn event<'a>(&self, _sender: Sender<'_>, event: &Event<'a>) -> Reaction<'a> {
+///         let known = event.args.name() == "say";
+///         let emit = Action::Emit {
+///             rooms: Vec::new(),
+///             args: event.args.whole().to_owned(),
+///             attachments: event.attachments.clone(),
+///             id: None,
+///         };
+///         Reaction {
+///             actions: if known { vec![emit] } else { Vec::new() },
+///             ack: Arguments { inner: "\"ok\"".into(), attachments: Vec::new() },
+///             known,
+///         }
+///     }
+/// }
+///
+/// let stranger = Connecting { nsp: "/", auth: None, address: "127.0.0.1", resumed: None };
+/// assert!(matches!(Chat.connect(&stranger), Admission::Refuse { .. }));
+/// ```
 pub trait App {
     /// Decides whether a client may join a namespace; called again when it comes back, with what it was
     /// ([`Connecting::resumed`]). A refusal then leaves the former session as it is.

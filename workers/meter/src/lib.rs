@@ -6,6 +6,25 @@
 //! builds that count different things understand each other. A [`Report`] is what became of the
 //! snapshots of a fleet, and [`page`] writes it down in the OpenMetrics text format.
 //!
+//! ```
+//! meter::labels! {
+//!     /// How a request ended.
+//!     enum Outcome { Good = "outcome=good", Bad = "outcome=bad" }
+//! }
+//! meter::instruments! {
+//!     /// What a server counts.
+//!     struct Counts {
+//!         /// Requests that were answered.
+//!         requests: meter::Counters<Outcome> = "requests_total";
+//!     }
+//! }
+//! let counts = Counts::new();
+//! counts.requests.one(Outcome::Good);
+//! let mut snapshot = meter::Snapshot::default();
+//! counts.read(&mut snapshot);
+//! assert_eq!(snapshot.counter("requests_total{outcome=good}"), 1);
+//! ```
+//!
 //! Pure: no clock, no socket.
 
 mod instrument;
