@@ -23,7 +23,7 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 /// How long each test breaks things, unless `CHAOS_SECONDS` says otherwise.
-const SECONDS: u64 = 20;
+const SECONDS: u64 = 12;
 
 /// What clients may need to come to rest after the last fault.
 const REST: Duration = Duration::from_secs(120);

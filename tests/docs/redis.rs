@@ -1,7 +1,7 @@
 //! `docs/redis/redis.conf`, as it stands: a fleet works on it, may do all it has to and nothing else, and the doctor has
 //! nothing to say about this Redis.
 
-use crate::harness::{Plan, Poller, Server, Wire, until};
+use crate::harness::{Plan, Poller, Server, Wire, free_address, until};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::net::SocketAddr;
@@ -36,9 +36,8 @@ impl Own {
         let file = directory.path().join("redis.conf");
         std::fs::write(&file, conf).unwrap();
         // An address of this process and test alone, as what the file names may be taken.
-        let [_, high, middle, low] = std::process::id().to_be_bytes();
         let port = 6379 + NEXT.fetch_add(1, Ordering::Relaxed);
-        let addr = SocketAddr::from(([127, 64 | (high & 63), middle, low.max(1)], port));
+        let addr = SocketAddr::new(free_address().ip(), port);
         let child = Command::new("redis-server")
             .arg(file)
             .args(["--bind", &addr.ip().to_string(), "--port", &port.to_string()])

@@ -549,8 +549,9 @@ pub(crate) fn free_address() -> SocketAddr {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let [_, high, middle, low] = std::process::id().to_be_bytes();
     let port = 20_000 + NEXT.fetch_add(1, Ordering::Relaxed);
-    // Never 127.0.0.x, where other things of the machine listen.
-    SocketAddr::from(([127, 64 | (high & 63), middle, low.max(1)], port))
+    // Never 127.0.0.x, where other things of the machine listen. All 22 bits of a process id (proc_pid_max(5)) are in the
+    // address, so no two processes have the same one; 127.64.1.0 is an address like others.
+    SocketAddr::from(([127, 64 | (high & 63), middle, low], port))
 }
 
 fn table(key: &str, value: &str) -> toml::Value {

@@ -1,13 +1,12 @@
 //! A machine for the doctor: a Redis with any settings, and a directory that stands for `/proc`, `/sys` and `/etc`. As
 //! it is made, nothing is wrong with it.
 
-use crate::harness::{soon, until};
+use crate::harness::{free_address, soon, until};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
@@ -241,12 +240,4 @@ impl Diagnosis {
     pub(crate) fn evidence(&self, check: &str) -> &str {
         self.finding(check)["evidence"].as_str().unwrap()
     }
-}
-
-/// A loopback address for each process, a port for each Redis.
-fn free_address() -> SocketAddr {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let [_, high, middle, low] = std::process::id().to_be_bytes();
-    let port = 30_000 + NEXT.fetch_add(1, Ordering::Relaxed);
-    SocketAddr::from(([127, 64 | (high & 63), middle, low.max(1)], port))
 }

@@ -2,10 +2,20 @@
 //! reverse.
 
 use crate::harness::{PATIENCE, Plan, Request, Server, ask, until};
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use tempfile::TempDir;
+
+/// A port of 127.0.0.1, which is what `localhost` in a URL means. It is below those that the kernel gives to connections
+/// (`ip_local_port_range`), and that of another process only if their ids are thousands apart.
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let number = u16::from_be_bytes([high, low]).wrapping_mul(4);
+    let nth = number.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+    10_000 + nth % 20_000
+}
 
 /// A `redis-server` at a port of its own that speaks either TLS or none.
 struct Port {
@@ -20,7 +30,7 @@ impl Port {
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         std::fs::write(directory.path().join("ca.pem"), made.cert.pem()).unwrap();
         std::fs::write(directory.path().join("key.pem"), made.signing_key.serialize_pem()).unwrap();
-        let number = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let number = free_port();
         let mut port = Self {
             directory,
             child: None,
