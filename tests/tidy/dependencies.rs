@@ -9,7 +9,14 @@ use std::process::Command;
 fn packages() -> Vec<Value> {
     let cargo = env!("CARGO");
     let output = Command::new(cargo)
-        .args(["metadata", "--format-version", "1", "--locked", "--offline", "--filter-platform"])
+        .args([
+            "metadata",
+            "--format-version",
+            "1",
+            "--locked",
+            "--offline",
+            "--filter-platform",
+        ])
         .arg(host())
         .current_dir(root())
         .output()
@@ -41,12 +48,19 @@ fn texts(table: &toml::Value, key: &str) -> Vec<String> {
 
 #[test]
 fn dependencies_are_allowed() {
-    let rules: toml::Table = std::fs::read_to_string(root().join("deny.toml")).unwrap().parse().unwrap();
+    let rules: toml::Table = std::fs::read_to_string(root().join("deny.toml"))
+        .unwrap()
+        .parse()
+        .unwrap();
     let licenses: Vec<Expression> = texts(&rules["licenses"], "allow")
         .iter()
         .map(|text| Expression::parse(text).unwrap())
         .collect();
-    let allowed: Vec<_> = licenses.iter().flat_map(Expression::requirements).map(|one| &one.req).collect();
+    let allowed: Vec<_> = licenses
+        .iter()
+        .flat_map(Expression::requirements)
+        .map(|one| &one.req)
+        .collect();
     let banned = texts(&rules["bans"], "deny");
     let sources = texts(&rules["sources"], "allow-registry");
     let mut complaints = String::new();
@@ -58,7 +72,11 @@ fn dependencies_are_allowed() {
         let is_allowed = Expression::parse_mode(license, ParseMode::LAX)
             .is_ok_and(|expression| expression.evaluate(|wanted| allowed.contains(&wanted)));
         if !is_allowed {
-            complain(&mut complaints, name, &format!("the license `{license}` is not in deny.toml"));
+            complain(
+                &mut complaints,
+                name,
+                &format!("the license `{license}` is not in deny.toml"),
+            );
         }
         if banned.iter().any(|banned| banned == name) {
             complain(&mut complaints, name, "is banned by deny.toml");
@@ -76,14 +94,21 @@ fn dependencies_are_allowed() {
 /// `rust-version` promises that our own code, and all of others', compiles with it. Clippy looks after ours.
 #[test]
 fn dependencies_need_no_newer_compiler() {
-    let manifest: toml::Table = std::fs::read_to_string(root().join("Cargo.toml")).unwrap().parse().unwrap();
+    let manifest: toml::Table = std::fs::read_to_string(root().join("Cargo.toml"))
+        .unwrap()
+        .parse()
+        .unwrap();
     let ours = version(manifest["workspace"]["package"]["rust-version"].as_str().unwrap());
     let mut complaints = String::new();
     for package in &packages() {
         if let Some(needed) = package["rust_version"].as_str()
             && version(needed) > ours
         {
-            complain(&mut complaints, package["name"].as_str().unwrap(), &format!("needs Rust {needed}"));
+            complain(
+                &mut complaints,
+                package["name"].as_str().unwrap(),
+                &format!("needs Rust {needed}"),
+            );
         }
     }
     assert!(complaints.is_empty(), "\n{complaints}");

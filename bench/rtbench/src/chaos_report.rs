@@ -1,7 +1,6 @@
 //! What a chaos run reports.
 
-use crate::chaos::{Options, Run};
-use crate::members::Member;
+use crate::chaos_run::{Member, Options, Run};
 use crate::stats::{Report, round};
 use serde_json::{Value, json};
 

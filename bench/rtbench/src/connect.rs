@@ -1,8 +1,9 @@
 //! New sessions: open, CONNECT, close.
 
+use crate::common::{Common, seconds};
+use crate::sio;
 use crate::stats::{Report, Stats, measure};
 use crate::target::Outcome;
-use crate::{Common, seconds};
 use clap::Args;
 use serde_json::json;
 use std::cell::Cell;
@@ -36,7 +37,7 @@ pub(crate) async fn run(options: &Options) -> Outcome<Report> {
             while left.get() > 0 {
                 left.set(left.get() - 1);
                 let started = Instant::now();
-                match target.connect(auth.as_ref()).await {
+                match sio::connect(&target, auth.as_ref()).await {
                     Ok(connection) => {
                         // The latency ends with the answer to CONNECT. Closing is part of the work only.
                         let latency = started.elapsed().as_micros() as u64;

@@ -1,6 +1,7 @@
 //! Closed loop of `echo`: each connection keeps `inflight` requests waiting for their acks.
 
-use crate::Common;
+use crate::common::Common;
+use crate::sio;
 use crate::sio::{Connection, Packet, parse};
 use crate::stats::{Report, Shared, Stats, measure};
 use crate::target::{Outcome, Target};
@@ -63,7 +64,7 @@ pub(crate) async fn connect_each(
     let mut opening = JoinSet::new();
     for number in 1..=count {
         let (target, auth) = (target.clone(), common.auth.clone());
-        opening.spawn_local(async move { target.connect(auth.as_ref()).await });
+        opening.spawn_local(async move { sio::connect(&target, auth.as_ref()).await });
         while opening.len() >= OPENING_AT_ONCE || (number == count && !opening.is_empty()) {
             match opening.join_next().await {
                 Some(Ok(Ok(connection))) => take(connection),

@@ -1,9 +1,10 @@
 //! Connections that do nothing: what each costs in memory and CPU.
 
+use crate::common::{Common, seconds};
 use crate::echo::connect_each;
+use crate::proc;
 use crate::stats::{Report, Stats, Window, round};
 use crate::target::Outcome;
-use crate::{Common, proc, seconds};
 use clap::Args;
 use serde_json::{Value, json};
 use std::cell::Cell;

@@ -16,9 +16,12 @@
 
 mod chaos;
 mod chaos_report;
+mod chaos_run;
+mod common;
 mod connect;
 mod echo;
 mod fanout;
+mod fanout_run;
 mod idle;
 mod members;
 mod polling;
@@ -31,15 +34,9 @@ mod sio;
 mod stats;
 mod target;
 
-use clap::{Args, Parser, Subcommand};
-use serde_json::Value;
+use clap::{Parser, Subcommand};
 use std::process::ExitCode;
-use std::rc::Rc;
-use std::time::Duration;
-use target::{Outcome, Target};
-
-/// The longest measured window (seconds).
-const DURATION_MAX: f64 = 600.0;
+use target::Outcome;
 
 #[derive(Parser)]
 #[command(version, about)]
@@ -64,64 +61,6 @@ enum Command {
     Chaos(chaos::Options),
     /// Prove against an in-process server with known faults that the counters can fail
     Selftest,
-}
-
-/// What every scenario takes.
-#[derive(Args, Clone)]
-struct Common {
-    /// http:// or ws:// and a loopback host:port
-    #[arg(long)]
-    url: String,
-    #[arg(long, default_value = "/socket.io/")]
-    path: String,
-    #[arg(long, short = 'c', default_value_t = 100)]
-    connections: usize,
-    /// Measured seconds (600 at most)
-    #[arg(long, short = 'd', default_value_t = 8.0)]
-    duration: f64,
-    /// Seconds of load before the measured window
-    #[arg(long, default_value_t = 1.0)]
-    warmup: f64,
-    /// Root of the server's process tree (repeatable)
-    #[arg(long)]
-    server_pid: Vec<i32>,
-    /// The same of Redis, which is counted apart
-    #[arg(long)]
-    redis_pid: Vec<i32>,
-    /// Print one line of JSON
-    #[arg(long)]
-    json: bool,
-    /// JSON sent with CONNECT
-    #[arg(long)]
-    auth: Option<Value>,
-    /// Source addresses 127.0.0.1..N used in turn
-    #[arg(long, default_value_t = 8)]
-    src_addrs: u32,
-    /// Seconds before a request, handshake or ack counts as failed
-    #[arg(long, default_value_t = 10.0)]
-    timeout: f64,
-    #[arg(long, default_value = "echo")]
-    ev_echo: String,
-    #[arg(long, default_value = "join")]
-    ev_join: String,
-    #[arg(long, default_value = "publish")]
-    ev_publish: String,
-    #[arg(long, default_value = "message")]
-    ev_message: String,
-}
-
-impl Common {
-    fn target(&self) -> Outcome<Rc<Target>> {
-        if !(0.0..=DURATION_MAX).contains(&self.duration) {
-            return Err(format!("--duration must be within 0..={DURATION_MAX}"));
-        }
-        Target::parse(&self.url, &self.path, self.src_addrs, self.timeout).map(Rc::new)
-    }
-}
-
-/// Seconds as given on the command line.
-fn seconds(count: f64) -> Duration {
-    Duration::from_secs_f64(count.max(0.0))
 }
 
 async fn run(command: Command) -> Outcome<()> {

@@ -1,13 +1,13 @@
 //! Members and publishers of a chaos run. Members behave like the official client with connection state recovery: they
 //! keep `pid` and the last offset, offer them when they reconnect, and back off with jitter.
 
-use crate::chaos::{Options, Run};
-use crate::seconds;
-use crate::sequence::{Checks, Mark, Seen};
+use crate::chaos_run::{Options, Run};
+use crate::common::seconds;
+use crate::sequence::Mark;
+use crate::sio;
 use crate::sio::{Connection, Packet, parse};
 use crate::target::{Outcome, Target};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use tokio::time::{sleep, timeout};
 
@@ -15,18 +15,6 @@ use tokio::time::{sleep, timeout};
 const LAST_MESSAGE_MAX: Duration = Duration::from_secs(10);
 /// A member that has joined waits for events only.
 const NO_TIMEOUT: Duration = Duration::from_secs(3600);
-
-#[derive(Default)]
-pub(crate) struct Member {
-    /// By publisher.
-    pub(crate) seen: BTreeMap<usize, Seen>,
-    pub(crate) checks: Checks,
-    pub(crate) duplicated_of_retried: u64,
-    pub(crate) last_delivery: Option<Instant>,
-    pub(crate) longest_gap: Duration,
-    /// Connected, and in its room.
-    pub(crate) is_online: bool,
-}
 
 /// What a client keeps of its session for the next connection.
 #[derive(Default)]
@@ -69,7 +57,7 @@ async fn dial(run: &Run, target: &Target, options: &Options, memory: &Memory) ->
     let mut backoff = Backoff::new(options);
     loop {
         run.counters.borrow_mut().connect_attempts += 1;
-        match target.connect(auth.as_ref()).await {
+        match sio::connect(target, auth.as_ref()).await {
             Ok(connection) => return connection,
             Err(error) => *run.counters.borrow_mut().failed_attempts.entry(error).or_default() += 1,
         }

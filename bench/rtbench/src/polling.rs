@@ -1,10 +1,11 @@
 //! Long-polling sessions where every request uses a fresh TCP connection: a server (or cluster) that needs sticky
 //! sessions fails here.
 
+use crate::common::{Common, seconds};
+use crate::sio;
 use crate::sio::{Packet, parse};
 use crate::stats::{Report, Stats, bump, measure, round};
 use crate::target::{Outcome, Target};
-use crate::{Common, seconds};
 use clap::Args;
 use serde_json::{Value, json};
 use std::cell::Cell;
@@ -149,7 +150,7 @@ impl Session<'_> {
     async fn upgrade(&self, options: &Options) -> Outcome<()> {
         self.requests.set(self.requests.get() + 2);
         let poll = self.target.http(Some(&self.sid), None);
-        let (mut socket, _) = tokio::try_join!(self.target.probe(&self.sid), poll)?;
+        let (mut socket, _) = tokio::try_join!(sio::probe(self.target, &self.sid), poll)?;
         socket.send("5".to_owned()).await?;
         socket
             .send(format!("42{UPGRADED}[\"{}\",\"up\"]", options.common.ev_echo))

@@ -1,6 +1,6 @@
 //! A publisher of the fan-out: publishes in a closed loop or at a rate, and reads its acks.
 
-use crate::fanout::{Options, Run};
+use crate::fanout_run::{Options, Run};
 use crate::sequence::Mark;
 use crate::sio::{Connection, Packet, parse};
 use crate::target::Outcome;

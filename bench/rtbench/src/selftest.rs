@@ -1,10 +1,11 @@
 //! Proves that the counters can fail: scenarios run against a server with known faults, and must report exactly these.
 
+use crate::common::Common;
 use crate::selftest_server::{Faults, Server};
 use crate::sequence::{Checks, Seen};
 use crate::stats::Report;
 use crate::target::Outcome;
-use crate::{Common, chaos, connect, echo, fanout, polling};
+use crate::{chaos, connect, echo, fanout, polling};
 use serde_json::{Value, json};
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! A Socket.IO server in this process that makes known mistakes, and counts them.
 
-use crate::Common;
+use crate::common::Common;
 use crate::stats::bump;
 use crate::target::Outcome;
 use futures_util::{SinkExt, StreamExt};

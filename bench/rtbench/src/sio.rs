@@ -4,7 +4,7 @@
 //! clients that know them, and some (anyworker: docs/design/client-detection.md) tell that by the handshake: the order
 //! of the query and an `Origin`. It offers no permessage-deflate, because it cannot inflate.
 
-use crate::target::{Outcome, Target};
+use crate::target::{Outcome, Target, io_kind};
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use serde_json::Value;
 use std::collections::VecDeque;
@@ -25,48 +25,46 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 /// Of the buffer for reading (bytes): a run holds thousands of connections.
 const READ_BUFFER: usize = 8192;
 
-impl Target {
-    async fn websocket(&self, query: &str) -> Outcome<Socket> {
-        let tcp = self.tcp().await?;
-        let url = format!("ws://{}{}?EIO=4&transport=websocket{query}", self.addr, self.path);
-        let mut request = url.into_client_request().map_err(|error| kind("request", error))?;
-        let origin = HeaderValue::from_str(&format!("http://{}", self.addr)).map_err(|error| error.to_string())?;
-        request.headers_mut().insert(ORIGIN, origin);
-        let config = WebSocketConfig::default()
-            .read_buffer_size(READ_BUFFER)
-            .write_buffer_size(0);
-        let (stream, _) = timeout(self.timeout, client_async_with_config(request, tcp, Some(config)))
-            .await
-            .map_err(|_| "handshake: timeout".to_owned())?
-            .map_err(|error| kind("handshake", error))?;
-        Ok(Socket {
-            stream,
-            is_dirty: false,
-            early: VecDeque::new(),
-        })
-    }
+async fn websocket(target: &Target, query: &str) -> Outcome<Socket> {
+    let tcp = target.tcp().await?;
+    let url = format!("ws://{}{}?EIO=4&transport=websocket{query}", target.addr, target.path);
+    let mut request = url.into_client_request().map_err(|error| kind("request", error))?;
+    let origin = HeaderValue::from_str(&format!("http://{}", target.addr)).map_err(|error| error.to_string())?;
+    request.headers_mut().insert(ORIGIN, origin);
+    let config = WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(0);
+    let (stream, _) = timeout(target.timeout, client_async_with_config(request, tcp, Some(config)))
+        .await
+        .map_err(|_| "handshake: timeout".to_owned())?
+        .map_err(|error| kind("handshake", error))?;
+    Ok(Socket {
+        stream,
+        is_dirty: false,
+        early: VecDeque::new(),
+    })
+}
 
-    /// Opens a WebSocket session and connects namespace `/`.
-    pub(crate) async fn connect(&self, auth: Option<&Value>) -> Outcome<Connection> {
-        let mut socket = self.websocket("").await?;
-        let (sid, pid) = timeout(self.timeout, socket.join_namespace(auth))
-            .await
-            .map_err(|_| "CONNECT: timeout".to_owned())??;
-        Ok(Connection { socket, sid, pid })
-    }
+/// Opens a WebSocket session and connects namespace `/`.
+pub(crate) async fn connect(target: &Target, auth: Option<&Value>) -> Outcome<Connection> {
+    let mut socket = websocket(target, "").await?;
+    let (sid, pid) = timeout(target.timeout, socket.join_namespace(auth))
+        .await
+        .map_err(|_| "CONNECT: timeout".to_owned())??;
+    Ok(Connection { socket, sid, pid })
+}
 
-    /// The upgrade of a polling session over a fresh connection, up to the answered probe.
-    pub(crate) async fn probe(&self, sid: &str) -> Outcome<Socket> {
-        let mut socket = self.websocket(&format!("&sid={sid}")).await?;
-        socket.send("2probe".to_owned()).await?;
-        let answer = timeout(self.timeout, socket.receive())
-            .await
-            .map_err(|_| "probe: timeout".to_owned())??;
-        if answer.as_str() != "3probe" {
-            return Err(format!("probe: unexpected '{}'", beginning(&answer)));
-        }
-        Ok(socket)
+/// The upgrade of a polling session over a fresh connection, up to the answered probe.
+pub(crate) async fn probe(target: &Target, sid: &str) -> Outcome<Socket> {
+    let mut socket = websocket(target, &format!("&sid={sid}")).await?;
+    socket.send("2probe".to_owned()).await?;
+    let answer = timeout(target.timeout, socket.receive())
+        .await
+        .map_err(|_| "probe: timeout".to_owned())??;
+    if answer.as_str() != "3probe" {
+        return Err(format!("probe: unexpected '{}'", beginning(&answer)));
     }
+    Ok(socket)
 }
 
 /// A session that is connected to namespace `/`.
@@ -217,24 +215,6 @@ pub(crate) fn parse(text: &str) -> Packet<'_> {
 
 fn beginning(text: &str) -> String {
     text.chars().take(SHOWN).collect()
-}
-
-/// The kind of an error of the operating system, and the stage in which it came.
-pub(crate) fn io_kind(stage: &str, error: &std::io::Error) -> String {
-    use std::io::ErrorKind as Kind;
-    let names = [
-        (Kind::ConnectionRefused, "refused"),
-        (Kind::ConnectionReset, "reset"),
-        (Kind::BrokenPipe, "broken pipe"),
-        (Kind::UnexpectedEof, "unexpected eof"),
-        (Kind::AddrNotAvailable, "no local port"),
-        (Kind::AddrInUse, "no local port"),
-    ];
-    let known = names.iter().find(|(kind, _)| *kind == error.kind());
-    known.map_or_else(
-        || format!("{stage}: {:?}", error.kind()),
-        |(_, name)| format!("{stage}: {name}"),
-    )
 }
 
 fn kind(stage: &str, error: Error) -> String {

@@ -1,6 +1,7 @@
 //! Counters, the measured window and the report.
 
-use crate::{Common, proc};
+use crate::common::{Common, seconds};
+use crate::proc;
 use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
 use std::cell::{Cell, RefCell};
@@ -123,10 +124,10 @@ impl Window {
 
 /// Opens the window after the warm-up and closes it after the measured time. `at_open` runs in between.
 pub(crate) async fn measure<T>(common: &Common, stats: &Stats, at_open: impl FnOnce() -> T) -> (Report, T) {
-    tokio::time::sleep(crate::seconds(common.warmup)).await;
+    tokio::time::sleep(seconds(common.warmup)).await;
     let window = Window::open(common, stats);
     let noted = at_open();
-    tokio::time::sleep(crate::seconds(common.duration)).await;
+    tokio::time::sleep(seconds(common.duration)).await;
     (window.close(common, stats), noted)
 }
 

@@ -1,6 +1,5 @@
 //! The server under test: where it is, TCP connections to it, and HTTP requests that each use a fresh one.
 
-use crate::sio::io_kind;
 use nix::sys::socket::{setsockopt, sockopt};
 use serde_json::Value;
 use std::cell::Cell;
@@ -174,4 +173,22 @@ fn unchunked(mut rest: &[u8]) -> Option<Vec<u8>> {
         whole.extend_from_slice(rest.get(end + 2..end + 2 + length)?);
         rest = rest.get(end + 4 + length..)?;
     }
+}
+
+/// The kind of an error of the operating system, and the stage in which it came.
+pub(crate) fn io_kind(stage: &str, error: &std::io::Error) -> String {
+    use std::io::ErrorKind as Kind;
+    let names = [
+        (Kind::ConnectionRefused, "refused"),
+        (Kind::ConnectionReset, "reset"),
+        (Kind::BrokenPipe, "broken pipe"),
+        (Kind::UnexpectedEof, "unexpected eof"),
+        (Kind::AddrNotAvailable, "no local port"),
+        (Kind::AddrInUse, "no local port"),
+    ];
+    let known = names.iter().find(|(kind, _)| *kind == error.kind());
+    known.map_or_else(
+        || format!("{stage}: {:?}", error.kind()),
+        |(_, name)| format!("{stage}: {name}"),
+    )
 }
