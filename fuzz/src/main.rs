@@ -42,8 +42,30 @@ const SEEDS: [&str; 16] = [
 
 /// What is put into inputs.
 const TOKENS: [&str; 24] = [
-    "[", "]", "{", "}", "\"", ",", ":", "\\", "\\u", "\\ud800", "-", "0", "1e999", "null", "true", "/", "/,", "?", "\u{1e}",
-    "b", "\u{0}", "é", "{\"_placeholder\":true,\"num\":0}", "18446744073709551616",
+    "[",
+    "]",
+    "{",
+    "}",
+    "\"",
+    ",",
+    ":",
+    "\\",
+    "\\u",
+    "\\ud800",
+    "-",
+    "0",
+    "1e999",
+    "null",
+    "true",
+    "/",
+    "/,",
+    "?",
+    "\u{1e}",
+    "b",
+    "\u{0}",
+    "é",
+    "{\"_placeholder\":true,\"num\":0}",
+    "18446744073709551616",
 ];
 
 fn main() -> ExitCode {
@@ -64,7 +86,11 @@ fn main() -> ExitCode {
     while Instant::now() < until {
         for _ in 0..BATCH {
             let input = mutated(&mut random);
-            let target = if random.bool() { targets::engine_payload } else { targets::socket_packet };
+            let target = if random.bool() {
+                targets::engine_payload
+            } else {
+                targets::socket_packet
+            };
             if catch_unwind(|| target(&input)).is_err() {
                 eprintln!("failed with seed {seed}: {input:?}");
                 return ExitCode::FAILURE;
