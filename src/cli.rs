@@ -23,10 +23,10 @@ use std::time::Duration;
 /// The end of `--help` and of the manual page.
 const MORE: &str = "\
 Signals of the supervisor: TERM and INT drain and stop, the second one at once; QUIT stops at once; HUP reloads; USR2 \
-upgrades; TTIN and TTOU have one slot more, one less; USR1 writes the status to the log.
+upgrades; TTIN and TTOU add and remove a slot; USR1 writes the status to the log.
 
-Exit codes: 0 done; 1 refused or failed, with every reason; 64 command line not understood; 69 no supervisor answers; \
-70 program error; 78 the configuration, or what it names, cannot work.
+Exit codes: 0 done; 1 refused or failed, with every reason; 64 wrong command line; 69 no supervisor answers; \
+70 program error; 78 the configuration, or something that it names, cannot work.
 
 As a service: systemctl enable --now anyworker; systemctl reload anyworker. Its configuration is \
 /etc/anyworker/supervisor.toml, its log `journalctl -u anyworker`.";
@@ -52,7 +52,7 @@ struct Options {
     /// Configuration file [default: ./supervisor.toml, then /etc/anyworker/supervisor.toml]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Address to listen on, may be repeated; overrides listen.address
+    /// Address to listen on; may be repeated; overrides listen.address
     #[arg(long, global = true, value_name = "ADDRESS")]
     listen: Vec<String>,
     /// Workers to run; overrides workers.count
@@ -69,7 +69,7 @@ enum Command {
     Run,
     /// Check the configuration and print what is in effect, secrets masked
     Check {
-        /// Also whether the state of a supervisor on standard input can be read
+        /// Also check whether the state of a supervisor on standard input can be read
         #[arg(long, hide = true)]
         state: bool,
     },
@@ -78,30 +78,30 @@ enum Command {
         /// Print JSON
         #[arg(long)]
         json: bool,
-        /// Again and again: a live view on a terminal, otherwise lines
+        /// Repeat: a live view on a terminal, otherwise lines
         #[arg(long)]
         watch: bool,
-        /// Seconds from one look to the next
+        /// Seconds between updates
         #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = ops::seconds, requires = "watch")]
         every: Duration,
     },
-    /// Replace the workers one by one, with the configuration and binary that are on disk now
+    /// Replace the workers one by one, using the configuration and binary now on disk
     Reload {
         /// Wait for the end; exits 0 when every slot runs the new generation
         #[arg(long)]
         wait: bool,
     },
-    /// Go on as the binary that is on disk now, in the same process, and replace the workers
+    /// Continue the supervisor as the binary now on disk, in the same process, and replace the workers
     Upgrade {
         /// Wait for the end; exits 0 when supervisor and every slot run the new binary
         #[arg(long)]
         wait: bool,
     },
-    /// Even live connections out between the workers, without a disconnect
+    /// Spread live connections evenly over the workers, without a disconnect
     Rebalance,
     #[command(flatten)]
     Operator(ops::Command),
-    /// Drain and stop, and wait for the end
+    /// Drain, stop, and wait for the end
     Stop {
         /// Do not drain
         #[arg(long)]
@@ -109,14 +109,14 @@ enum Command {
     },
     /// Change the number of slots until the next reload
     Scale {
-        /// Slots to have
+        /// Number of slots
         #[arg(value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(SLOTS_MAX)))]
         slots: u16,
     },
     /// Write manual pages, shell completions and docs/configure.md
     #[command(hide = true)]
     Manual {
-        /// Where to
+        /// Output directory
         directory: PathBuf,
     },
     /// A worker; only the supervisor can start it
@@ -131,7 +131,7 @@ enum Command {
     },
 }
 
-/// What a worker does with what it inherited, until it ends.
+/// Runs a worker with its inherited descriptors, until it exits.
 pub type Worker = fn(Inherited) -> Exit;
 
 /// The whole program; `worker` is what runs in the processes that serve clients.
@@ -297,7 +297,7 @@ fn work(worker: Worker) -> io::Result<ExitCode> {
 }
 
 /// Where the supervisor of this configuration is. A configuration that has become bad since it was
-/// started must not keep anybody from asking it, so then the one key that matters is enough.
+/// started must not prevent commands from reaching it, so then the one key that matters is enough.
 fn runtime_directory(sources: &Sources) -> Result<PathBuf, Faults> {
     let faults = match config::load(sources) {
         Ok(Config { runtime_directory, .. }) => return Ok(runtime_directory),

@@ -33,33 +33,33 @@ use tokio::runtime::{Builder, LocalOptions};
 /// The commands.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
-    /// Show how Redis, log, sessions and workers are; exits 0 healthy, 1 degraded, 2 unhealthy
+    /// Report on Redis, log, sessions and workers; exits 0 healthy, 1 degraded, 2 unhealthy
     Health {
-        /// Again and again: a live view on a terminal, otherwise one report after the other
+        /// Repeat: a live view on a terminal, otherwise one report after the other
         #[arg(long)]
         watch: bool,
-        /// Seconds from one report to the next
+        /// Seconds between reports
         #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds, requires = "watch")]
         every: Duration,
-        /// Print JSON, a report a line
+        /// Print JSON, one report per line
         #[arg(long)]
         json: bool,
     },
-    /// Look for what will go wrong: Redis, kernel, systemd, secrets, proxy; exits 0 nothing found, 1 warnings, 2 faults
+    /// Find problems in Redis, kernel, systemd, secrets and proxy; exits 0 nothing found, 1 warnings, 2 faults
     Doctor {
         /// Print JSON
         #[arg(long)]
         json: bool,
-        /// URL that clients connect to, to look through the proxy as well
+        /// URL that clients connect to, to test the proxy as well
         #[arg(long, value_name = "URL")]
         url: Option<String>,
-        /// Looks for /proc, /sys and /etc there
+        /// Directory in which to read /proc, /sys and /etc
         #[arg(long, value_name = "DIRECTORY", default_value = "/", hide = true)]
         root: PathBuf,
     },
-    /// Try Redis out, then use one session on every worker; exits 0 if all is well, 1 if not
+    /// Test Redis, then use one session on every worker; exits 0 if all tests passed, 1 if not
     Selftest,
-    /// Show the rooms there are, with their members counted
+    /// List rooms with their number of members
     Rooms {
         /// Only those of this namespace
         #[arg(long, value_name = "NAMESPACE")]
@@ -70,9 +70,9 @@ pub enum Command {
     },
     /// List, count, show and end sessions
     Sessions(Box<SessionsArgs>),
-    /// Follow what happens: events of the log, and the lives of sessions
+    /// Follow events of the log and steps of sessions as they happen
     Tail(Box<TailArgs>),
-    /// Show the life of a session over all workers; exits 1 if nothing is noted about it
+    /// Show the history of a session over all workers; exits 1 if there are no notes about it
     Trace {
         /// Its id, its Socket.IO id, or the beginning of one
         #[arg(value_name = "SID", allow_hyphen_values = true)]
@@ -86,7 +86,7 @@ pub enum Command {
     },
 }
 
-/// The time from one look to the next, as it stands on the command line.
+/// Parses the interval between updates, as given on the command line.
 ///
 /// # Errors
 /// When it is no number, or not within 0.1 to 3600 seconds.
@@ -102,7 +102,7 @@ pub fn seconds(text: &str) -> Result<Duration, String> {
 /// Runs a command; answers with the exit code of the process.
 ///
 /// # Errors
-/// When nothing can be printed, or no runtime can be made.
+/// If output fails, or no runtime can be made.
 pub fn run(command: &Command, context: &Context) -> io::Result<u8> {
     let runtime = Builder::new_current_thread()
         .enable_all()

@@ -21,7 +21,7 @@ const SHOWN_CHARS: usize = 8;
 /// Of `sessions`.
 #[derive(Clone, Debug, Args)]
 pub struct SessionsArgs {
-    /// What to do; a list without
+    /// What to do; without it: list
     #[command(subcommand)]
     action: Option<Action>,
     #[command(flatten)]
@@ -31,9 +31,9 @@ pub struct SessionsArgs {
 /// What to do with sessions.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Action {
-    /// One line for each session (the default)
+    /// Print one line per session (the default)
     List(ListArgs),
-    /// Everything about one session; exits 1 if there is none
+    /// Show everything about one session; exits 1 if it does not exist
     Show {
         /// Its id, its Socket.IO id, or the beginning of one
         #[arg(value_name = "SID", allow_hyphen_values = true)]
@@ -50,12 +50,12 @@ pub enum Action {
         /// Its id, its Socket.IO id, or the beginning of one
         #[arg(value_name = "SID", allow_hyphen_values = true)]
         sid: Id,
-        /// Further ones; behind `--` if one of them begins with a hyphen
+        /// More sessions; after `--` if one of them begins with a hyphen
         // Several that may begin with one would take the options behind them for ids.
         #[arg(value_name = "SID")]
         more: Vec<Id>,
     },
-    /// How many there are, by transport, worker and namespace
+    /// Count sessions by transport, worker and namespace
     Count {
         /// Which ones
         #[command(flatten)]
@@ -94,7 +94,7 @@ pub struct Filter {
     /// Only those in this room
     #[arg(long, value_name = "ROOM")]
     room: Option<String>,
-    /// Only those of this user, in any namespace or the one that is asked for
+    /// Only those of this user, in any namespace or in the given one
     #[arg(long, value_name = "USER")]
     user: Option<String>,
 }
@@ -195,7 +195,7 @@ pub(crate) fn inspector(context: &Context) -> Result<Inspector, String> {
     redis.inspector().map_err(|error| format!("{}: {error}", redis.url))
 }
 
-/// Why a command that looks into Redis did not end well.
+/// Why a command that reads Redis failed.
 #[derive(Debug)]
 pub(crate) enum Trouble {
     /// Nothing can be printed.
@@ -216,7 +216,7 @@ impl From<StoreError> for Trouble {
     }
 }
 
-/// The exit code; what went wrong is told. A reader who has seen enough (`| head`) is no fault.
+/// Returns the exit code and prints the failure. A reader that closed its end (`| head`) is no failure.
 pub(crate) fn settle(context: &Context, done: Result<u8, Trouble>) -> io::Result<u8> {
     match done {
         Ok(code) => Ok(code),

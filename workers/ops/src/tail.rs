@@ -24,22 +24,22 @@ const RETRY: Duration = Duration::from_millis(500);
 /// Of `tail`.
 #[derive(Clone, Debug, Args)]
 pub struct TailArgs {
-    /// Only events, or only what is noted about sessions
+    /// Only events, or only notes about sessions
     #[arg(long, value_name = "WHAT")]
     only: Option<Only>,
-    /// Only what concerns this namespace
+    /// Only this namespace
     #[arg(long, value_name = "NAMESPACE")]
     namespace: Option<String>,
-    /// Only events to this room, and who joins or leaves it
+    /// Only events to this room, and joins and leaves of it
     #[arg(long, value_name = "ROOM")]
     room: Option<String>,
     /// Only events of this name
     #[arg(long, value_name = "EVENT")]
     event: Option<String>,
-    /// Only what this session gets, and its life; its id, its Socket.IO id, or the beginning of one
+    /// Only events to this session, and notes about it; its id, its Socket.IO id, or the beginning of one
     #[arg(long, value_name = "SID", allow_hyphen_values = true)]
     sid: Option<Id>,
-    /// Show payloads and ids of sessions whole
+    /// Show whole payloads and ids of sessions
     #[arg(long)]
     full: bool,
     /// Print JSON, an object on each line
