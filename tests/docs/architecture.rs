@@ -94,3 +94,50 @@ fn the_map_is_short() {
     let lines = page.text.lines().count();
     assert!(lines <= ARCHITECTURE_LINES_MAX, "{lines}");
 }
+
+/// Flows that ARCHITECTURE.md shows.
+const FLOWS: usize = 4;
+
+/// Whether the text of a source file defines a function. Lua scripts are one function each.
+fn defines(text: &str, function: &str) -> bool {
+    text.contains(&format!("fn {function}(")) || text.contains(&format!("fn {function}<"))
+}
+
+#[test]
+fn flows_name_functions_that_exist_and_cross_few_files() {
+    let text = std::fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let (_, flows) = text.split_once("\n## The flows\n").expect("the flows");
+    let (flows, _) = flows.split_once("\n## ").expect("what follows them");
+    let mut complaints = String::new();
+    let (mut shown, mut bound, mut files) = (0, 0, BTreeSet::new());
+    for line in flows.lines() {
+        if let Some((_, rest)) = line.split_once("(at most ") {
+            let number = rest.split_once(" files):").expect(line).0;
+            (shown, bound) = (shown + 1, number.parse::<usize>().expect(line));
+            files.clear();
+            continue;
+        }
+        let Some(step) = line.strip_prefix("    ") else {
+            continue;
+        };
+        let (file, functions) = step.split_once(": ").unwrap_or((step, ""));
+        let Ok(source) = std::fs::read_to_string(root().join(file)) else {
+            writeln!(complaints, "{file}: no such file").unwrap();
+            continue;
+        };
+        for function in functions.split(", ").filter(|function| !function.is_empty()) {
+            if !defines(&source, function) {
+                writeln!(complaints, "{file}: no function {function}").unwrap();
+            }
+        }
+        if functions.is_empty() && !file.ends_with(".lua") {
+            writeln!(complaints, "{file}: which function?").unwrap();
+        }
+        assert!(files.insert(file), "{file}: twice in one flow");
+        if files.len() > bound {
+            writeln!(complaints, "{step}: file {} of at most {bound}", files.len()).unwrap();
+        }
+    }
+    assert_eq!(shown, FLOWS);
+    assert!(complaints.is_empty(), "\n{complaints}");
+}

@@ -235,7 +235,7 @@ fn usr1_logs_the_status() {
     supervisor.signal(Signal::SIGUSR1);
     let line = supervisor.await_log("status of a worker");
     assert_eq!((&line["slot"], &line["state"]), (&0.into(), &"ready".into()));
-    let line = supervisor.await_log("signal");
+    let line = supervisor.await_log("signal received");
     assert_eq!(line["sender_pid"], std::process::id());
 }
 

@@ -129,7 +129,7 @@ impl Inspector {
 
     /// A batch for the log, by a writer that writes only this one.
     fn append(&self, entries: &[Vec<u8>]) -> Cmd {
-        /// The log is trimmed by workers, who know how long it is to be.
+        /// No bound: workers trim the log, since they know its bounds.
         const NEVER: u64 = 1 << 52;
         let lengths: Vec<String> = entries.iter().map(|entry| entry.len().to_string()).collect();
         let me = format!("operator-{:08x}", fastrand::u32(..));
@@ -142,7 +142,7 @@ impl Inspector {
             .arg(0)
             .arg(0)
             .arg(NEVER)
-            .arg(NEVER)
+            .arg(format!("{NEVER} 0"))
             .arg(keys.log_channel())
             .arg(me)
             .arg(entries.len())
