@@ -1,5 +1,5 @@
 //! The supervisor of anyworker: holds the listeners, starts the workers, keeps them running and
-//! replaces them without anybody noticing. `LIFECYCLE.md` beside this file draws how.
+//! replaces them without clients noticing. `LIFECYCLE.md` beside this file describes how.
 
 mod cli;
 mod config;

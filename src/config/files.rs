@@ -1,4 +1,4 @@
-//! Shell: finds and reads the files, asks the system who we are, and has the rest done purely.
+//! Shell: finds and reads the files, asks the system for our user, and leaves the rest to pure code.
 
 use super::faults::{Fault, Faults};
 use super::resolve::{self, Facts, FileText, Inputs};

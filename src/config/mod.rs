@@ -124,7 +124,7 @@ pub(crate) struct Config {
 pub(crate) struct Admin {
     /// None: nowhere.
     pub(crate) address: Option<SocketAddr>,
-    /// Somebody set it: if it is taken, that is a fault.
+    /// It was set explicitly: if it is taken, that is a fault.
     pub(crate) chosen: bool,
 }
 

@@ -292,12 +292,12 @@ impl Values {
             .map_or(Source::Default, |entry| entry.source.clone())
     }
 
-    /// Whether somebody set `name`.
+    /// Whether `name` was set.
     pub(super) fn is_set(&self, name: &str) -> bool {
         self.source(name) != Source::Default
     }
 
-    /// Whether somebody set a key that begins so.
+    /// Whether a key that begins like this was set.
     pub(super) fn is_any_set(&self, prefix: &str) -> bool {
         self.entries
             .iter()

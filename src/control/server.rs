@@ -22,7 +22,7 @@ const CLIENT_PATIENCE: Duration = Duration::from_secs(5);
 /// When accept(2) fails, for want of descriptors, say, this long until the next try.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
-/// The control socket and who is connected to it.
+/// The control socket and its connected clients.
 #[derive(Debug)]
 pub(crate) struct Server {
     listener: UnixListener,
@@ -373,7 +373,7 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Root and the supervisor's own user may ask; everybody is on record.
+/// Accepts root and the supervisor's own user; every connection is logged.
 fn admit(stream: &UnixStream) -> io::Result<bool> {
     stream.set_nonblocking(true)?;
     let peer = getsockopt(stream, PeerCredentials)?;

@@ -86,7 +86,7 @@ fn print(seen: &Seen, json: bool) -> io::Result<()> {
         if json {
             return writeln!(out, "{}", serde_json::json!({ "error": seen.reason }));
         }
-        // Not to standard error: who reads the lines is to see it, and to end us by closing the pipe.
+        // Not to standard error: the reader of the lines is to see it, and can end us by closing the pipe.
         return writeln!(out, "fleet state=down reason={:?}", seen.reason);
     };
     if json {

@@ -67,7 +67,7 @@ impl Breaker {
         opens
     }
 
-    /// Everything is forgiven.
+    /// Resets the crash history.
     pub(super) fn reset(&mut self) {
         *self = Self::default();
     }

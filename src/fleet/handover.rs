@@ -37,7 +37,7 @@ impl Fleet {
         }
     }
 
-    /// Those who serve beside this slot, with an equal share each of the connections of its workers.
+    /// The workers that serve beside this slot, with an equal share each of the connections of its workers.
     pub(super) fn successors_beside(&self, id: SlotId) -> Vec<(WorkerId, u64)> {
         let target = usize::from(self.target);
         let others = self
@@ -59,7 +59,7 @@ impl Fleet {
         successors
     }
 
-    /// Those who were giving to a worker of this slot, and have not said that they are done, give to these instead.
+    /// Workers that were giving to a worker of this slot, and have not reported that they are done, give to these instead.
     pub(super) fn hand_over_again(&mut self, now: Moment, id: SlotId, successors: &[(WorkerId, u64)]) {
         let slot = self.slots.iter().find(|slot| slot.id == id);
         let leaving = slot.into_iter().flat_map(|slot| &slot.leaving);
@@ -72,7 +72,7 @@ impl Fleet {
         }
     }
 
-    /// Whether somebody is giving connections away on the way out.
+    /// Whether a worker hands its connections over before it exits.
     pub(super) fn is_giving(&self) -> bool {
         self.slots
             .iter()
@@ -112,7 +112,7 @@ impl Fleet {
         }
     }
 
-    /// Evens connections out: those who have more than the average give to those who have less.
+    /// Evens connections out: workers with more than the average give to those with less.
     pub(super) fn rebalance(&mut self, now: Moment, tickets: Vec<Ticket>) {
         let busy = if self.phase != Phase::Serving {
             Some("the fleet does not serve yet, or stops")

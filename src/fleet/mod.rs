@@ -145,7 +145,7 @@ impl fmt::Display for Generation {
     }
 }
 
-/// One life of one worker: the how-manieth spawn of this supervisor it is.
+/// Identifies one process of one slot: the supervisor's spawn counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) struct WorkerId(u64);
 
@@ -178,7 +178,7 @@ pub(crate) struct Policy {
     pub(crate) boot_timeout: Duration,
     /// How long the first new worker of a reload must stay ready beside the old one.
     pub(crate) soak: Duration,
-    /// Part of the grace in which a fleet that stops says so before it sends anybody away.
+    /// Part of the grace in which a stopping fleet reports not ready before it drains any client.
     pub(crate) notice: Duration,
     /// A worker this old is replaced, give or take a tenth; zero: never.
     pub(crate) max_age: Duration,

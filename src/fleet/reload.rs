@@ -178,7 +178,7 @@ impl Fleet {
         }
         let (to, boot_timeout) = (roll.to, roll.policy.boot_timeout);
         let kept = [self.generation, to];
-        // No third generation stays alive, and no client is to notice that: who drains from an earlier reload is waited for,
+        // No third generation stays alive, and no client is to notice that: workers that drain from an earlier reload are awaited,
         // unless it takes too long.
         let hurry = now >= roll.hurry_at;
         if hurry {
@@ -226,7 +226,7 @@ impl Fleet {
     }
 
     /// The new worker of a slot is ready. The first one of a reload has to stay so for a while, beside
-    /// the old one, before anybody depends on it alone.
+    /// the old one, before any client depends on it alone.
     pub(super) fn incoming_ready(&mut self, now: Moment, id: SlotId) {
         let generation = self
             .slot_mut(id)

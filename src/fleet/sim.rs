@@ -23,7 +23,7 @@ enum Happening {
     Operator,
 }
 
-/// A worker as the world knows it.
+/// A worker as the simulated system sees it.
 #[derive(Debug)]
 struct Process {
     slot: SlotId,

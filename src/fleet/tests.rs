@@ -539,7 +539,7 @@ fn a_newcomer_that_dies_turns_the_reload_round() {
     script.ready(script.latest(0));
     let seated = script.latest(0);
     script.exit(seated, 70);
-    // Slot 1 boots the new generation still; when it is there, everybody goes back.
+    // Slot 1 boots the new generation still; when it is there, all slots go back.
     script.ready(script.latest(1));
     script.ready(script.latest(0));
     let actions = script.ready(script.latest(1));

@@ -52,7 +52,7 @@ impl Reactor {
             Action::ReloadStarted => self.notifier.reloading(),
             Action::Send { worker, mut message } => {
                 if let ToWorker::Drain { last, .. } = &mut message {
-                    // Or who connects meanwhile waits for the next supervisor.
+                    // Or connections that come meanwhile wait for the next supervisor.
                     *last &= !self.notifier.keeps_listeners;
                 }
                 self.send(worker, &message);

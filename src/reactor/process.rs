@@ -303,7 +303,7 @@ impl Processes {
     /// Signals a worker.
     pub(crate) fn signal(&self, worker: WorkerId, signal: Signal) -> Result<(), Gone> {
         let process = self.workers.get(&worker).ok_or(Gone)?;
-        // Not reaped yet, so the number cannot belong to anybody else.
+        // Not reaped yet, so the number cannot belong to another process.
         match kill(Pid::from_raw(process.pid), signal) {
             Ok(()) => Ok(()),
             Err(Errno::ESRCH) => Err(Gone),

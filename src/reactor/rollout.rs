@@ -36,7 +36,7 @@ pub(super) struct Trial {
     upgrade: bool,
 }
 
-/// What is tried now, and who asked since: for all of them there is one more, because what is on
+/// What is tried now, and the requesters since: for all of them there is one more, because what is on
 /// disk may have changed. Bounded by the clients of the control socket.
 #[derive(Debug, Default)]
 pub(super) struct Rollout {
@@ -110,7 +110,7 @@ impl Rollout {
 }
 
 impl Reactor {
-    /// Somebody wants a reload, or an upgrade.
+    /// Requests a reload, or an upgrade.
     pub(super) fn roll_out(&mut self, requester: Requester, upgrade: bool) {
         let rollout = &mut self.rollout;
         if !rollout.later.contains(&requester) {
@@ -294,7 +294,7 @@ impl Reactor {
         self.feed(Event::Reload { tickets, policy });
     }
 
-    /// Nothing changes, and everybody who asked is told why.
+    /// Nothing changes, and every requester is told why.
     fn refuse(&mut self, requesters: &[Requester], faults: Vec<String>) {
         self.aggregator.reloaded(ReloadResult::Refused);
         for fault in &faults {

@@ -384,7 +384,7 @@ fn is_there(mut address: SocketAddr) -> bool {
 }
 
 /// Waits until no socket listens there. With SO_REUSEPORT a second supervisor of the same user would
-/// silently share the port; a bind without it fails as long as anybody listens.
+/// silently share the port; a bind without it fails as long as another process listens.
 fn await_vacancy(address: SocketAddr) -> Result<(), ListenError> {
     if address.port() == 0 {
         return Ok(());

@@ -447,7 +447,7 @@ impl ManagedRedis {
         command
             .args("--port 0 --unixsocketperm 700 --daemonize no --save".split(' '))
             .arg("");
-        // With `everysec` Redis holds writes back, for up to two seconds, while the disk is slow: who kills it then
+        // With `everysec` Redis holds writes back, for up to two seconds, while the disk is slow: killing it then
         // takes away what was acknowledged. With `no` all is in the kernel's hands before it is answered.
         command.args("--appendonly yes --appendfsync no --maxmemory-policy noeviction".split(' '));
         command.arg("--maxmemory").arg(self.bytes_max.to_string());

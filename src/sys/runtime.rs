@@ -163,7 +163,7 @@ impl Runtime {
         if path.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
             return Err(RuntimeError::TooLong { path });
         }
-        // The directory first: who holds it may have lost its lock file, which then must not be made here.
+        // The directory first: its holder may have lost its lock file, which then must not be made here.
         let home = lock_directory(trust::directory(directory, &[])?, directory)?;
         Ok(Self {
             lock: lock(lock_file(directory))?,

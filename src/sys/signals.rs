@@ -1,4 +1,4 @@
-//! Signals as events: blocked, and read from a signalfd together with who sent them.
+//! Signals as events: blocked, and read from a signalfd together with their sender.
 
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};

@@ -130,7 +130,7 @@ fn what_is_no_longer_wanted_is_closed() {
     let kept = found[0].1.try_clone().unwrap();
     let next = Listeners::bind(&["127.0.0.1:0".parse().unwrap()], 1, found).unwrap();
     assert_ne!(next.addresses(), [old]);
-    assert!(TcpStream::connect(old).is_err(), "although somebody else has it, too");
+    assert!(TcpStream::connect(old).is_err(), "although another process has it, too");
     drop(kept);
     Listeners::bind(&[old], 1, Vec::new()).unwrap();
 }

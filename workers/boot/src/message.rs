@@ -78,7 +78,7 @@ pub enum ToWorker {
     },
     /// Move WebSockets, with everything that is on their way, to the worker at the other end of the
     /// socket that comes with this message (`SCM_RIGHTS`, unix(7)). Answered by
-    /// [`ToSupervisor::Given`]; who does not know this order drains as ever.
+    /// [`ToSupervisor::Given`]; a worker that does not know this order drains as usual.
     Give {
         /// So many at most.
         most: u64,
@@ -144,7 +144,7 @@ pub enum ToSupervisor {
     /// What the worker has counted since its birth; the latest one counts. Said every
     /// [`ToSupervisor::METRICS_EVERY_MS`], before a [`Self::Scrape`], and at the end.
     Metrics(Snapshot),
-    /// Somebody wants to see what the whole fleet has counted. Answered by [`ToWorker::Scraped`].
+    /// Asks for what the whole fleet has counted. Answered by [`ToWorker::Scraped`].
     Scrape {
         /// Of this question.
         id: u64,

@@ -16,7 +16,7 @@ labels! {
         Exit = "reason=exit",
         /// Its event loop was silent for too long.
         Hung = "reason=hung",
-        /// Somebody killed it; out of memory, most often.
+        /// It was killed from outside; out of memory, most often.
         Killed = "reason=killed",
         /// A signal ended it: it crashed.
         Signal = "reason=signal",

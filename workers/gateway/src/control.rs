@@ -98,7 +98,7 @@ pub(crate) async fn obey(worker: Rc<Worker>, supervisor: Rc<Supervisor>, admin: 
             info!("supervisor is gone: draining");
             worker.orphan.set(true);
             admin.close();
-            // Its listeners close with it: who connects is for the next supervisor.
+            // Its listeners close with it: new connections are for the next supervisor.
             return drain(&worker, Instant::now() + ORPHAN_GRACE, false);
         };
         match order {

@@ -25,7 +25,7 @@ const IDLE_GRACE: Duration = Duration::from_millis(500);
 /// Between two looks at what is still open.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Waits for the order to leave, and leaves: true if everybody went in time.
+/// Waits for the order to drain, and drains: true if every connection ended in time.
 pub(crate) async fn leave(worker: &Rc<Worker>, supervisor: &Supervisor) -> bool {
     let mut phase = worker.phase.subscribe();
     let left = phase
@@ -80,7 +80,7 @@ async fn close_sockets(worker: &Rc<Worker>, first: &[Rc<dyn Socket>], mut handof
     if let Ok(count) = u32::try_from(stayed.len())
         && count > 0
     {
-        // At a steady pace: those who come back are a stream, not a flood.
+        // At a steady pace: the clients that come back are a stream, not a flood.
         let pace = (window / count).min(Duration::from_millis(5));
         for socket in stayed {
             socket.end(Ending::Drain);

@@ -16,7 +16,7 @@ pub(crate) enum Ending {
     ClientLeft,
     /// No namespace was joined in time.
     ConnectTimeout,
-    /// Somebody outside had the client disconnected.
+    /// An external command disconnected the client.
     Dismissed,
     /// The worker stops; the session goes on elsewhere.
     Drain,

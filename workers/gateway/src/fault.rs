@@ -89,7 +89,7 @@ mod points {
             kill_process(getpid(), Signal::KILL).ok();
         }
         if strikes("stop", &format!("{point:?}")) {
-            // Until somebody wakes it.
+            // Until it is woken from outside.
             kill_process(getpid(), Signal::STOP).ok();
         }
     }

@@ -20,7 +20,7 @@ use wire::foreign::{self, ForeignError, Order};
 
 /// After a failure of Redis, this long until the next attempt.
 const RETRY: Duration = Duration::from_millis(300);
-/// After Redis has refused to let us hear the channels, this long: somebody has to change its ACL.
+/// After Redis has refused to let us hear the channels, this long: an operator has to change its ACL.
 const REFUSED_PAUSE: Duration = Duration::from_secs(10);
 /// Bytes that are read in one go.
 const WORK_BYTES: usize = 256 << 10;

@@ -17,7 +17,7 @@ const KEEPALIVE_MARGIN: Duration = Duration::from_secs(5);
 pub(crate) enum Phase {
     /// Serving.
     Serving,
-    /// Sending everybody away by the deadline.
+    /// Closing every connection by the deadline.
     Draining {
         /// When the rest is cut.
         deadline: Instant,

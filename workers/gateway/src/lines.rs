@@ -1,5 +1,5 @@
 //! Lines of the log about what others do wrong: a sender that goes on and on does not fill the disk. Every line that a client can
-//! cause is written by [`line!`], or for those who asked for them (`logging.connections`), or is of level `debug`.
+//! cause is written by [`line!`], or only if asked for (`logging.connections`), or is of level `debug`.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};

@@ -137,7 +137,7 @@ async fn end(worker: &Worker, sid: &Sid, ending: &Ending) {
     }
 }
 
-/// The same, for somebody who has the record as it is to be kept, and the lease of a POST.
+/// The same, for a caller that has the record as it is to be kept, and the lease of a POST.
 async fn end_with(worker: &Worker, record: &Record, ending: &Ending) {
     note_end(worker, ending);
     let kept = worker.settings.recovery.enabled && ending.recoverable();
@@ -164,7 +164,8 @@ fn note_end(worker: &Worker, ending: &Ending) {
     }
 }
 
-/// Asks the store, with patience: a Redis that restarts costs polling clients a moment, not their session.
+/// Retries until Redis answers or the deadline passes, so that a restart of Redis delays polling clients but does not
+/// end their sessions.
 async fn patiently<T>(mut ask: impl AsyncFnMut() -> Result<T, StoreError>) -> Result<T, StoreError> {
     let begun = tokio::time::Instant::now();
     loop {

@@ -35,7 +35,7 @@ pub(crate) enum Lost {
     /// Redis did not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Somebody else resumed it at the same moment.
+    /// Another connection resumed it at the same moment.
     #[error("another connection resumed it")]
     TakenOver,
     /// It was admitted as another user: the recovery id of a user gives nothing of theirs to another one.

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 use wire::socket;
 
-/// An entry of the log at its position, with what is sent for it: encoded once for everybody.
+/// An entry of the log at its position, with what is sent for it: encoded once for all members.
 pub(crate) struct Logged {
     pub(crate) offset: Offset,
     pub(crate) entry: Entry,

@@ -1,4 +1,4 @@
-//! Before Redis has answered: health is told, everybody else is asked to come back.
+//! Before Redis has answered: health requests are answered, all others are asked to come back.
 
 use crate::answer::{Answer, body, unavailable};
 use crate::http::host_fault;

@@ -26,7 +26,7 @@ use store::{Store, StoreError};
 use tokio::sync::{Notify, watch};
 use tracing::warn;
 
-/// After a refusal to store a session, new ones are sent away for so long; then one tries again.
+/// How long new sessions are refused after Redis rejected one; then one session is let through as a probe.
 const REFUSAL_BELIEVED: Duration = Duration::from_secs(2);
 
 /// A session that joins no namespace is in Redis so much longer than its client has time for that
@@ -93,7 +93,7 @@ pub(crate) struct Worker {
     pub(crate) phase: watch::Sender<Phase>,
     /// Of HTTP connections between two requests.
     pub(crate) idle_policy: watch::Sender<IdlePolicy>,
-    /// Who gets the WebSockets when this worker leaves.
+    /// Workers that receive the live WebSockets when this worker drains.
     pub(crate) successors: RefCell<Vec<Successor>>,
     /// Another one has come, after the first has died.
     pub(crate) successor_came: Notify,
@@ -102,7 +102,7 @@ pub(crate) struct Worker {
     pub(crate) moved: Notify,
     /// The supervisor is gone.
     pub(crate) orphan: Cell<bool>,
-    /// Told to leave, though perhaps after a notice: not ready any more.
+    /// The supervisor has asked this worker to drain; it reports not ready, also during the pre-drain delay.
     pub(crate) leaving: Cell<bool>,
     /// When the log's push path last gave a sign of life.
     pub(crate) canary_seen: Cell<Instant>,
@@ -112,7 +112,7 @@ pub(crate) struct Worker {
     /// Notes about the lives of sessions.
     pub(crate) trace: Tracer,
     pub(crate) metrics: Metrics,
-    /// The supervisor wants to know them.
+    /// Whether this worker reports metrics to the supervisor.
     pub(crate) tells: bool,
     /// Lines of the log of this process that could not be written, until now.
     pub(crate) log_lines_dropped: fn() -> u64,

@@ -95,7 +95,7 @@ enum Stage {
     Here,
     /// It reads no more, and freezes as soon as nothing is under way.
     Asked,
-    /// Nothing is read, written or delivered here; who owns it is being settled.
+    /// Nothing is read, written or delivered here while its owner is being settled.
     Frozen,
     /// Another worker's.
     Gone,

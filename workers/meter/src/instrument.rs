@@ -108,7 +108,7 @@ impl Counter {
         self.0.set(self.0.get().wrapping_add(n));
     }
 
-    /// What somebody else has counted.
+    /// What another process has counted.
     pub fn set(&self, n: u64) {
         self.0.set(n);
     }
@@ -186,7 +186,7 @@ impl<L: Labels> Counters<L> {
         }
     }
 
-    /// What somebody else has counted under these labels.
+    /// What another process has counted under these labels.
     pub fn set(&self, labels: &str, n: u64) {
         let known = L::ALL.iter().zip(&self.cells).find(|(known, _)| **known == labels);
         if let Some((_, counter)) = known {

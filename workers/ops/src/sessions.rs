@@ -1,4 +1,4 @@
-//! `anyworker sessions`: who is connected, by what, where; and an end to it.
+//! `anyworker sessions`: lists and ends sessions.
 
 mod find;
 mod kick;

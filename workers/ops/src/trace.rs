@@ -43,7 +43,7 @@ struct Life {
     sids: HashSet<String>,
     /// Notes that were lost, by worker, within the time that the life takes.
     lost: BTreeMap<String, u64>,
-    /// The oldest note there is, of anybody.
+    /// The oldest note of all sessions.
     since_ms: Option<u64>,
 }
 

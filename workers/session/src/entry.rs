@@ -1,4 +1,4 @@
-//! Entries of the ordered log: who is meant, and a packet that is encoded once for everybody.
+//! Entries of the ordered log: which members are meant, and a packet that is encoded once for all of them.
 //!
 //! Form in Redis: one line of JSON (the header), a line feed, the text of the Engine.IO message,
 //! and the attachments one after the other. So `XRANGE` shows an operator what an entry is about,

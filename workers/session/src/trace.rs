@@ -19,7 +19,7 @@ pub enum Value<'a> {
     Offset(Offset),
     /// Whatever it looks like.
     Shown(&'a dyn fmt::Display),
-    /// Somebody's text.
+    /// Text from outside.
     Text(&'a str),
 }
 

@@ -1,4 +1,4 @@
--- Sends a canary unless somebody just did (a worker sends its first one in any case), trims what is too old, and forgets
+-- Sends a canary unless another worker just did (a worker sends its first one in any case), trims what is too old, and forgets
 -- writers that are as old.
 -- KEYS: meta, stream, sizes, lock, marks
 -- ARGV: 1 2 known position, 3 lock ms, 4 channel, 5 me and number, 6 age ms, 7 whether it is the first

@@ -6,7 +6,7 @@ local function now_ms()
   return t[1] * 1000 + math.floor(t[2] / 1000)
 end
 
--- A key or a lease never has more time left than it was given, unless the clock was set back since, or somebody made the
+-- A key or a lease never has more time left than it was given, unless the clock was set back since, or an operator made the
 -- key one that never expires (left < 0): then what it says is worth nothing.
 local function is_overlong(left, given)
   return left < 0 or left > tonumber(given)

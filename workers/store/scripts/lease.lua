@@ -10,7 +10,7 @@ local function incarnation(lease)
   return string.match(lease, '^%S+')
 end
 
--- Whether somebody holds it: set, in time, and its worker not declared dead. `given` is the longest that such a lease is
+-- Whether a request holds it: set, in time, and its worker not declared dead. `given` is the longest that such a lease is
 -- given (ms): one with more left is of a clock that was set back, and would outlive its holder by as much.
 local function held(lease, deadline, now, dead, given)
   if not lease or lease == '' then return false end

@@ -2,7 +2,7 @@
 -- last entry, field `l` has the lengths `n,n,…` of the entries, field `e` the entries, one after the other.
 
 -- Where the head is, and the value of `field` in the meta.
--- A position that somebody has seen and that is not there means that Redis lost data (it restarted
+-- A position that was seen and that is not there means that Redis lost data (it restarted
 -- with an older state, or none): then another epoch begins, so that no position is given twice.
 local function head(known_epoch, known_seq, field)
   known_epoch, known_seq = tonumber(known_epoch), tonumber(known_seq)

@@ -1,4 +1,4 @@
--- Stores what a POST led to: one that has begun (post_begin), or a whole one of somebody who knows the record.
+-- Stores what a POST led to: one that has begun (post_begin), or a whole one of a worker that knows the record.
 -- KEYS: session, poll, mail
 -- ARGV: 1 me and request, 2 epoch of the record, 3 json or '', 4 pong (0|1), 5 ping interval ms, 6 liveness ms,
 --       7 most items of mail, 8 most bytes of mail, 9 wake channel, 10 sid, 11 ttl of the record ms,

@@ -123,7 +123,7 @@ pub enum Poll {
     },
     /// The session ended while the poll was parked (or was ended for an overlap elsewhere).
     Ended,
-    /// This poll holds the lease no longer; somebody else answered or broke it.
+    /// This poll holds the lease no longer; another request answered or broke it.
     LeaseLost,
     /// The session exists but does not poll: it has moved to WebSocket.
     Moved(Box<Record>),
@@ -297,7 +297,7 @@ pub enum Amended {
     Done,
     /// There is no such session.
     Gone,
-    /// Somebody else changed it, or is about to: read it again.
+    /// Another writer changed it, or is about to: read it again.
     Again,
 }
 

@@ -30,7 +30,7 @@ pub struct Audience {
     pub except: Vec<String>,
 }
 
-/// What somebody outside wants done.
+/// A command from outside.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Order {
     /// An event.

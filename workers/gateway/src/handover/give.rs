@@ -130,7 +130,7 @@ impl Handoff {
         self.refused = Some(why);
     }
 
-    /// Whether anybody takes more.
+    /// Whether any worker takes more.
     pub(crate) fn is_open(&self) -> bool {
         !self.successors.is_empty()
     }
@@ -267,7 +267,7 @@ impl Handoff {
         info!(given, stayed, "idle HTTP connections handed over");
     }
 
-    /// The connections that are between two requests now, out of the hands of who serves them.
+    /// The connections that are between two requests now, taken from the tasks that serve them.
     async fn lift_idle(&self) -> Vec<Idle> {
         let open = usize::try_from(self.worker.counters.connections.get()).unwrap_or(usize::MAX);
         let (tell, mut told) = mpsc::channel(open.clamp(1, IDLE_MAX));
@@ -288,7 +288,7 @@ impl Handoff {
         idle
     }
 
-    /// Sends a unit, and sees who owns it then: how many the successor has, and what it said.
+    /// Sends a unit, and finds out which process owns it then: how many the successor has, and what it said.
     async fn pass<F: Frozen>(
         &mut self,
         channel: &Rc<Channel>,

@@ -137,7 +137,7 @@ async fn make_room(worker: &Worker, sockets: usize) -> Result<(), String> {
     }
 }
 
-/// They are ours, or somebody was quicker.
+/// They are ours, or another process was quicker.
 fn own(token: &OwnedFd) -> Result<(), String> {
     match take_token(token) {
         Ok(true) => Ok(()),

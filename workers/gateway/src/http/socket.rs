@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// What a connection is at, for its socket and for who answers its requests. hyper, which owns the socket, asks for no
+/// What a connection is at, for its socket and for the task that answers its requests. hyper, which owns the socket, asks for no
 /// less than `Send` of a connection that may become a WebSocket, hence no `Rc` and no `Cell`.
 pub(crate) struct Progress {
     /// Requests so far; one that came before the connection moved here counts.
@@ -223,7 +223,7 @@ impl AsyncWrite for Socket {
         Pin::new(&mut self.tcp).poll_flush(cx)
     }
 
-    /// Nothing: who is done with a connection drops it at once, and that says so to the client.
+    /// Nothing: a task that is done with a connection drops it at once, and that says so to the client.
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }

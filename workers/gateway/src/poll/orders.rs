@@ -11,7 +11,7 @@ use store::Amended;
 use tokio::time::sleep;
 use tracing::debug;
 
-/// A record that somebody else writes is tried again after so long, and so often.
+/// A record that another writer changes is tried again after this long, and this often.
 const AGAIN_AFTER: Duration = Duration::from_millis(10);
 const TRIES: usize = 50;
 

@@ -222,7 +222,7 @@ async fn handle(mut batch: Batch<'_>, text: &str) -> Result<Reply, Option<Box<Po
                 Ok(()) => reply,
                 Err(lost) => match lost.passing() {
                     Some(error) => unavailable(error),
-                    // Somebody else has it now; this client starts anew.
+                    // Another connection has it now; this client gets a new session.
                     None => {
                         debug!(reason = %lost, "resumed session not taken over");
                         batch.end(&Ending::TakenOver).await;

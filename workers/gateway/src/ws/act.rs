@@ -96,7 +96,7 @@ impl Connection {
             Kept::Lost => return Ok(()),
         };
         if let Err(lost) = moved {
-            // If it is not known who has it, both keep it.
+            // If it is not known which session has it, both keep it.
             if lost.passing().is_none() {
                 self.record.borrow_mut().namespaces.remove(nsp);
             }
@@ -293,7 +293,7 @@ impl Connection {
         written_in == self.worker.head().epoch() && !self.worker.store.clock_jumped(self.worker.session_ttl()).await
     }
 
-    /// The record is gone; it is written again, unless somebody took it away.
+    /// The record is gone; it is written again, unless an operator deleted it.
     async fn heal(&self) {
         if self.is_kicked(self.written_in.get()).await {
             return self.end(Ending::Kicked);

@@ -187,7 +187,7 @@ impl Link {
         true
     }
 
-    /// Writes what the socket takes at once; whether that was all. If not, somebody has to [`Self::poll_send`].
+    /// Writes what the socket takes at once; whether that was all. If not, the task has to [`Self::poll_send`].
     pub(super) fn try_send(&mut self) -> io::Result<bool> {
         while self.is_due() {
             match self.tcp.try_write(&self.unsent) {

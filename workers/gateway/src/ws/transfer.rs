@@ -43,7 +43,7 @@ pub(crate) struct RestoredConnection {
     unsent: bool,
 }
 
-/// Who has to know that a session that came here is stored as ours, and who may have died meanwhile.
+/// The worker that has to know that a session that came here is stored as ours, and that may have died meanwhile.
 #[derive(Clone)]
 pub(crate) struct Claim {
     pub(crate) from: Rc<Channel>,

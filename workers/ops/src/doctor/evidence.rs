@@ -45,7 +45,7 @@ pub(super) struct Evidence {
     pub(super) info: Result<Info, String>,
     pub(super) greeting: Result<Greeting, String>,
     pub(super) rights: Result<Rights, String>,
-    /// Whether it lets anybody in.
+    /// Whether it accepts every client.
     pub(super) open: Result<bool, String>,
     pub(super) latency: Result<Latency, String>,
     config: Result<BTreeMap<String, String>, String>,

@@ -247,14 +247,14 @@ fn password(reach: &Reach, redis: &Redis, evidence: &Evidence, findings: &mut Fi
             );
         }
         (Ok(true), Reach::Network(_) | Reach::Remote | Reach::Unknown(_)) => {
-            let evidence = format!("{} lets anybody in who connects, without a password", redis.url);
+            let evidence = format!("{} accepts every client without a password", redis.url);
             findings.fail(CHECK, evidence, remedy);
         }
         (Err(why), _) => findings.unseen(CHECK, why),
     }
 }
 
-/// Whether Redis itself, on this machine, refuses who comes from another one without a password. Before 7.0 it did so only if
+/// Whether Redis itself, on this machine, refuses clients from another one without a password. Before 7.0 it did so only if
 /// its configuration had no `bind`.
 fn is_guarded(redis: &Redis, evidence: &Evidence) -> bool {
     let major = evidence.version().ok().and_then(|(version, _)| redis_major(version));

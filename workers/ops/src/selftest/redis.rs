@@ -68,7 +68,7 @@ fn installation(redis: &Redis, sheet: &mut Sheet) -> io::Result<()> {
     }
 }
 
-/// Whether somebody accepts connections there.
+/// Whether a server accepts connections there.
 async fn listens(redis: &Redis) -> io::Result<()> {
     let connected = async {
         match &redis.options.endpoint {

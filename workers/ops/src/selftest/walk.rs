@@ -246,7 +246,7 @@ impl<'a> Walk<'a> {
         self.note_served(false, true).await
     }
 
-    /// Asks Redis who served the latest GET and POST.
+    /// Asks Redis which workers served the latest GET and POST.
     async fn note_served(&mut self, get: bool, post: bool) -> Result<(), String> {
         let (Some(inspector), Ok(sid)) = (&self.inspector, Sid::parse(&self.sid)) else {
             return Ok(());

@@ -81,7 +81,7 @@ impl Target {
         self.host == "localhost" || self.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
     }
 
-    /// Connects, and says nothing: with TLS, the other side has proved who it is.
+    /// Connects, and sends nothing: with TLS, the other side has proved its identity.
     pub(crate) async fn greet(&self) -> io::Result<()> {
         self.connect().await.map(drop)
     }

@@ -160,7 +160,7 @@ impl Space {
         self.dead.get(incarnation).is_some_and(|d| d.expires > now)
     }
 
-    /// Whether somebody holds it: in time, and not declared dead.
+    /// Whether a request holds it: in time, and not declared dead.
     fn is_held(&self, lease: Option<&Lease>, now: Instant) -> bool {
         lease.is_some_and(|l| l.deadline > now && !self.is_dead(&l.holder.incarnation, now))
     }

@@ -54,7 +54,7 @@ impl Canaries {
     }
 }
 
-/// The proof that a worker can write and hears what is written, before anybody relies on it: its first canary comes back on
+/// The proof that a worker can write and hears what is written, before any client relies on it: its first canary comes back on
 /// its subscription.
 pub(super) async fn prove(shared: &Shared, stream: &mut PubSubStream) -> Result<(), StoreError> {
     send(shared, 0).await?;

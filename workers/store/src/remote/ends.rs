@@ -27,7 +27,7 @@ pub(super) struct End {
     pub(super) window: Duration,
 }
 
-/// Somebody waits for the end of a session.
+/// A caller that waits for the end of a session.
 pub(super) struct Pending {
     end: End,
     done: oneshot::Sender<Result<(), StoreError>>,

@@ -1,5 +1,5 @@
 //! The log, and the notes about sessions, as they come: for an operator who watches. Both streams are read by one
-//! command that waits; who is slow reads later, and who is too slow goes on at the end.
+//! command that waits; a slow reader reads later, and one that is too slow continues at the end.
 
 use super::inspect::Inspector;
 use super::notes::batches;

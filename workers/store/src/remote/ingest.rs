@@ -1,4 +1,4 @@
-//! Channels and streams that others write to, and who reads them.
+//! Channels and streams that others write to, and the lease of the worker that reads them.
 
 use super::link::ConnectionClass;
 use super::reply::{self, Reply};
@@ -189,7 +189,7 @@ pub struct Streams {
     shared: Rc<Shared>,
     /// Our own stream.
     own: Option<String>,
-    /// A read that waits would hold up everybody else's commands.
+    /// A read that waits would delay all other commands.
     connection: MultiplexedConnection,
     /// Name and position of each.
     streams: Vec<(String, String)>,

@@ -1,4 +1,4 @@
-//! Where a connection leads and who logs in there; and why a login failed, which the client library keeps to itself: what it
+//! Where a connection leads and which user logs in there; and why a login failed, which the client library keeps to itself: what it
 //! calls a wrong password may be a Redis that has too many clients, or is loading.
 
 use crate::options::{Endpoint, RedisOptions};

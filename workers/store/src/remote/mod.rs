@@ -66,7 +66,7 @@ struct Shared {
     clock: clock::Clock,
     /// The ingest may have no leader.
     lease_free: Notify,
-    /// Sessions that are to end, until somebody ends them all.
+    /// Sessions that are to end, until one task ends them all.
     ends: RefCell<Vec<ends::Pending>>,
 }
 

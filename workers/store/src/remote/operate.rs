@@ -15,7 +15,7 @@ pub struct Detail {
     pub record: Record,
     /// It ended uncleanly and can be resumed until it expires: no connection serves it.
     pub lost: bool,
-    /// How long it is kept without a sign of life; `None` if somebody had it kept for ever.
+    /// How long it is kept without a sign of life; `None` if it has no expiry.
     pub expires_in: Option<Duration>,
     /// For a session that polls.
     pub poll: Option<Polling>,

@@ -76,7 +76,7 @@ impl Plain<'_> {
             (Some(room), None) => rooms("room", room)?,
             (None, Some(several)) => rooms("rooms", several)?,
         };
-        // A list that was made and came out empty is meant for no client; everybody would get it.
+        // A list that came out empty is meant for no client, but would reach all of them.
         if names.is_empty() {
             return Err(ForeignError::Shape(
                 "`rooms` is an empty list: name a room, or leave it out to reach everybody",

@@ -34,7 +34,7 @@ impl Info {
     }
 }
 
-/// What `HELLO` answers: who is there. Available even where `INFO` is not.
+/// What `HELLO` answers: which server is there. Available even where `INFO` is not.
 #[derive(Clone, Debug)]
 pub struct Greeting {
     /// `redis` or `valkey`.

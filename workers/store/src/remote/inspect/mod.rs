@@ -23,7 +23,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Sessions of one step of [`Inspector::sessions`], about: what Redis looks through before it serves somebody else.
+/// Sessions of one step of [`Inspector::sessions`], about: what Redis looks through before it serves other clients.
 const STEP_KEYS: usize = 1024;
 /// Records read by one command: they may be large.
 const RECORDS_MAX: usize = 256;

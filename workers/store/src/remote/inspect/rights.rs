@@ -77,7 +77,7 @@ impl Inspector {
         Ok(rights)
     }
 
-    /// Whether Redis lets anybody in who gives no password.
+    /// Whether Redis accepts clients without a password.
     ///
     /// # Errors
     /// When there is no Redis.
