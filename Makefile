@@ -35,7 +35,7 @@ test:
 
 chaos:
 	@scripts/need.sh test
-	@CHAOS_SECONDS=$${CHAOS_SECONDS:-300} scripts/test.sh --test chaos
+	@CHAOS_SECONDS=$${CHAOS_SECONDS:-300} scripts/test.sh --test chaos --test attacks
 
 fuzz:
 	@scripts/need.sh run

@@ -1,171 +1,19 @@
 //! What clients make a worker keep is bounded for all of them together, and for those that have not joined a namespace.
 
-use crate::harness::{Link, Plan, Poller, Request, Resp, Server, Wire, process_memory, soon, text_frame, until};
+use crate::harness::{Plan, Poller, Resp, Server, Wire, text_frame, until};
 use serde_json::{Value, json};
-use tokio::net::{TcpSocket, TcpStream};
 
 /// The budget of these tests (bytes).
 const BUDGET: usize = 8 << 20;
-/// Attackers, and bytes that each of them has the worker keep: ten times the budget.
-const ATTACKERS: usize = 90;
-const PART: usize = 900_000;
-/// Clients that read nothing, and how many events of 90 KB they get: the kernel takes the first of them.
-const NOT_READING: usize = 40;
-const EVENTS: u64 = 60;
-/// What the worker's memory may grow by: buffers double as they grow, and some memory is not given back at once.
-const GROWTH_MAX: usize = 5 * BUDGET;
 
-/// One worker. An outbox alone may have more than the budget, which is what these tests are about.
+/// One worker with a small budget.
 async fn server() -> Server {
-    let limits = format!("limits = {{ buffers_bytes_max = {BUDGET}, outbox_bytes_max = 33554432 }}");
+    let limits = format!("limits = {{ buffers_bytes_max = {BUDGET} }}");
     Plan::new()
         .with("workers = { count = 1 }\ndiagnostics = { engine_echo = '/engine.io/' }")
         .with(&limits)
         .start()
         .await
-}
-
-/// Resident memory of the only worker (bytes).
-async fn resident(server: &Server) -> usize {
-    process_memory(server.status().await.ready_pids()[0], "VmRSS")
-}
-
-/// A client that does what clients do, on both transports, while others attack.
-struct Bystander {
-    wire: Wire,
-    /// It has half of its own message on the way.
-    slow: Wire,
-    poller: Poller,
-}
-
-impl Bystander {
-    async fn new(server: &Server) -> Self {
-        let mut wire = Wire::open(server).await;
-        wire.connect().await;
-        let poller = Poller::open(server).await;
-        poller.connect().await;
-        let mut slow = Wire::open(server).await;
-        slow.connect().await;
-        slow.send_raw(&text_frame(100_000, r#"427["echo",""#)).await;
-        slow.send_raw(&vec![b'x'; 50_000]).await;
-        Self { wire, slow, poller }
-    }
-
-    async fn is_served(&mut self) {
-        assert_eq!(self.wire.call(0, &json!(["echo", 1])).await, json!([1]));
-        assert_eq!(self.poller.call(0, &json!(["echo", 1])).await, json!([1]));
-    }
-
-    async fn finishes(mut self) {
-        self.is_served().await;
-        let rest = 100_000 - 50_000 - r#"427["echo",""#.len() - r#""]"#.len();
-        self.slow.send_raw(&vec![b'x'; rest]).await;
-        self.slow.send_raw(br#""]"#).await;
-        let ack = self.slow.data().await;
-        assert!(ack.starts_with(r#"437["xxx"#), "{}", &ack[..20]);
-    }
-}
-
-async fn assert_bounded(server: &Server, before: usize) {
-    let grown = resident(server).await.saturating_sub(before);
-    eprintln!("{grown} bytes more");
-    assert!(grown < GROWTH_MAX, "{grown} bytes more");
-    server
-        .metric_when("gw_limits_reached_total", "limit=\"buffers\"", |n| n > 0.0)
-        .await;
-    let held = server.metric("gw_buffers_bytes{", "").await;
-    assert!(held > 0.0 && held <= BUDGET as f64, "{held} bytes are held");
-}
-
-#[tokio::test]
-async fn messages_that_are_never_finished_stay_within_the_budget() {
-    let server = server().await;
-    let mut bystander = Bystander::new(&server).await;
-    let before = resident(&server).await;
-    let mut attackers = Vec::new();
-    for _ in 0..ATTACKERS {
-        let mut wire = Wire::open(&server).await;
-        wire.connect().await;
-        wire.send_raw(&text_frame(999_000, "42")).await;
-        wire.send_raw(&vec![b'x'; PART]).await;
-        attackers.push(wire);
-        bystander.is_served().await;
-    }
-    assert_bounded(&server, before).await;
-    assert_eq!(attackers[0].end().await, Some(1013));
-    server
-        .metric_when("gw_disconnects_total", "reason=\"over_budget\"", |n| n > 0.0)
-        .await;
-    bystander.finishes().await;
-}
-
-#[tokio::test]
-async fn bodies_that_are_never_finished_stay_within_the_budget() {
-    let server = server().await;
-    let mut bystander = Bystander::new(&server).await;
-    let before = resident(&server).await;
-    let mut attackers = Vec::new();
-    for _ in 0..ATTACKERS {
-        let poller = Poller::open(&server).await;
-        poller.connect().await;
-        let head = Request::new("POST", &poller.target()).header("Content-Length", "999000");
-        let mut link = Link::open(server.addr).await.expect("connect");
-        link.send(&head.bytes(server.addr)).await.expect("send");
-        // It may have been refused already.
-        drop(link.send(&vec![b'x'; PART]).await);
-        attackers.push((poller, link));
-        bystander.is_served().await;
-    }
-    assert_bounded(&server, before).await;
-    let (poller, mut link) = attackers.swap_remove(0);
-    // The rest is read and forgotten before the answer.
-    link.send(&vec![b'x'; 999_000 - PART]).await.expect("send");
-    let reply = soon("the answer", link.reply(false)).await.expect("an answer");
-    assert_eq!((reply.status, reply.header("retry-after")), (503, Some("1")));
-    poller.assert_gone().await;
-    bystander.finishes().await;
-}
-
-/// A WebSocket that receives as little as the system allows.
-async fn not_reading(server: &Server) -> Wire {
-    let socket = TcpSocket::new_v4().expect("a socket");
-    socket.set_recv_buffer_size(4096).expect("a small buffer");
-    let stream: TcpStream = soon("connect", socket.connect(server.addr)).await.expect("connect");
-    let target = "/socket.io/?EIO=4&transport=websocket";
-    let mut wire = Wire::dial_on(stream, server.addr, target, &[])
-        .await
-        .expect("a WebSocket");
-    assert!(wire.text().await.starts_with("0{"));
-    wire.connect().await;
-    wire
-}
-
-#[tokio::test]
-async fn what_is_never_read_stays_within_the_budget() {
-    let server = server().await;
-    let mut bystander = Bystander::new(&server).await;
-    let mut reader = Wire::open(&server).await;
-    reader.connect().await;
-    assert_eq!(reader.call(0, &json!(["join", "room"])).await, json!(["ok"]));
-    let mut wires = Vec::new();
-    for _ in 0..NOT_READING {
-        let mut wire = not_reading(&server).await;
-        assert_eq!(wire.call(0, &json!(["join", "room"])).await, json!(["ok"]));
-        wires.push(wire);
-    }
-    let before = resident(&server).await;
-    let payload = "x".repeat(90_000);
-    for id in 0..EVENTS {
-        let ack = bystander.wire.call(id, &json!(["publish", "room", payload])).await;
-        assert_eq!(ack, json!(["ok"]));
-        assert!(reader.data().await.starts_with(r#"42["message","xxx"#));
-        bystander.is_served().await;
-    }
-    assert_bounded(&server, before).await;
-    server
-        .metric_when("gw_disconnects_total", "reason=\"over_budget\"", |n| n > 0.0)
-        .await;
-    bystander.finishes().await;
 }
 
 #[tokio::test]

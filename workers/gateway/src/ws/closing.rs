@@ -49,9 +49,10 @@ pub(crate) async fn close(ws: &RefCell<WebSocketStream<Link>>, frame: Option<Clo
 }
 
 impl Connection {
-    /// Frees what was read and what is unsent: the connection gets a new WebSocket over the same socket, only to be closed.
+    /// Frees what was read, what was gathered of a packet, and what is unsent: the connection gets a new WebSocket over the same socket, only to be closed.
     /// After a part of a frame no close frame can follow.
     pub(super) async fn free_buffers(&self) {
+        self.record.borrow_mut().partial = None;
         let can_say_why = self.ws.borrow().get_ref().unsent() == 0;
         match self.descriptor().and_then(|fd| TcpStream::from_std(fd.into())) {
             Ok(tcp) => {

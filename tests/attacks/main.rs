@@ -1,0 +1,22 @@
+//! Clients that attack, with well-behaved ones beside them: those are answered as fast as on a server that is not attacked,
+//! come back as always, and the memory of the worker and of Redis stays within its limits (docs/security.md).
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test fails by panicking"
+)]
+
+#[allow(dead_code, unused_imports, reason = "each test program uses its part of the harness")]
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod attacker;
+mod beside;
+mod buffers;
+mod log;
+mod records;
+mod scene;
+mod storm;
