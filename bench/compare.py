@@ -101,7 +101,7 @@ class Server:
         """The shell command of a chaos scenario."""
         if scenario == "reload":
             return shlex.join([str(self.binary), "reload", "--wait", "--config", str(self.config)])
-        return shlex.join([str(HERE / "peers/kill-worker.sh"), "KILL", str(self.process.pid), self.binary.name])
+        return shlex.join([str(HERE / "peers/kill-worker.sh"), "KILL", str(self.process.pid), " worker --slot "])
 
 
 def pinned(command, core):
