@@ -9,8 +9,7 @@
     reason = "a test fails by panicking"
 )]
 
-#[allow(dead_code, unused_imports, reason = "each test program uses its part of the harness")]
-mod harness;
+extern crate harness;
 
 use harness::{NetworkFault, Plan, Program, Proxy, Request, Server, Talk, ask, node, python, python_5_0};
 use serde_json::{Value, json};

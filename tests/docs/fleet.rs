@@ -218,7 +218,7 @@ async fn traffic(addr: std::net::SocketAddr) {
             r#"421["publish","news",{"text":"hello"}]"#,
             "1",
         ] {
-            crate::harness::pass(crate::harness::ms(100)).await;
+            harness::pass(harness::ms(100)).await;
             if wire.try_send(step).await.is_err() {
                 break;
             }

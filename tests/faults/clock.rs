@@ -41,7 +41,7 @@ async fn assert_ready_stays(server: &Server) {
             let reply = reply.expect("an answer");
             assert_eq!(reply.status, 200, "{:?} after the jump: {reply:?}", begun.elapsed());
         }
-        crate::harness::pass(ms(100)).await;
+        harness::pass(ms(100)).await;
     }
 }
 
@@ -70,7 +70,7 @@ async fn assert_delivers(server: &Server, wires: &mut [Wire], round: i64) {
     let heard = |answer| matches!(answer, Resp::Int(1..));
     while !heard(server.redis().command(&["PUBLISH", "socketio", &event]).await) {
         assert!(before.elapsed() < ms(4000), "no ingest leader");
-        crate::harness::pass(ms(20)).await;
+        harness::pass(ms(20)).await;
     }
     for wire in &mut *wires {
         let packet = wire.data().await;

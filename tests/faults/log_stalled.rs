@@ -104,7 +104,7 @@ async fn a_silence_of_redis_replaces_no_worker() {
     })
     .await;
     // Longer than a worker with a stalled log is given among others that hear.
-    crate::harness::pass(ms(7000)).await;
+    harness::pass(ms(7000)).await;
     assert_eq!(pids().await, before);
     assert!(
         server

@@ -519,7 +519,7 @@ async fn what_was_meant_for_one_alone_is_not_missed() {
         .command(&["XADD", "socketio:ingest", "*", "event", &event])
         .await;
     until("it is in the log", async || {
-        (server.redis().command(&["XLEN", "socketio:ingest"]).await == crate::harness::Resp::Int(0)).then_some(())
+        (server.redis().command(&["XLEN", "socketio:ingest"]).await == harness::Resp::Int(0)).then_some(())
     })
     .await;
     let (_, missed, _) = come_back(&server, &first["pid"], Some(&offset)).await;

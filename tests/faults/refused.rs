@@ -117,7 +117,7 @@ async fn what_passes_in_time_is_no_error() {
         refuses(redis, cause.code).await;
         wire.send(&format!(r#"42{at}["publish","room","news"]"#)).await;
         // It is refused once at least.
-        crate::harness::pass(crate::harness::ms(200)).await;
+        harness::pass(harness::ms(200)).await;
         redis.command(cause.end).await;
         assert_eq!(wire.data().await, format!(r#"43{at}["ok"]"#));
     }

@@ -195,7 +195,7 @@ async fn a_managed_redis_goes_along() {
         .start()
         .await;
     let socket = server.directory().join("run/redis.sock");
-    let redis = crate::harness::Redis::at(&socket);
+    let redis = harness::Redis::at(&socket);
     assert!(redis.try_command(&["PING"]).await.is_ok());
     let mut wire = Wire::open(&server).await;
     wire.connect().await;

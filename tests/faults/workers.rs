@@ -18,7 +18,7 @@ async fn hit(server: &Server, slot: u16, signal: Signal) -> u32 {
         .iter()
         .find(|worker| worker.slot == slot && worker.pid.is_some());
     let pid = worker.and_then(|worker| worker.pid).expect("a worker");
-    crate::harness::signal(pid, signal);
+    harness::signal(pid, signal);
     pid
 }
 
@@ -101,7 +101,7 @@ async fn what_waits_in_the_queue_of_a_dead_worker_is_served() {
         (count >= 20).then_some(())
     })
     .await;
-    crate::harness::signal(pid, Signal::SIGKILL);
+    harness::signal(pid, Signal::SIGKILL);
     let waited = answers.iter().filter(|answer| !answer.is_finished()).count();
     assert!(waited > 0, "nothing waited in its queue");
     for answer in answers.drain(..) {
@@ -124,7 +124,7 @@ async fn a_stopped_worker_gets_no_connections_and_comes_back() {
         let reply = within(ms(1000), "handshake", Poller::handshake(server.addr, "/socket.io/")).await;
         assert_eq!(reply.expect("handshake").status, 200);
     }
-    crate::harness::signal(pid, Signal::SIGCONT);
+    harness::signal(pid, Signal::SIGCONT);
     server
         .status_when("it is ready again", |status| status.ready_pids().contains(&pid))
         .await;
@@ -198,7 +198,7 @@ async fn workers_that_lose_their_supervisor_drain_and_end() {
     let poller = Poller::open(&server).await;
     poller.connect().await;
     let parked = poller.park();
-    let mut wire = crate::harness::Wire::open(&server).await;
+    let mut wire = harness::Wire::open(&server).await;
     wire.connect().await;
     server.holding(2).await;
     server.signal(Signal::SIGKILL);
@@ -226,7 +226,7 @@ async fn a_poll_that_died_with_its_worker_can_be_tried_again_at_once() {
         let poller = Poller::open(&server).await;
         poller.connect().await;
         let parked = poller.park();
-        crate::harness::signal(server.holder().await, Signal::SIGKILL);
+        harness::signal(server.holder().await, Signal::SIGKILL);
         let cut = soon("the parked poll", parked).await.expect("a task");
         assert!(cut.is_err(), "round {round}: {cut:?}");
         // As a proxy does that has another connection to try.

@@ -24,7 +24,7 @@ struct Subscribers {
 
 /// A TCP proxy in front of a Redis; gone when dropped.
 #[derive(Debug)]
-pub(crate) struct FaultProxy {
+pub struct FaultProxy {
     addr: SocketAddr,
     subscribers: Arc<Mutex<Subscribers>>,
     _tasks: JoinSet<()>,
@@ -32,7 +32,7 @@ pub(crate) struct FaultProxy {
 
 impl FaultProxy {
     /// In front of the Redis at this socket.
-    pub(crate) async fn start(redis: &Path) -> Self {
+    pub async fn start(redis: &Path) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0")
             .await
             .expect("a port for the fault proxy");
@@ -53,12 +53,12 @@ impl FaultProxy {
         }
     }
 
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("redis://{}", self.addr)
     }
 
     /// The present worker of a slot hears nothing any more, however often it connects.
-    pub(crate) fn stall_log(&self, slot: u16) {
+    pub fn stall_log(&self, slot: u16) {
         let mut subscribers = self.subscribers.lock().expect("subscribers");
         let of_slot = format!("-{slot}.");
         let found = subscribers.known.iter().rfind(|name| name.contains(&of_slot));

@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 /// One request; `Host` and `Content-Length` are added where they are missing.
 #[derive(Clone, Debug)]
-pub(crate) struct Request {
+pub struct Request {
     method: String,
     target: String,
     headers: Vec<(String, String)>,
@@ -16,7 +16,7 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    pub(crate) fn new(method: &str, target: &str) -> Self {
+    pub fn new(method: &str, target: &str) -> Self {
         Self {
             method: method.to_owned(),
             target: target.to_owned(),
@@ -25,11 +25,11 @@ impl Request {
         }
     }
 
-    pub(crate) fn get(target: &str) -> Self {
+    pub fn get(target: &str) -> Self {
         Self::new("GET", target)
     }
 
-    pub(crate) fn post(target: &str, body: impl Into<Vec<u8>>) -> Self {
+    pub fn post(target: &str, body: impl Into<Vec<u8>>) -> Self {
         let text = Self::new("POST", target).header("Content-Type", "text/plain;charset=UTF-8");
         Self {
             body: Some(body.into()),
@@ -38,14 +38,14 @@ impl Request {
     }
 
     #[must_use]
-    pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
+    pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.retain(|(known, _)| !known.eq_ignore_ascii_case(name));
         self.headers.push((name.to_owned(), value.to_owned()));
         self
     }
 
     /// The request as it goes over the wire.
-    pub(crate) fn bytes(&self, host: SocketAddr) -> Vec<u8> {
+    pub fn bytes(&self, host: SocketAddr) -> Vec<u8> {
         let has = |name: &str| self.headers.iter().any(|(known, _)| known.eq_ignore_ascii_case(name));
         let mut head = format!("{} {} HTTP/1.1\r\n", self.method, self.target);
         if !has("host") {
@@ -69,14 +69,14 @@ impl Request {
 
 /// One answer.
 #[derive(Clone, Debug)]
-pub(crate) struct Reply {
-    pub(crate) status: u16,
-    pub(crate) headers: Vec<(String, String)>,
-    pub(crate) body: Vec<u8>,
+pub struct Reply {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
 }
 
 impl Reply {
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+    pub fn header(&self, name: &str) -> Option<&str> {
         let mut all = self
             .headers
             .iter()
@@ -86,22 +86,22 @@ impl Reply {
         first
     }
 
-    pub(crate) fn text(&self) -> &str {
+    pub fn text(&self) -> &str {
         std::str::from_utf8(&self.body).expect("a body of UTF-8")
     }
 
-    pub(crate) fn json(&self) -> serde_json::Value {
+    pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|fault| panic!("{fault} in {self:?}"))
     }
 
     /// Status and body at once, for comparisons.
-    pub(crate) fn pair(&self) -> (u16, &str) {
+    pub fn pair(&self) -> (u16, &str) {
         (self.status, self.text())
     }
 
     /// An Engine.IO error in full: status, type and body.
     #[track_caller]
-    pub(crate) fn assert_error(&self, code: u8, message: &str) {
+    pub fn assert_error(&self, code: u8, message: &str) {
         let status = if code == 4 { 403 } else { 400 };
         let body = format!("{{\"code\":{code},\"message\":\"{message}\"}}");
         assert_eq!(self.pair(), (status, body.as_str()));
@@ -111,17 +111,17 @@ impl Reply {
 
 /// A connection on which requests follow each other.
 #[derive(Debug)]
-pub(crate) struct Link {
+pub struct Link {
     stream: BufReader<TcpStream>,
     addr: SocketAddr,
 }
 
 impl Link {
-    pub(crate) async fn open(addr: SocketAddr) -> io::Result<Self> {
+    pub async fn open(addr: SocketAddr) -> io::Result<Self> {
         Self::over(TcpStream::connect(addr).await?, addr)
     }
 
-    pub(crate) fn over(stream: TcpStream, addr: SocketAddr) -> io::Result<Self> {
+    pub fn over(stream: TcpStream, addr: SocketAddr) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         Ok(Self {
             stream: BufReader::new(stream),
@@ -130,26 +130,26 @@ impl Link {
     }
 
     /// An answer has begun.
-    pub(crate) async fn begun(&mut self) -> io::Result<()> {
+    pub async fn begun(&mut self) -> io::Result<()> {
         self.stream.fill_buf().await.map(drop)
     }
 
-    pub(crate) async fn ask(&mut self, request: &Request) -> io::Result<Reply> {
+    pub async fn ask(&mut self, request: &Request) -> io::Result<Reply> {
         self.send(&request.bytes(self.addr)).await?;
         self.reply(request.method == "HEAD").await
     }
 
-    pub(crate) async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.get_mut().write_all(bytes).await
     }
 
     /// Nothing more is sent; answers are still read.
-    pub(crate) async fn finish_sending(&mut self) -> io::Result<()> {
+    pub async fn finish_sending(&mut self) -> io::Result<()> {
         self.stream.get_mut().shutdown().await
     }
 
     /// The next answer; `bodiless` if it answers a HEAD.
-    pub(crate) async fn reply(&mut self, bodiless: bool) -> io::Result<Reply> {
+    pub async fn reply(&mut self, bodiless: bool) -> io::Result<Reply> {
         let (status, headers) = self.head().await?;
         let mut reply = Reply {
             status,
@@ -171,7 +171,7 @@ impl Link {
     }
 
     /// Whether the other side has closed, once it does; bytes that still come are an error.
-    pub(crate) async fn closed(&mut self) {
+    pub async fn closed(&mut self) {
         let mut rest = Vec::new();
         // A reset closes as well as an orderly end.
         if let Ok(count) = self.stream.read_to_end(&mut rest).await {
@@ -180,7 +180,7 @@ impl Link {
     }
 
     /// Reads until the other side closes, and whatever came.
-    pub(crate) async fn rest(&mut self) -> Vec<u8> {
+    pub async fn rest(&mut self) -> Vec<u8> {
         let mut rest = Vec::new();
         match self.stream.read_to_end(&mut rest).await {
             Ok(_) => rest,
@@ -233,18 +233,14 @@ impl Link {
 }
 
 /// The answer to a request on a connection of its own.
-pub(crate) async fn ask(addr: SocketAddr, request: Request) -> io::Result<Reply> {
+pub async fn ask(addr: SocketAddr, request: Request) -> io::Result<Reply> {
     let request = request.header("Connection", "close");
     Link::open(addr).await?.ask(&request).await
 }
 
 /// Asks, each time anew, until an answer is `good`.
 #[track_caller]
-pub(crate) fn ask_again(
-    addr: SocketAddr,
-    request: Request,
-    good: impl Fn(&Reply) -> bool,
-) -> impl Future<Output = Reply> {
+pub fn ask_again(addr: SocketAddr, request: Request, good: impl Fn(&Reply) -> bool) -> impl Future<Output = Reply> {
     until("a good answer", async move || {
         let reply = soon("an answer", ask(addr, request.clone())).await;
         reply.ok().filter(|reply| good(reply))

@@ -1,88 +1,37 @@
 //! Whole-process tests: starts servers of its own, talks to them as raw as a test needs, and
 //! leaves nothing behind. Waiting is always for a condition, with a deadline.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test fails by panicking"
+)]
+
 mod fault_proxy;
 mod http;
 mod measure;
 mod polling;
+mod process;
 mod programs;
 mod proxy;
 mod redis;
 mod server;
 mod terminal;
+mod wait;
 mod ws;
 
-pub(crate) use fault_proxy::FaultProxy;
-pub(crate) use http::{Link, Reply, Request, ask, ask_again};
-pub(crate) use measure::{forget_peak, process_memory};
-pub(crate) use polling::Poller;
-pub(crate) use programs::{Program, Talk, node, python, python_5_0};
-pub(crate) use proxy::{NetworkFault, Proxy};
-pub(crate) use redis::{Redis, Resp};
-pub(crate) use server::{Plan, Server, Status, Worker, children, free_address, signal};
-pub(crate) use terminal::Terminal;
-pub(crate) use ws::{Frame, Wire, text_frame};
-
-use std::future::Future;
-use std::time::{Duration, Instant};
-
-/// What a server under test may need for anything that is not about time, on a loaded machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
-
-/// Between two looks at a condition.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
-
-/// The outcome of `work`, which must come within [`PATIENCE`].
-#[track_caller]
-pub(crate) fn soon<F: Future>(what: &str, work: F) -> impl Future<Output = F::Output> {
-    within(PATIENCE, what, work)
-}
-
-/// The outcome of `work`, which must come within `limit`.
-#[track_caller]
-pub(crate) fn within<F: Future>(limit: Duration, what: &str, work: F) -> impl Future<Output = F::Output> {
-    let caller = std::panic::Location::caller();
-    async move {
-        match tokio::time::timeout(limit, work).await {
-            Ok(output) => output,
-            Err(_) => panic!("{what}: not within {limit:?} (at {caller})"),
-        }
-    }
-}
-
-/// Looks until `look` finds something; it must within [`PATIENCE`].
-#[track_caller]
-pub(crate) fn until<T>(what: &str, look: impl AsyncFnMut() -> Option<T>) -> impl Future<Output = T> {
-    until_within(PATIENCE, what, look)
-}
-
-/// Looks until `look` finds something; it must within `limit`.
-#[track_caller]
-pub(crate) fn until_within<T>(
-    limit: Duration,
-    what: &str,
-    mut look: impl AsyncFnMut() -> Option<T>,
-) -> impl Future<Output = T> {
-    let caller = std::panic::Location::caller();
-    async move {
-        let deadline = Instant::now() + limit;
-        loop {
-            if let Some(found) = look().await {
-                return found;
-            }
-            assert!(Instant::now() < deadline, "{what}: not within {limit:?} (at {caller})");
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-    }
-}
-
-/// Lets `span` pass: for tests that show that something does *not* happen in that time, or that
-/// are about a timer. Nothing is to be awaited with it.
-pub(crate) async fn pass(span: Duration) {
-    tokio::time::sleep(span).await;
-}
-
-/// Milliseconds, for readable tests.
-pub(crate) const fn ms(count: u64) -> Duration {
-    Duration::from_millis(count)
-}
+pub use fault_proxy::FaultProxy;
+pub use http::{Link, Reply, Request, ask, ask_again};
+pub use measure::{forget_peak, process_memory};
+pub use polling::Poller;
+pub use process::{children, free_address, signal};
+pub use programs::{Program, Talk, node, python, python_5_0};
+pub use proxy::{NetworkFault, Proxy};
+pub use redis::{Held, Redis, Resp};
+pub use server::{Handover, Plan, Server, Status, Supervisor, Worker};
+pub use terminal::Terminal;
+pub use wait::{PATIENCE, ms, pass, soon, until, until_within, within};
+pub use ws::{Frame, Wire, text_frame};

@@ -11,34 +11,34 @@ pub(crate) const SEPARATOR: char = '\x1e';
 
 /// A polling session. Each request takes a fresh connection, so that it may land on any worker.
 #[derive(Clone, Debug)]
-pub(crate) struct Poller {
-    pub(crate) addr: SocketAddr,
-    pub(crate) sid: String,
+pub struct Poller {
+    pub addr: SocketAddr,
+    pub sid: String,
     path: String,
     /// What its application adds to each query, with a `&` behind it.
     own: String,
     /// What the handshake said.
-    pub(crate) open: Value,
+    pub open: Value,
 }
 
 impl Poller {
     /// A session of the Socket.IO endpoint.
-    pub(crate) async fn open(server: &Server) -> Self {
+    pub async fn open(server: &Server) -> Self {
         Self::open_at(server.addr, "/socket.io/").await
     }
 
     /// A session of the Engine.IO echo endpoint.
-    pub(crate) async fn open_echo(server: &Server) -> Self {
+    pub async fn open_echo(server: &Server) -> Self {
         Self::open_at(server.addr, "/engine.io/").await
     }
 
-    pub(crate) async fn open_at(addr: SocketAddr, path: &str) -> Self {
+    pub async fn open_at(addr: SocketAddr, path: &str) -> Self {
         let reply = soon("handshake", Self::handshake(addr, path)).await.expect("handshake");
         Self::opened(addr, path, &reply)
     }
 
     /// A session of a client that has `own` in the query of every request.
-    pub(crate) async fn open_with(server: &Server, own: &str) -> Self {
+    pub async fn open_with(server: &Server, own: &str) -> Self {
         let target = format!("/socket.io/?{own}&EIO=4&transport=polling");
         let reply = soon("handshake", ask(server.addr, Request::get(&target))).await;
         let poller = Self::opened(server.addr, "/socket.io/", &reply.expect("handshake"));
@@ -47,7 +47,7 @@ impl Poller {
     }
 
     /// The answer to a handshake, whatever it is.
-    pub(crate) async fn handshake(addr: SocketAddr, path: &str) -> io::Result<Reply> {
+    pub async fn handshake(addr: SocketAddr, path: &str) -> io::Result<Reply> {
         // With the `t` of the official client, by which the server knows that it understands offsets.
         ask(
             addr,
@@ -57,7 +57,7 @@ impl Poller {
     }
 
     /// The session that a handshake opened.
-    pub(crate) fn opened(addr: SocketAddr, path: &str, reply: &Reply) -> Self {
+    pub fn opened(addr: SocketAddr, path: &str, reply: &Reply) -> Self {
         assert_eq!(reply.status, 200, "{reply:?}");
         let packet = reply.text().strip_prefix('0').expect("an open packet");
         let open: Value = serde_json::from_str(packet).expect("an open packet alone");
@@ -70,51 +70,51 @@ impl Poller {
         }
     }
 
-    pub(crate) fn target(&self) -> String {
+    pub fn target(&self) -> String {
         format!("{}?{}EIO=4&transport=polling&sid={}", self.path, self.own, self.sid)
     }
 
     /// The target of an upgrade.
-    pub(crate) fn upgrade_target(&self) -> String {
+    pub fn upgrade_target(&self) -> String {
         format!("{}?{}EIO=4&transport=websocket&sid={}", self.path, self.own, self.sid)
     }
 
     /// One poll, whatever it brings.
-    pub(crate) async fn get(&self) -> Reply {
+    pub async fn get(&self) -> Reply {
         soon("poll", self.try_get()).await.expect("poll")
     }
 
-    pub(crate) async fn try_get(&self) -> io::Result<Reply> {
+    pub async fn try_get(&self) -> io::Result<Reply> {
         ask(self.addr, Request::get(&self.target())).await
     }
 
     /// The packets of one poll.
-    pub(crate) async fn poll(&self) -> Vec<String> {
+    pub async fn poll(&self) -> Vec<String> {
         packets(&self.get().await)
     }
 
     /// A poll that goes on by itself.
-    pub(crate) fn park(&self) -> JoinHandle<io::Result<Reply>> {
+    pub fn park(&self) -> JoinHandle<io::Result<Reply>> {
         let poller = self.clone();
         tokio::spawn(async move { poller.try_get().await })
     }
 
-    pub(crate) async fn post(&self, body: impl Into<Vec<u8>>) -> Reply {
+    pub async fn post(&self, body: impl Into<Vec<u8>>) -> Reply {
         soon("post", self.try_post(body)).await.expect("post")
     }
 
-    pub(crate) async fn try_post(&self, body: impl Into<Vec<u8>>) -> io::Result<Reply> {
+    pub async fn try_post(&self, body: impl Into<Vec<u8>>) -> io::Result<Reply> {
         ask(self.addr, Request::post(&self.target(), body)).await
     }
 
     /// A POST that is taken.
-    pub(crate) async fn say(&self, body: impl Into<Vec<u8>>) {
+    pub async fn say(&self, body: impl Into<Vec<u8>>) {
         assert_eq!(self.post(body).await.pair(), (200, "ok"));
     }
 
     /// Packets, over as many polls as it takes, until one of them is `last`; what comes along with
     /// it is there too. Pings are answered and left out.
-    pub(crate) async fn poll_until(&self, last: impl Fn(&str) -> bool) -> Vec<String> {
+    pub async fn poll_until(&self, last: impl Fn(&str) -> bool) -> Vec<String> {
         let (mut all, mut end) = (Vec::new(), false);
         while !end {
             for packet in self.poll().await {
@@ -131,7 +131,7 @@ impl Poller {
     }
 
     /// Polls until the heartbeat's ping has come, and answers it; nothing else may come.
-    pub(crate) async fn poll_until_ping(&self) {
+    pub async fn poll_until_ping(&self) {
         loop {
             let packets = self.poll().await;
             if packets == ["2"] {
@@ -142,7 +142,7 @@ impl Poller {
     }
 
     /// Joins `/` and returns the answer without its `40`.
-    pub(crate) async fn connect(&self) -> Value {
+    pub async fn connect(&self) -> Value {
         self.say("40").await;
         let packets = self.poll_until(|packet| packet.starts_with("40")).await;
         let [answer] = packets.as_slice() else {
@@ -152,7 +152,7 @@ impl Poller {
     }
 
     /// Emits `42<id>[...]` and returns the arguments of its ack; nothing else may come meanwhile.
-    pub(crate) async fn call(&self, id: u64, event: &Value) -> Value {
+    pub async fn call(&self, id: u64, event: &Value) -> Value {
         self.say(format!("42{id}{event}")).await;
         let head = format!("43{id}[");
         let packets = self.poll_until(|packet| packet.starts_with(&head)).await;
@@ -163,12 +163,12 @@ impl Poller {
     }
 
     /// The session does not exist any more.
-    pub(crate) async fn assert_gone(&self) {
+    pub async fn assert_gone(&self) {
         self.get().await.assert_error(1, "Session ID unknown");
     }
 
     /// Ends the session.
-    pub(crate) async fn leave(&self) {
+    pub async fn leave(&self) {
         self.say("1").await;
     }
 }

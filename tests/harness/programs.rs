@@ -1,8 +1,9 @@
 //! The client programs of `tests/clients`.
 
+use super::process::root;
 use super::within;
 use serde_json::Value;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
@@ -17,7 +18,7 @@ const TALK_LIMIT: Duration = Duration::from_secs(60);
 
 /// A client program and its arguments.
 #[derive(Debug)]
-pub(crate) struct Program {
+pub struct Program {
     interpreter: PathBuf,
     script: PathBuf,
     args: Vec<String>,
@@ -27,7 +28,7 @@ pub(crate) struct Program {
 }
 
 /// A Node program; `make test` installs what it imports.
-pub(crate) fn node(script: &str) -> Program {
+pub fn node(script: &str) -> Program {
     let clients = clients();
     assert!(
         clients.join("node_modules/socket.io-client").is_dir(),
@@ -44,7 +45,7 @@ pub(crate) fn node(script: &str) -> Program {
 }
 
 /// A Python program; `make test` makes the virtual environment with what it imports.
-pub(crate) fn python(script: &str) -> Program {
+pub fn python(script: &str) -> Program {
     let made = venv("test-venv");
     let interpreter = if made.exists() { made } else { PathBuf::from("python3") };
     interpreted(
@@ -55,16 +56,13 @@ pub(crate) fn python(script: &str) -> Program {
 }
 
 /// The same with python-socketio 5.0, and never with what the machine has.
-pub(crate) fn python_5_0(script: &str) -> Program {
+pub fn python_5_0(script: &str) -> Program {
     let needs = "target/test-venv-5.0 from tests/clients/requirements-5.0.txt";
     interpreted(venv("test-venv-5.0"), script, needs)
 }
 
 fn venv(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("target")
-        .join(name)
-        .join("bin/python")
+    root().join("target").join(name).join("bin/python")
 }
 
 fn interpreted(interpreter: PathBuf, script: &str, needs: &str) -> Program {
@@ -88,45 +86,45 @@ fn interpreted(interpreter: PathBuf, script: &str, needs: &str) -> Program {
 
 impl Program {
     #[must_use]
-    pub(crate) fn arg(mut self, name: &str, value: &str) -> Self {
+    pub fn arg(mut self, name: &str, value: &str) -> Self {
         self.args.extend([name.to_owned(), value.to_owned()]);
         self
     }
 
     #[must_use]
-    pub(crate) fn flag(mut self, name: &str) -> Self {
+    pub fn flag(mut self, name: &str) -> Self {
         self.args.push(name.to_owned());
         self
     }
 
     /// What it reads from its standard input.
     #[must_use]
-    pub(crate) fn input(mut self, text: &str) -> Self {
+    pub fn input(mut self, text: &str) -> Self {
         self.input = Some(text.to_owned());
         self
     }
 
     /// Its standard input is closed when `end` says so, or is dropped.
     #[must_use]
-    pub(crate) fn until(mut self, end: oneshot::Receiver<()>) -> Self {
+    pub fn until(mut self, end: oneshot::Receiver<()>) -> Self {
         self.until = Some(end);
         self
     }
 
     /// It may run for so long.
     #[must_use]
-    pub(crate) fn limit(mut self, limit: Duration) -> Self {
+    pub fn limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self
     }
 
     /// What runs it, for a program that starts others of its kind.
-    pub(crate) fn interpreter(&self) -> &str {
+    pub fn interpreter(&self) -> &str {
         self.interpreter.to_str().expect("a path in UTF-8")
     }
 
     /// Runs it to its end: the JSON on its last line of output, and whether it is content.
-    pub(crate) async fn run(self) -> (Value, bool) {
+    pub async fn run(self) -> (Value, bool) {
         let what = format!("{} {}", self.script.display(), self.args.join(" "));
         let mut child = self
             .command()
@@ -160,7 +158,7 @@ impl Program {
     }
 
     /// Starts it, for a test that talks with it.
-    pub(crate) fn talk(self) -> Talk {
+    pub fn talk(self) -> Talk {
         let mut child = self
             .command()
             .stdin(Stdio::piped())
@@ -187,7 +185,7 @@ impl Program {
 
 /// A client program that runs: lines of JSON from it, lines of text to it. It ends with this.
 #[derive(Debug)]
-pub(crate) struct Talk {
+pub struct Talk {
     what: String,
     input: ChildStdin,
     output: Lines<BufReader<ChildStdout>>,
@@ -196,13 +194,13 @@ pub(crate) struct Talk {
 
 impl Talk {
     /// What it says next.
-    pub(crate) async fn hear(&mut self) -> Value {
+    pub async fn hear(&mut self) -> Value {
         let line = within(TALK_LIMIT, &self.what, self.output.next_line()).await;
         let line = line.expect("text").unwrap_or_else(|| panic!("{}: it ended", self.what));
         serde_json::from_str(&line).unwrap_or_else(|fault| panic!("{}: {fault}: {line}", self.what))
     }
 
-    pub(crate) async fn tell(&mut self, line: &str) {
+    pub async fn tell(&mut self, line: &str) {
         let line = format!("{line}\n");
         self.input
             .write_all(line.as_bytes())
@@ -212,5 +210,5 @@ impl Talk {
 }
 
 fn clients() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
+    root().join("tests/clients")
 }

@@ -13,7 +13,7 @@ const CHUNK: usize = 4096;
 
 /// What is wrong with the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NetworkFault {
+pub enum NetworkFault {
     /// Bytes pass.
     None,
     /// Each chunk takes that long.
@@ -26,15 +26,15 @@ pub(crate) enum NetworkFault {
 
 /// A TCP proxy in front of a server; gone when dropped.
 #[derive(Debug)]
-pub(crate) struct Proxy {
-    pub(crate) addr: SocketAddr,
+pub struct Proxy {
+    pub addr: SocketAddr,
     fault: watch::Sender<NetworkFault>,
     _tasks: JoinSet<()>,
 }
 
 impl Proxy {
     /// Listens on a free port of the address of `target`.
-    pub(crate) async fn start(target: SocketAddr) -> Self {
+    pub async fn start(target: SocketAddr) -> Self {
         let listener = TcpListener::bind((target.ip(), 0)).await.expect("a port for the proxy");
         let addr = listener.local_addr().expect("an address");
         let (fault, seen) = watch::channel(NetworkFault::None);
@@ -56,12 +56,12 @@ impl Proxy {
         }
     }
 
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("http://{}", self.addr)
     }
 
     /// Changes the fault at once.
-    pub(crate) fn set(&self, fault: NetworkFault) {
+    pub fn set(&self, fault: NetworkFault) {
         self.fault.send_replace(fault);
     }
 }

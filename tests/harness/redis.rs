@@ -1,5 +1,6 @@
 //! A Redis of the test's own, on a unix socket, and the little of its protocol that tests need.
 
+use super::process::root;
 use super::{soon, until};
 use std::io;
 use std::os::unix::fs::FileExt as _;
@@ -10,7 +11,7 @@ use tokio::net::UnixStream;
 
 /// A `redis-server` that can be stopped, frozen and started again.
 #[derive(Debug)]
-pub(crate) struct Redis {
+pub struct Redis {
     socket: PathBuf,
     directory: PathBuf,
     child: Option<Child>,
@@ -24,7 +25,7 @@ pub(crate) struct Redis {
 
 /// An answer of Redis.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Resp {
+pub enum Resp {
     Fault(String),
     Int(i64),
     List(Vec<Self>),
@@ -34,7 +35,7 @@ pub(crate) enum Resp {
 
 impl Redis {
     /// Starts one in `directory` and waits until it answers. A durable one survives [`Redis::kill`].
-    pub(crate) async fn start(directory: &Path, durable: bool) -> Self {
+    pub async fn start(directory: &Path, durable: bool) -> Self {
         let mut redis = Self::at(&directory.join("redis.sock"));
         redis.durable = durable;
         redis.directory = directory.to_owned();
@@ -43,7 +44,7 @@ impl Redis {
     }
 
     /// Starts one that wants a password, from the first moment on.
-    pub(crate) async fn locked(directory: &Path, password: &'static str) -> Self {
+    pub async fn locked(directory: &Path, password: &'static str) -> Self {
         let mut redis = Self::at(&directory.join("redis.sock"));
         redis.password = Some(password);
         redis.directory = directory.to_owned();
@@ -52,14 +53,14 @@ impl Redis {
     }
 
     /// Starts one whose clock can be set.
-    pub(crate) async fn clocked(directory: &Path) -> Self {
+    pub async fn clocked(directory: &Path) -> Self {
         let mut redis = Self::at(&directory.join("redis.sock"));
         redis.directory = directory.to_owned();
         redis.clocked = true;
         let built = Command::new("cc")
             .args(["-shared", "-fPIC", "-O1", "-o"])
             .arg(directory.join("clock.so"))
-            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/harness/clock.c"))
+            .arg(root().join("tests/harness/clock.c"))
             .status();
         assert!(built.expect("cc, which links this as well").success(), "clock.c");
         redis.set_clock(0);
@@ -68,7 +69,7 @@ impl Redis {
     }
 
     /// From now on its clock is off by so many seconds.
-    pub(crate) fn set_clock(&self, seconds: i64) {
+    pub fn set_clock(&self, seconds: i64) {
         let file = std::fs::OpenOptions::new()
             .write(true)
             .create(true)
@@ -79,7 +80,7 @@ impl Redis {
     }
 
     /// One that somebody else runs, to talk to.
-    pub(crate) fn at(socket: &Path) -> Self {
+    pub fn at(socket: &Path) -> Self {
         Self {
             socket: socket.to_owned(),
             directory: PathBuf::new(),
@@ -90,16 +91,16 @@ impl Redis {
         }
     }
 
-    pub(crate) fn socket(&self) -> &Path {
+    pub fn socket(&self) -> &Path {
         &self.socket
     }
 
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("unix://{}", self.socket.display())
     }
 
     /// Starts it after [`Redis::kill`], empty if it is not durable.
-    pub(crate) async fn again(&mut self) {
+    pub async fn again(&mut self) {
         assert!(self.child.is_none(), "it runs");
         let log = std::fs::File::create(self.directory.join("redis.log")).expect("a log file");
         let mut command = Command::new("redis-server");
@@ -132,20 +133,20 @@ impl Redis {
     }
 
     /// Ends it at once, with everything it held unless it is durable.
-    pub(crate) fn kill(&mut self) {
+    pub fn kill(&mut self) {
         let mut child = self.child.take().expect("it runs");
         child.kill().expect("kill redis-server");
         child.wait().expect("reap redis-server");
     }
 
     /// Sends a signal to it, such as SIGSTOP.
-    pub(crate) fn signal(&self, signal: nix::sys::signal::Signal) {
+    pub fn signal(&self, signal: nix::sys::signal::Signal) {
         let child = self.child.as_ref().expect("it runs");
-        super::server::signal(child.id(), signal);
+        super::process::signal(child.id(), signal);
     }
 
     /// The answer to a command, which is not an error.
-    pub(crate) async fn command(&self, words: &[&str]) -> Resp {
+    pub async fn command(&self, words: &[&str]) -> Resp {
         match soon("redis", self.try_command(words)).await.expect("redis") {
             Resp::Fault(fault) => panic!("{words:?}: {fault}"),
             answer @ (Resp::Int(_) | Resp::List(_) | Resp::Nil | Resp::Text(_)) => answer,
@@ -153,7 +154,7 @@ impl Redis {
     }
 
     /// The keys that fit a pattern.
-    pub(crate) async fn keys(&self, pattern: &str) -> Vec<String> {
+    pub async fn keys(&self, pattern: &str) -> Vec<String> {
         let Resp::List(keys) = self.command(&["KEYS", pattern]).await else {
             panic!("KEYS did not answer with a list");
         };
@@ -166,7 +167,7 @@ impl Redis {
     }
 
     /// The keys that fit a pattern, once there are so many.
-    pub(crate) async fn keys_when(&self, what: &str, pattern: &str, count: usize) -> Vec<String> {
+    pub async fn keys_when(&self, what: &str, pattern: &str, count: usize) -> Vec<String> {
         until(what, async || {
             Some(self.keys(pattern).await).filter(|keys| keys.len() == count)
         })
@@ -174,7 +175,7 @@ impl Redis {
     }
 
     /// Runs many commands, none of which may fail.
-    pub(crate) async fn pipeline(&self, commands: &[Vec<String>]) {
+    pub async fn pipeline(&self, commands: &[Vec<String>]) {
         let stream = UnixStream::connect(&self.socket).await.expect("connect");
         let (reader, mut writer) = stream.into_split();
         let mut text = String::new();
@@ -198,18 +199,18 @@ impl Redis {
         written.expect("write");
     }
 
-    pub(crate) async fn try_command(&self, words: &[&str]) -> io::Result<Resp> {
+    pub async fn try_command(&self, words: &[&str]) -> io::Result<Resp> {
         let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
         self.try_bytes(&words).await
     }
 
     /// The same with words that need not be text.
-    pub(crate) async fn try_bytes(&self, words: &[&[u8]]) -> io::Result<Resp> {
+    pub async fn try_bytes(&self, words: &[&[u8]]) -> io::Result<Resp> {
         exchange(&mut BufReader::new(UnixStream::connect(&self.socket).await?), words).await
     }
 
     /// A connection that stays, logged in.
-    pub(crate) async fn hold(&self) -> Held {
+    pub async fn hold(&self) -> Held {
         let stream = UnixStream::connect(&self.socket).await.expect("connect");
         let mut held = Held(BufReader::new(stream));
         if let Some(password) = self.password {
@@ -221,11 +222,11 @@ impl Redis {
 
 /// See [`Redis::hold`].
 #[derive(Debug)]
-pub(crate) struct Held(BufReader<UnixStream>);
+pub struct Held(BufReader<UnixStream>);
 
 impl Held {
     /// The answer to a command, which is not an error.
-    pub(crate) async fn command(&mut self, words: &[&str]) -> Resp {
+    pub async fn command(&mut self, words: &[&str]) -> Resp {
         let bytes: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
         match soon("redis", exchange(&mut self.0, &bytes)).await.expect("redis") {
             Resp::Fault(fault) => panic!("{words:?}: {fault}"),

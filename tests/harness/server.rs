@@ -1,7 +1,9 @@
 //! A server under test: its configuration, its processes, its log.
 
-use super::{PATIENCE, Redis, Request, ask, soon, until};
-use nix::sys::signal::{Signal, kill};
+use super::process::{binary, children, free_address, signal};
+use super::wait::{LOOK_EVERY, PATIENCE, ms, pass, soon, until};
+use super::{Redis, Request, ask};
+use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -9,7 +11,6 @@ use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use toml::Table;
@@ -24,11 +25,11 @@ const LEAVE: Duration = Duration::from_secs(5);
 const ADMIN_PORTS: u16 = 20_000;
 
 /// Two heartbeats of a worker, and a little more.
-const BEATS: Duration = super::ms(600);
+const BEATS: Duration = ms(600);
 
 /// What to start. Four workers over a Redis of the test's own, unless it says otherwise.
 #[derive(Debug)]
-pub(crate) struct Plan {
+pub struct Plan {
     config: Table,
     env: Vec<(String, String)>,
     args: Vec<String>,
@@ -40,8 +41,14 @@ pub(crate) struct Plan {
     own_group: bool,
 }
 
+impl Default for Plan {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Plan {
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         let text = r#"
             workers = { count = 4, grace_ms = 10000 }
             redis = { managed = false }
@@ -62,76 +69,76 @@ impl Plan {
 
     /// In a process group of its own, as a shell starts what runs in its terminal.
     #[must_use]
-    pub(crate) fn own_group(mut self) -> Self {
+    pub fn own_group(mut self) -> Self {
         self.own_group = true;
         self
     }
 
     /// Over what is there: further configuration, as TOML.
     #[must_use]
-    pub(crate) fn with(mut self, toml: &str) -> Self {
+    pub fn with(mut self, toml: &str) -> Self {
         merge(&mut self.config, toml.parse().expect("TOML"));
         self
     }
 
     /// A variable of the server's environment, which is otherwise bare.
     #[must_use]
-    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+    pub fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.to_owned(), value.to_owned()));
         self
     }
 
     /// A further argument of `run`.
     #[must_use]
-    pub(crate) fn arg(mut self, arg: &str) -> Self {
+    pub fn arg(mut self, arg: &str) -> Self {
         self.args.push(arg.to_owned());
         self
     }
 
     /// Without a Redis of the test's own: the configuration says what to do.
     #[must_use]
-    pub(crate) fn without_redis(mut self) -> Self {
+    pub fn without_redis(mut self) -> Self {
         self.redis = false;
         self
     }
 
     /// Over a Redis whose data survives its end.
     #[must_use]
-    pub(crate) fn durable_redis(mut self) -> Self {
+    pub fn durable_redis(mut self) -> Self {
         self.durable = true;
         self
     }
 
     /// It may open so many files, each of its processes.
     #[must_use]
-    pub(crate) fn files(mut self, most: u32) -> Self {
+    pub fn files(mut self, most: u32) -> Self {
         self.files = Some(most);
         self
     }
 
     /// Over a Redis whose clock can be set.
     #[must_use]
-    pub(crate) fn clocked_redis(mut self) -> Self {
+    pub fn clocked_redis(mut self) -> Self {
         self.clocked = true;
         self
     }
 
     /// Starts it and waits until it is ready.
-    pub(crate) async fn start(self) -> Server {
+    pub async fn start(self) -> Server {
         let mut server = self.launch().await;
         server.ready().await;
         server
     }
 
     /// Starts it and returns at once.
-    pub(crate) async fn launch(self) -> Server {
+    pub async fn launch(self) -> Server {
         let mut server = self.prepare().await;
         server.run();
         server
     }
 
     /// Everything but the server itself.
-    pub(crate) async fn prepare(mut self) -> Server {
+    pub async fn prepare(mut self) -> Server {
         let dir = tempfile::Builder::new()
             .prefix("anyworker-test-")
             .tempdir()
@@ -171,11 +178,11 @@ impl Plan {
 
 /// A running server. When it goes out of scope all its processes have gone.
 #[derive(Debug)]
-pub(crate) struct Server {
-    pub(crate) addr: SocketAddr,
+pub struct Server {
+    pub addr: SocketAddr,
     /// Where its metrics are.
-    pub(crate) admin: SocketAddr,
-    pub(crate) redis: Option<Redis>,
+    pub admin: SocketAddr,
+    pub redis: Option<Redis>,
     child: Option<Child>,
     plan: Plan,
     dir: TempDir,
@@ -183,94 +190,94 @@ pub(crate) struct Server {
 
 /// What `status --json` says.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
-pub(crate) struct Status {
-    pub(crate) supervisor: Supervisor,
-    pub(crate) workers: Vec<Worker>,
+pub struct Status {
+    pub supervisor: Supervisor,
+    pub workers: Vec<Worker>,
 }
 
 /// `supervisor` of it.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
-pub(crate) struct Supervisor {
-    pub(crate) pid: u32,
-    pub(crate) version: String,
-    pub(crate) generation: u64,
-    pub(crate) state: String,
-    pub(crate) uptime_s: u64,
-    pub(crate) last_reload: Option<String>,
-    pub(crate) last_handover: Option<Handover>,
-    pub(crate) log_lines_dropped: u64,
+pub struct Supervisor {
+    pub pid: u32,
+    pub version: String,
+    pub generation: u64,
+    pub state: String,
+    pub uptime_s: u64,
+    pub last_reload: Option<String>,
+    pub last_handover: Option<Handover>,
+    pub log_lines_dropped: u64,
 }
 
 /// `last_handover` of it.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
-pub(crate) struct Handover {
-    pub(crate) moved: u64,
-    pub(crate) stayed: BTreeMap<String, u64>,
-    pub(crate) took_us: u64,
-    pub(crate) freeze_p50_us: u64,
-    pub(crate) freeze_p99_us: u64,
-    pub(crate) freeze_max_us: u64,
+pub struct Handover {
+    pub moved: u64,
+    pub stayed: BTreeMap<String, u64>,
+    pub took_us: u64,
+    pub freeze_p50_us: u64,
+    pub freeze_p99_us: u64,
+    pub freeze_max_us: u64,
 }
 
 /// One of `workers`.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
-pub(crate) struct Worker {
-    pub(crate) slot: u16,
-    pub(crate) pid: Option<u32>,
-    pub(crate) generation: u64,
-    pub(crate) version: Option<String>,
-    pub(crate) state: String,
-    pub(crate) connections: u64,
-    pub(crate) sessions: u64,
-    pub(crate) restarts: u64,
-    pub(crate) last_exit: Option<String>,
+pub struct Worker {
+    pub slot: u16,
+    pub pid: Option<u32>,
+    pub generation: u64,
+    pub version: Option<String>,
+    pub state: String,
+    pub connections: u64,
+    pub sessions: u64,
+    pub restarts: u64,
+    pub last_exit: Option<String>,
 }
 
 impl Status {
     /// Process ids of the workers that are ready, by slot.
-    pub(crate) fn ready_pids(&self) -> Vec<u32> {
+    pub fn ready_pids(&self) -> Vec<u32> {
         let ready = self.workers.iter().filter(|worker| worker.state == "ready");
         ready.filter_map(|worker| worker.pid).collect()
     }
 
     /// Of all workers together.
-    pub(crate) fn sessions(&self) -> u64 {
+    pub fn sessions(&self) -> u64 {
         self.workers.iter().map(|worker| worker.sessions).sum()
     }
 }
 
 impl Server {
     /// The test's own Redis.
-    pub(crate) fn redis(&self) -> &Redis {
+    pub fn redis(&self) -> &Redis {
         self.redis.as_ref().expect("a Redis of the test's own")
     }
 
     /// The same, to be stopped and started.
-    pub(crate) fn redis_mut(&mut self) -> &mut Redis {
+    pub fn redis_mut(&mut self) -> &mut Redis {
         self.redis.as_mut().expect("a Redis of the test's own")
     }
 
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("http://{}", self.addr)
     }
 
     /// The directory of this test, with `run` in it as the runtime directory.
-    pub(crate) fn directory(&self) -> &Path {
+    pub fn directory(&self) -> &Path {
         self.dir.path()
     }
 
-    pub(crate) fn config_file(&self) -> PathBuf {
+    pub fn config_file(&self) -> PathBuf {
         self.dir.path().join("supervisor.toml")
     }
 
     /// Lays `toml` over the configuration file.
-    pub(crate) fn reconfigure(&mut self, toml: &str) {
+    pub fn reconfigure(&mut self, toml: &str) {
         merge(&mut self.plan.config, toml.parse().expect("TOML"));
         self.write_config();
     }
 
     /// A variable of the environment of what is started from now on.
-    pub(crate) fn set_env(&mut self, name: &str, value: &str) {
+    pub fn set_env(&mut self, name: &str, value: &str) {
         self.plan.env.push((name.to_owned(), value.to_owned()));
     }
 
@@ -279,12 +286,12 @@ impl Server {
     }
 
     /// The process of the supervisor.
-    pub(crate) fn pid(&self) -> u32 {
+    pub fn pid(&self) -> u32 {
         self.child.as_ref().expect("it runs").id()
     }
 
     /// Starts the server that was prepared or has ended.
-    pub(crate) fn run(&mut self) {
+    pub fn run(&mut self) {
         assert!(self.child.is_none(), "it runs");
         let log = std::fs::OpenOptions::new()
             .create(true)
@@ -300,14 +307,14 @@ impl Server {
     }
 
     /// `run` with everything that belongs to it but its descriptors.
-    pub(crate) fn run_command(&self) -> Command {
+    pub fn run_command(&self) -> Command {
         let mut command = self.command("run");
         command.args(&self.plan.args);
         command
     }
 
     /// The same behind a launcher, which executes what its arguments end with in its own place.
-    pub(crate) fn run_command_by(&self, launcher: &[&str]) -> Command {
+    pub fn run_command_by(&self, launcher: &[&str]) -> Command {
         let inner = self.run_command();
         let (program, words) = launcher.split_first().expect("a launcher");
         let mut command = Command::new(program);
@@ -318,13 +325,13 @@ impl Server {
     }
 
     /// Starts the server that was prepared or has ended in this way.
-    pub(crate) fn spawn(&mut self, mut command: Command) {
+    pub fn spawn(&mut self, mut command: Command) {
         assert!(self.child.is_none(), "it runs");
         self.child = Some(command.spawn().expect("start anyworker"));
     }
 
     /// Waits for `GET /api/ready` to say yes, and for every slot to have its worker.
-    pub(crate) async fn ready(&mut self) {
+    pub async fn ready(&mut self) {
         self.answers_ready().await;
         self.status_when("all workers are ready", |status| {
             status.supervisor.state == "serving" && status.ready_pids().len() == status.workers.len()
@@ -333,7 +340,7 @@ impl Server {
     }
 
     /// Waits until every slot has its worker, by asking the supervisor.
-    pub(crate) async fn serving(&self) {
+    pub async fn serving(&self) {
         until("an answer of the supervisor", async || {
             let output = self.cli("status", &["--json"]).await;
             let status: Option<Status> = serde_json::from_slice(&output.stdout).ok();
@@ -354,20 +361,20 @@ impl Server {
                 panic!("it ended before it was ready: {status}");
             }
             assert!(Instant::now() < deadline, "not ready within {PATIENCE:?}");
-            super::pass(super::LOOK_EVERY).await;
+            pass(LOOK_EVERY).await;
         }
     }
 
     /// Runs a command of the program with this server's configuration.
-    pub(crate) async fn cli(&self, command: &str, args: &[&str]) -> Output {
+    pub async fn cli(&self, command: &str, args: &[&str]) -> Output {
         let mut child = tokio::process::Command::from(self.command(command));
         child.args(args).kill_on_drop(true);
         soon(command, child.output()).await.expect("run anyworker")
     }
 
     /// The program with this server's configuration.
-    pub(crate) fn command(&self, name: &str) -> Command {
-        let built = std::env::var_os("ANYWORKER_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_anyworker").into());
+    pub fn command(&self, name: &str) -> Command {
+        let built = std::env::var_os("ANYWORKER_BIN").unwrap_or_else(|| binary().into());
         let mut command = match self.plan.files {
             None => Command::new(built),
             Some(most) => {
@@ -387,14 +394,14 @@ impl Server {
         command
     }
 
-    pub(crate) async fn status(&self) -> Status {
+    pub async fn status(&self) -> Status {
         let output = self.cli("status", &["--json"]).await;
         serde_json::from_slice(&output.stdout).unwrap_or_else(|fault| panic!("{fault} in {output:?}"))
     }
 
     /// The status, once it is as `wanted`.
     #[track_caller]
-    pub(crate) fn status_when(&self, what: &str, wanted: impl Fn(&Status) -> bool) -> impl Future<Output = Status> {
+    pub fn status_when(&self, what: &str, wanted: impl Fn(&Status) -> bool) -> impl Future<Output = Status> {
         until(what, async move || {
             Some(self.status().await).filter(|status| wanted(status))
         })
@@ -402,20 +409,20 @@ impl Server {
 
     /// Waits until the workers hold so many sessions (WebSockets and parked polls).
     #[track_caller]
-    pub(crate) fn holding(&self, sessions: u64) -> impl Future<Output = Status> {
+    pub fn holding(&self, sessions: u64) -> impl Future<Output = Status> {
         self.status_when("sessions held", move |status| status.sessions() == sessions)
     }
 
     /// The process that holds the only session there is. What workers tell is up to a beat old, so
     /// it counts only when it has stayed the same for two.
-    pub(crate) async fn holder(&self) -> u32 {
+    pub async fn holder(&self) -> u32 {
         let holders = |status: &Status| -> Vec<u32> {
             let holding = status.workers.iter().filter(|worker| worker.sessions > 0);
             holding.filter_map(|worker| worker.pid).collect()
         };
         until("one holder", async || {
             let before = holders(&self.holding(1).await);
-            super::pass(BEATS).await;
+            pass(BEATS).await;
             let after = holders(&self.status().await);
             (before == after && after.len() == 1).then(|| after[0])
         })
@@ -423,43 +430,43 @@ impl Server {
     }
 
     /// How the supervisor ended, if it has.
-    pub(crate) fn exited(&mut self) -> Option<ExitStatus> {
+    pub fn exited(&mut self) -> Option<ExitStatus> {
         let status = self.child.as_mut()?.try_wait().expect("wait for anyworker")?;
         self.child = None;
         Some(status)
     }
 
     /// How the supervisor ends; it must within `limit`.
-    pub(crate) async fn exit_within(&mut self, limit: Duration) -> ExitStatus {
+    pub async fn exit_within(&mut self, limit: Duration) -> ExitStatus {
         let deadline = Instant::now() + limit;
         loop {
             if let Some(status) = self.exited() {
                 return status;
             }
             assert!(Instant::now() < deadline, "still there after {limit:?}");
-            super::pass(super::LOOK_EVERY).await;
+            pass(LOOK_EVERY).await;
         }
     }
 
     /// Signals the supervisor.
-    pub(crate) fn signal(&self, name: Signal) {
+    pub fn signal(&self, name: Signal) {
         signal(self.pid(), name);
     }
 
     /// Processes of the workers there are.
-    pub(crate) fn workers(&self) -> Vec<u32> {
+    pub fn workers(&self) -> Vec<u32> {
         children(self.pid())
     }
 
     /// Ends the supervisor as the kernel would, and starts it again.
-    pub(crate) async fn supervisor_dies_and_comes_back(&mut self) {
+    pub async fn supervisor_dies_and_comes_back(&mut self) {
         self.signal(Signal::SIGKILL);
         self.exit_within(PATIENCE).await;
         self.run();
     }
 
     /// Signals the supervisor and everything it started, as a terminal does.
-    pub(crate) fn signal_group(&self, name: Signal) {
+    pub fn signal_group(&self, name: Signal) {
         assert!(self.plan.own_group, "it would be ours");
         let pid = Pid::from_raw(i32::try_from(self.pid()).expect("a pid"));
         nix::sys::signal::killpg(pid, name).expect("signal the group");
@@ -470,13 +477,13 @@ impl Server {
     }
 
     /// Everything it has logged.
-    pub(crate) fn log(&self) -> String {
+    pub fn log(&self) -> String {
         std::fs::read_to_string(self.log_file()).unwrap_or_default()
     }
 
     /// Waits for a piece of text in the log.
     #[track_caller]
-    pub(crate) fn logged(&self, text: &str) -> impl Future<Output = ()> {
+    pub fn logged(&self, text: &str) -> impl Future<Output = ()> {
         until("a log line", async move || self.log().contains(text).then_some(()))
     }
 
@@ -492,7 +499,7 @@ impl Server {
             if child.try_wait().expect("wait for anyworker").is_some() {
                 return;
             }
-            std::thread::park_timeout(super::LOOK_EVERY);
+            std::thread::park_timeout(LOOK_EVERY);
         }
         eprintln!("anyworker {} did not end on SIGQUIT", child.id());
         child.kill().expect("kill anyworker");
@@ -526,32 +533,6 @@ impl Drop for Server {
             );
         }
     }
-}
-
-/// Sends a signal to a process that the test started, directly or not.
-pub(crate) fn signal(pid: u32, name: Signal) {
-    let pid = Pid::from_raw(i32::try_from(pid).expect("a pid"));
-    assert!(pid.as_raw() > 1, "not a process of ours");
-    // Somebody else may have been faster; who depends on it will notice.
-    if let Err(fault) = kill(pid, name) {
-        eprintln!("{name} to {pid}: {fault}");
-    }
-}
-
-/// Process ids of the children of a process.
-pub(crate) fn children(pid: u32) -> Vec<u32> {
-    let list = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    list.split_whitespace().filter_map(|word| word.parse().ok()).collect()
-}
-
-/// An address that no other test has: a loopback address for each process, a port for each server.
-pub(crate) fn free_address() -> SocketAddr {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let [_, high, middle, low] = std::process::id().to_be_bytes();
-    let port = 20_000 + NEXT.fetch_add(1, Ordering::Relaxed);
-    // Never 127.0.0.x, where other things of the machine listen. All 22 bits of a process id (proc_pid_max(5)) are in the
-    // address, so no two processes have the same one; 127.64.1.0 is an address like others.
-    SocketAddr::from(([127, 64 | (high & 63), middle, low], port))
 }
 
 fn table(key: &str, value: &str) -> toml::Value {

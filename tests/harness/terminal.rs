@@ -9,7 +9,7 @@ use std::process::{Child, Command, ExitStatus};
 use vt100::Parser;
 
 /// A screen, and the program that draws on it.
-pub(crate) struct Terminal {
+pub struct Terminal {
     master: OwnedFd,
     slave: OwnedFd,
     /// As it was before the program.
@@ -22,7 +22,7 @@ pub(crate) struct Terminal {
 
 impl Terminal {
     /// Runs `command` on a screen of this size.
-    pub(crate) fn run(mut command: Command, rows: u16, columns: u16) -> Self {
+    pub fn run(mut command: Command, rows: u16, columns: u16) -> Self {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
         grantpt(&master).expect("a terminal");
         unlockpt(&master).expect("a terminal");
@@ -43,12 +43,12 @@ impl Terminal {
     }
 
     /// The process of the program.
-    pub(crate) fn pid(&self) -> u32 {
+    pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// What the program has written so far, with the sequences of a terminal.
-    pub(crate) fn written(&mut self) -> String {
+    pub fn written(&mut self) -> String {
         self.look();
         String::from_utf8_lossy(&self.written).into_owned()
     }
@@ -64,24 +64,24 @@ impl Terminal {
     }
 
     /// What is on the screen.
-    pub(crate) fn text(&mut self) -> String {
+    pub fn text(&mut self) -> String {
         self.look();
         self.screen.screen().contents()
     }
 
     /// What is on the screen once it is as wanted.
     #[track_caller]
-    pub(crate) fn shows(&mut self, what: &str, wanted: impl Fn(&str) -> bool) -> impl Future<Output = String> {
+    pub fn shows(&mut self, what: &str, wanted: impl Fn(&str) -> bool) -> impl Future<Output = String> {
         until(what, async move || Some(self.text()).filter(|text| wanted(text)))
     }
 
     /// The user types.
-    pub(crate) fn types(&self, keys: &str) {
+    pub fn types(&self, keys: &str) {
         rustix::io::write(&self.master, keys.as_bytes()).expect("type");
     }
 
     /// The user changes the size of the window.
-    pub(crate) fn resize(&mut self, rows: u16, columns: u16) {
+    pub fn resize(&mut self, rows: u16, columns: u16) {
         self.look();
         tcsetwinsize(&self.slave, size(rows, columns)).expect("a size");
         self.screen.screen_mut().set_size(rows, columns);
@@ -90,13 +90,13 @@ impl Terminal {
     }
 
     /// How the program ends.
-    pub(crate) async fn ends(&mut self) -> ExitStatus {
+    pub async fn ends(&mut self) -> ExitStatus {
         let child = &mut self.child;
         until("the end of the program", async || child.try_wait().expect("wait")).await
     }
 
     /// The terminal is as it was: its settings, its screen, its cursor.
-    pub(crate) fn assert_restored(&mut self) {
+    pub fn assert_restored(&mut self) {
         self.look();
         let now = tcgetattr(&self.slave).expect("its settings");
         assert_eq!(

@@ -16,7 +16,7 @@ use tokio_tungstenite::tungstenite::{Bytes, Message};
 
 /// What a server sends.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Frame {
+pub enum Frame {
     Binary(Vec<u8>),
     /// A close frame, with its code.
     Close(Option<u16>),
@@ -30,20 +30,20 @@ const OFFER: (&str, &str) = ("sec-websocket-extensions", "permessage-deflate; cl
 
 /// An open WebSocket.
 #[derive(Debug)]
-pub(crate) struct Wire {
+pub struct Wire {
     socket: WebSocketStream<TcpStream>,
     /// The answer to the upgrade.
-    pub(crate) response: Response,
+    pub response: Response,
 }
 
 impl Wire {
     /// A session of the Socket.IO endpoint over WebSocket, up to its open packet.
-    pub(crate) async fn open(server: &Server) -> Self {
+    pub async fn open(server: &Server) -> Self {
         Self::open_at(server.addr, "/socket.io/?EIO=4&transport=websocket").await
     }
 
     /// A session of the Engine.IO echo endpoint over WebSocket, up to its open packet.
-    pub(crate) async fn open_echo(server: &Server) -> Self {
+    pub async fn open_echo(server: &Server) -> Self {
         Self::open_at(server.addr, "/engine.io/?EIO=4&transport=websocket").await
     }
 
@@ -55,13 +55,13 @@ impl Wire {
     }
 
     /// A WebSocket, or the answer that refused it.
-    pub(crate) async fn dial(addr: SocketAddr, target: &str, headers: &[(&'static str, &str)]) -> Result<Self, Reply> {
+    pub async fn dial(addr: SocketAddr, target: &str, headers: &[(&'static str, &str)]) -> Result<Self, Reply> {
         let stream = soon("connect", TcpStream::connect(addr)).await.expect("connect");
         Self::dial_on(stream, addr, target, headers).await
     }
 
     /// A WebSocket, if anybody answers well.
-    pub(crate) async fn try_dial(addr: SocketAddr, target: &str) -> Option<Self> {
+    pub async fn try_dial(addr: SocketAddr, target: &str) -> Option<Self> {
         let stream = soon("connect", TcpStream::connect(addr)).await.ok()?;
         let request = format!("ws://{addr}{target}").into_client_request().expect("a request");
         let opened = soon("upgrade", tokio_tungstenite::client_async(request, stream)).await;
@@ -70,7 +70,7 @@ impl Wire {
     }
 
     /// The same over a connection that the caller made.
-    pub(crate) async fn dial_on(
+    pub async fn dial_on(
         stream: TcpStream,
         addr: SocketAddr,
         target: &str,
@@ -95,22 +95,22 @@ impl Wire {
         }
     }
 
-    pub(crate) async fn send(&mut self, text: &str) {
+    pub async fn send(&mut self, text: &str) {
         self.try_send(text).await.expect("send");
     }
 
     /// For a socket that may be closed already.
-    pub(crate) async fn try_send(&mut self, text: &str) -> Result<(), Error> {
+    pub async fn try_send(&mut self, text: &str) -> Result<(), Error> {
         soon("send", self.socket.send(Message::text(text))).await
     }
 
-    pub(crate) async fn send_binary(&mut self, bytes: &[u8]) {
+    pub async fn send_binary(&mut self, bytes: &[u8]) {
         let message = Message::Binary(Bytes::copy_from_slice(bytes));
         soon("send", self.socket.send(message)).await.expect("send");
     }
 
     /// One text message, in several frames with a ping between them.
-    pub(crate) async fn send_pieces(&mut self, first: &str, more: &[&str]) {
+    pub async fn send_pieces(&mut self, first: &str, more: &[&str]) {
         let opcode = |first: bool| OpCode::Data(if first { Data::Text } else { Data::Continue });
         let mut pieces = vec![first];
         pieces.extend(more);
@@ -127,21 +127,21 @@ impl Wire {
     }
 
     /// Bytes that need not be a frame.
-    pub(crate) async fn send_raw(&mut self, bytes: &[u8]) {
+    pub async fn send_raw(&mut self, bytes: &[u8]) {
         soon("send", self.socket.get_mut().write_all(bytes))
             .await
             .expect("send");
     }
 
     /// Nothing more is sent, without a close frame; what comes is still read.
-    pub(crate) async fn finish_sending(&mut self) {
+    pub async fn finish_sending(&mut self) {
         soon("shutdown", self.socket.get_mut().shutdown())
             .await
             .expect("shutdown");
     }
 
     /// The next frame; pings of the WebSocket protocol itself do not count.
-    pub(crate) async fn next(&mut self) -> Frame {
+    pub async fn next(&mut self) -> Frame {
         loop {
             match soon("a frame", self.socket.next()).await {
                 Some(Ok(Message::Text(text))) => return Frame::Text(text.to_string()),
@@ -154,7 +154,7 @@ impl Wire {
     }
 
     /// The next frame, which is text.
-    pub(crate) async fn text(&mut self) -> String {
+    pub async fn text(&mut self) -> String {
         match self.next().await {
             Frame::Text(text) => text,
             other @ (Frame::Binary(_) | Frame::Close(_) | Frame::Gone) => panic!("text expected, not {other:?}"),
@@ -162,7 +162,7 @@ impl Wire {
     }
 
     /// The next text that is not a heartbeat, which is answered.
-    pub(crate) async fn data(&mut self) -> String {
+    pub async fn data(&mut self) -> String {
         loop {
             let text = self.text().await;
             if text != "2" {
@@ -173,7 +173,7 @@ impl Wire {
     }
 
     /// Joins `/` and returns the answer without its `40`.
-    pub(crate) async fn connect(&mut self) -> serde_json::Value {
+    pub async fn connect(&mut self) -> serde_json::Value {
         self.send("40").await;
         let answer = self.data().await;
         let body = answer.strip_prefix("40").unwrap_or_else(|| panic!("CONNECT: {answer}"));
@@ -181,7 +181,7 @@ impl Wire {
     }
 
     /// Emits `42<id>[...]` and returns the arguments of its ack; nothing else may come meanwhile.
-    pub(crate) async fn call(&mut self, id: u64, event: &serde_json::Value) -> serde_json::Value {
+    pub async fn call(&mut self, id: u64, event: &serde_json::Value) -> serde_json::Value {
         self.send(&format!("42{id}{event}")).await;
         let ack = self.data().await;
         let body = ack
@@ -191,7 +191,7 @@ impl Wire {
     }
 
     /// Everything that still comes, up to the end.
-    pub(crate) async fn drain(&mut self) -> Frame {
+    pub async fn drain(&mut self) -> Frame {
         loop {
             match self.next().await {
                 Frame::Text(_) | Frame::Binary(_) => (),
@@ -201,13 +201,13 @@ impl Wire {
     }
 
     /// Sends nothing more, for ever; receiving goes on.
-    pub(crate) async fn shut(&mut self) {
+    pub async fn shut(&mut self) {
         // It may be closed already.
         drop(soon("shutdown", self.socket.get_mut().shutdown()).await);
     }
 
     /// Answers the next heartbeat; false at the end.
-    pub(crate) async fn next_is_alive(&mut self) -> bool {
+    pub async fn next_is_alive(&mut self) -> bool {
         match self.next().await {
             Frame::Text(text) if text == "2" => self.try_send("3").await.is_ok(),
             Frame::Close(_) | Frame::Gone => false,
@@ -217,7 +217,7 @@ impl Wire {
 
     /// The end of the connection, after whatever heartbeats are still under way: the close code,
     /// if there was a close frame with one. Data is an error.
-    pub(crate) async fn end(&mut self) -> Option<u16> {
+    pub async fn end(&mut self) -> Option<u16> {
         loop {
             match self.next().await {
                 Frame::Close(code) => return code,
@@ -230,7 +230,7 @@ impl Wire {
 }
 
 /// The head of a masked text frame (RFC 6455, 5.2) with a payload of `length` bytes, and as much of it as there is. The mask is zero.
-pub(crate) fn text_frame(length: usize, payload: &str) -> Vec<u8> {
+pub fn text_frame(length: usize, payload: &str) -> Vec<u8> {
     let head = [0x81, 0x80 | 127].into_iter();
     let mask = [0; 4];
     head.chain((length as u64).to_be_bytes())

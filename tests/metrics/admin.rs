@@ -67,7 +67,7 @@ async fn a_taken_address_is_a_fault_only_if_somebody_chose_it() {
     let first = Plan::new().start().await;
     let taken = format!("admin = {{ address = '{}' }}", first.admin);
     let mut second = Plan::new().with(&taken).launch().await;
-    let status = second.exit_within(crate::harness::PATIENCE).await;
+    let status = second.exit_within(harness::PATIENCE).await;
     assert_eq!(status.code(), Some(78));
     let log = second.log();
     assert!(

@@ -102,7 +102,7 @@ async fn the_exit_code_is_the_verdict() {
     assert_eq!(health(&server).await.0, 0);
     // A worker that does not answer.
     let pids = server.status().await.ready_pids();
-    crate::harness::signal(pids[1], Signal::SIGSTOP);
+    harness::signal(pids[1], Signal::SIGSTOP);
     let report = until("a degraded fleet", async || {
         let (code, report) = health(&server).await;
         (code == 1).then_some(report)
@@ -110,7 +110,7 @@ async fn the_exit_code_is_the_verdict() {
     .await;
     assert_eq!(report["verdict"], "DEGRADED");
     assert!(report["reasons"][0].as_str().unwrap().contains("slot 1"), "{report:#}");
-    crate::harness::signal(pids[1], Signal::SIGCONT);
+    harness::signal(pids[1], Signal::SIGCONT);
     until("a healthy fleet", async || (health(&server).await.0 == 0).then_some(())).await;
     // No Redis.
     server.redis_mut().kill();
@@ -124,7 +124,7 @@ async fn the_exit_code_is_the_verdict() {
     until("health again", async || (health(&server).await.0 == 0).then_some(())).await;
     // No fleet.
     server.signal(Signal::SIGQUIT);
-    server.exit_within(crate::harness::PATIENCE).await;
+    server.exit_within(harness::PATIENCE).await;
     let (code, report) = health(&server).await;
     assert_eq!(code, 2, "{report:#}");
     assert!(
@@ -141,7 +141,7 @@ async fn a_worker_that_is_behind_is_seen() {
     wire.connect().await;
     let holder = server.holder().await;
     let late = pids.iter().position(|pid| *pid != holder).unwrap();
-    crate::harness::signal(pids[late], Signal::SIGSTOP);
+    harness::signal(pids[late], Signal::SIGSTOP);
     for number in 0..10 {
         wire.call(2 + number, &json!(["publish", "news", number])).await;
     }
@@ -153,7 +153,7 @@ async fn a_worker_that_is_behind_is_seen() {
     .await;
     let held = pids.iter().position(|pid| *pid == holder).unwrap();
     assert_eq!(behind(&report, held), Some(0), "{report:#}");
-    crate::harness::signal(pids[late], Signal::SIGCONT);
+    harness::signal(pids[late], Signal::SIGCONT);
     until("it has caught up", async || {
         (behind(&health(&server).await.1, late) == Some(0)).then_some(())
     })
@@ -178,7 +178,7 @@ async fn without_a_terminal_reports_follow_each_other() {
         times.push(report["timestamp"].as_str().unwrap().to_owned());
     }
     assert!(times.is_sorted());
-    crate::harness::signal(child.id().unwrap(), Signal::SIGTERM);
+    harness::signal(child.id().unwrap(), Signal::SIGTERM);
     let status = soon("the end", child.wait()).await.unwrap();
     assert_eq!(status.code(), Some(0));
 }

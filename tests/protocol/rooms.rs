@@ -189,7 +189,7 @@ async fn binary_reaches_a_room() {
     assert_eq!(packets[at + 1], "bAQID");
     assert!(packets.contains(&r#"435["ok"]"#.to_owned()), "{packets:?}");
     assert!(wire.data().await.starts_with(&head));
-    assert_eq!(wire.next().await, crate::harness::Frame::Binary(vec![1, 2, 3]));
+    assert_eq!(wire.next().await, harness::Frame::Binary(vec![1, 2, 3]));
 }
 
 #[tokio::test]

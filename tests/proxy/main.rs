@@ -9,9 +9,7 @@
 )]
 
 mod front;
-#[allow(dead_code, unused_imports, reason = "each test program uses its part of the harness")]
-#[path = "../harness/mod.rs"]
-mod harness;
+extern crate harness;
 
 use front::{Front, Kind, is_installed};
 use harness::{Plan, Poller, Program, Redis, Request, Resp, Server, ask, ms, node, pass, python, signal, soon, until};

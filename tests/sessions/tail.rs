@@ -176,7 +176,7 @@ async fn it_ends_without_a_reader_and_survives_redis() {
     assert_eq!(ended.code(), Some(0));
     // Ctrl-C.
     let mut tail = Tail::start(&server, &["--only", "events"], &mut probe).await;
-    crate::harness::signal(tail.child.id().unwrap(), Signal::SIGINT);
+    harness::signal(tail.child.id().unwrap(), Signal::SIGINT);
     soon("its end", tail.child.wait()).await.unwrap();
 }
 

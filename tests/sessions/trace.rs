@@ -182,7 +182,7 @@ async fn a_reload_is_a_move_and_a_kick_is_a_kick() {
 async fn notes_are_bounded_and_can_be_switched_off() {
     let server = Plan::new().with("trace = { level = 'off' }").start().await;
     let (_client, id) = wire(&server, "ada", "news").await;
-    crate::harness::pass(ms(1500)).await;
+    harness::pass(ms(1500)).await;
     assert_eq!(server.redis().keys("socketio:trace*").await, Vec::<String>::new());
     assert_eq!(server.cli("trace", &[&id]).await.status.code(), Some(1));
     // Only lives, not requests.
@@ -201,7 +201,7 @@ async fn notes_are_bounded_and_can_be_switched_off() {
     for key in server.redis().keys("socketio:trace*").await {
         let ttl = server.redis().command(&["PTTL", &key]).await;
         assert!(
-            matches!(ttl, crate::harness::Resp::Int(left) if (1..=600_000).contains(&left)),
+            matches!(ttl, harness::Resp::Int(left) if (1..=600_000).contains(&left)),
             "{key}: {ttl:?}"
         );
     }
