@@ -132,6 +132,15 @@ impl Redis {
         .await;
     }
 
+    /// A number that `INFO` tells.
+    pub async fn info(&self, section: &str, field: &str) -> f64 {
+        let Resp::Text(info) = self.command(&["INFO", section]).await else {
+            panic!("INFO is a text")
+        };
+        let line = info.lines().find_map(|line| line.strip_prefix(&format!("{field}:")));
+        line.expect("the field").trim().parse().expect("a number")
+    }
+
     /// Ends it at once, with everything it held unless it is durable.
     pub fn kill(&mut self) {
         let mut child = self.child.take().expect("it runs");

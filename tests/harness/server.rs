@@ -535,6 +535,25 @@ impl Drop for Server {
     }
 }
 
+impl Server {
+    /// The sum of what a metric says, over all lines that begin with `name` and contain `label`.
+    pub async fn metric(&self, name: &str, label: &str) -> f64 {
+        let page = soon("a scrape", ask(self.admin, Request::get("/metrics"))).await;
+        let page = page.expect("a page");
+        let is_wanted = |line: &&str| line.starts_with(name) && line.contains(label);
+        page.text()
+            .lines()
+            .filter(is_wanted)
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum()
+    }
+
+    /// Waits until a metric is as `wanted`: workers tell theirs once a second.
+    pub async fn metric_when(&self, name: &str, label: &str, wanted: impl Fn(f64) -> bool) {
+        until(name, async || wanted(self.metric(name, label).await).then_some(())).await;
+    }
+}
+
 fn table(key: &str, value: &str) -> toml::Value {
     let mut table = Table::new();
     table.insert(key.to_owned(), toml::Value::String(value.to_owned()));

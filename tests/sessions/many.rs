@@ -247,9 +247,11 @@ fn keys_looked_at(entry: Resp) -> usize {
     };
     let words: Vec<_> = words
         .iter()
-        .map(|word| match word {
-            Resp::Text(word) => word.as_str(),
-            other => panic!("SLOWLOG: {other:?}"),
+        .map(|word| {
+            let Resp::Text(word) = word else {
+                panic!("SLOWLOG: {word:?}")
+            };
+            word.as_str()
         })
         .collect();
     match words[0].to_ascii_uppercase().as_str() {
