@@ -10,17 +10,17 @@ const REFERENCE: &str = include_str!("../../supervisor.toml");
 const HEAD: &str = "\
 # Every key
 
-Made by `make docs` of [supervisor.toml](../supervisor.toml), which is \"this file\" below, and of the code: not to be edited.
+`make docs` writes this page from [supervisor.toml](../supervisor.toml), which is \"this file\" below, and from the code. Do not edit it.
 ";
 
 const RULES: &str = "
-- An unknown key, a value of the wrong type or beyond its bounds, and values that do not fit together are faults: anyworker exits with 78,
-  or a reload changes nothing, and each fault is named with its source and the remedy.
-- In the environment a list is `a,b`, and a truth value is `true`, `yes`, `on`, `1` or `false`, `no`, `off`, `0`. An empty value means off, or \"choose for me\",
-  where the key is a text or a list; a number, a truth value and a choice have no empty value, so it sets nothing, with a notice. Empty `REDIS_URL`, `REDIS_DB` and `REDIS_ENABLED` set nothing.
-- A name of the environment that begins with `ANYWORKER_`, has no `__` and comes close to no key is ignored with a notice: Kubernetes sets
-  `ANYWORKER_PORT` and the like for a Service of that name.
-- A reload puts every key into effect, unless it says here that a change needs a restart.
+- An unknown key, a value of the wrong type or out of bounds, and values that contradict each other are faults: anyworker exits with 78,
+  or a reload changes nothing, and each fault is reported with its source and the remedy.
+- In the environment a list is `a,b`, and a truth value is `true`, `yes`, `on`, `1` or `false`, `no`, `off`, `0`. An empty value means off, or automatic,
+  where the key is a text or a list; numbers, truth values and choices have no empty value, so it sets nothing, with a notice. Empty `REDIS_URL`, `REDIS_DB` and `REDIS_ENABLED` set nothing.
+- An environment variable that begins with `ANYWORKER_`, has no `__` and resembles no key is ignored with a notice: Kubernetes sets
+  `ANYWORKER_PORT` and others for a Service of that name.
+- A reload applies every key, unless this page says that a change needs a restart.
 ";
 
 /// What the reference says of a key.
@@ -99,7 +99,7 @@ pub(crate) fn page() -> String {
     for (nth, piece) in pieces().into_iter().enumerate() {
         match piece {
             Piece::Text(comment) => {
-                // The first one is a title for readers of the file.
+                // The first line is a title for readers of the file.
                 let comment = if nth == 0 {
                     comment.get(2..).unwrap_or_default()
                 } else {

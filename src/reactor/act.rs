@@ -247,7 +247,7 @@ impl Reactor {
             Err(reason) => {
                 let line = format!("reload failed: {reason}");
                 (
-                    Answer::refused(vec![line.clone(), "the former generation goes on serving".to_owned()]),
+                    Answer::refused(vec![line.clone(), "the old generation keeps serving".to_owned()]),
                     line,
                 )
             }

@@ -245,7 +245,7 @@ impl Reactor {
             Ok((keep, state)) => reexec::exec(&spec.binary, &state, &keep),
             Err(error) => error,
         };
-        let fault = format!("the new binary could not take over: {error}; the supervisor goes on as it was");
+        let fault = format!("the new binary could not take over: {error}; the supervisor continues unchanged");
         self.refuse(&requesters, vec![fault]);
         self.try_later();
     }

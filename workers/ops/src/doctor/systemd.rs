@@ -113,7 +113,7 @@ fn drain_budget(context: &Context, unit: &Unit, notifies: bool, findings: &mut F
     } else {
         findings.fail(
             CHECK,
-            format!("{evidence}: the drain is cut, clients are not told"),
+            format!("{evidence}: the drain is cut short, and clients are not informed"),
             remedy,
         );
     }
