@@ -4,7 +4,7 @@
 # make fuzz   feed the parsers of what clients send for a minute; FUZZ_SECONDS chooses
 # make bench  measure it for half a minute: bench/README.md
 # make deb    build a Debian package: target/debian/anyworker_*.deb
-# make docs   write docs/configure.md anew, from supervisor.toml and the code
+# make docs   write docs/configure.md from supervisor.toml and the code
 # make check  what continuous integration runs
 #
 # run, test, bench and deb install what is missing, and say so first.

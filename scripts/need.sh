@@ -42,7 +42,7 @@ check_cargo() {
 list_missing() {
     if is_macos; then
         have cc || fail "missing: a linker (builds anyworker); run: xcode-select --install"
-        redis_works || want redis "sessions are kept in it; anyworker starts its own, private one"
+        redis_works || want redis "stores the sessions; anyworker starts a private one"
         [ "$purpose" = test ] || return 0
         have node && have npm || want node "runs the stock JavaScript client in the tests"
         venv_works || want python "runs the stock Python client in the tests"

@@ -1,4 +1,4 @@
-// Stock clients that keep a diary while somebody breaks the server: who published what, how it was
+// Stock clients that keep a diary while the test breaks the server: which client published what, how it was
 // answered, what each member of each room received. They do not judge; the diary is the one line of output.
 //
 //   node chaos.mjs --url URL --seconds S [--members 24] [--rooms 6] [--careful 3] [--careless 2]

@@ -1,4 +1,4 @@
-// Stock clients in one room while somebody breaks the server: what each of them got of what was acked
+// Stock clients in one room while the test breaks the server: what each of them got of what was acked
 // to the publisher. Jepsen's question, asked by the client. One line of JSON.
 //
 //   node resume.mjs --url URL [--clients 30] [--transports polling,websocket] [--publishes 400]

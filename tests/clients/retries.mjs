@@ -1,4 +1,4 @@
-// Stock clients that repeat by themselves what was not acked (`retries`), while somebody breaks the server: with an id
+// Stock clients that repeat unacked events by themselves (`retries`), while the test breaks the server: with an id
 // each message arrives once. One line of JSON.
 //
 //   node retries.mjs --url URL [--publishers 4] [--publishes 200] [--members 8] [--transports polling,websocket]

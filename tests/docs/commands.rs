@@ -32,7 +32,7 @@ const ELSEWHERE: [(&str, &str); 5] = [
     ("systemctl ", "tests/systemd has a systemd of its own"),
 ];
 
-/// Commands that go on until somebody ends them.
+/// Commands that run until they are ended from outside.
 const ENDLESS: [&str; 3] = ["anyworker tail", "--watch", "--latency"];
 
 /// Commands that may find something, and so end with another code than 0.

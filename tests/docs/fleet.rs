@@ -204,7 +204,7 @@ async fn noted(server: &Server, sid: &str, what: &str) {
     .await;
 }
 
-/// Somebody comes, joins, publishes and goes, again and again, for those who watch.
+/// A client that comes, joins, publishes and goes, again and again, for the commands that watch.
 async fn traffic(addr: std::net::SocketAddr) {
     loop {
         let mut wire = Wire::dial(addr, "/socket.io/?EIO=4&transport=websocket", &[])

@@ -49,7 +49,7 @@ async fn the_quick_start_gets_its_own_message() {
     }
 }
 
-/// Somebody in the room that the programs emit to.
+/// A client in the room that the programs emit to.
 async fn listener(server: &Server) -> Wire {
     let mut wire = Wire::open(server).await;
     wire.connect().await;

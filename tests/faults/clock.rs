@@ -1,4 +1,4 @@
-//! Somebody sets the clock of Redis, by an hour, to and fro (`docs/design/clocks.md`).
+//! The clock of Redis is set, by an hour, to and fro (`docs/design/clocks.md`).
 
 use crate::harness::{Plan, Poller, Request, Resp, Server, Wire, ask, ms, soon, within};
 use serde_json::json;

@@ -1,5 +1,5 @@
 //! WebSocket members of a room that check everything they get, echo all the time, and come back as
-//! the official client does; and somebody who publishes to them at a steady pace.
+//! the official client does; and one that publishes to them at a steady pace.
 
 use crate::harness::{Frame, Server, Wire, ms, pass, until_within, within};
 use serde_json::{Value, json};

@@ -79,7 +79,7 @@ impl Redis {
         written.expect("the clock is set");
     }
 
-    /// One that somebody else runs, to talk to.
+    /// One that runs elsewhere, to talk to.
     pub fn at(socket: &Path) -> Self {
         Self {
             socket: socket.to_owned(),

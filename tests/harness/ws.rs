@@ -60,7 +60,7 @@ impl Wire {
         Self::dial_on(stream, addr, target, headers).await
     }
 
-    /// A WebSocket, if anybody answers well.
+    /// A WebSocket, if a server accepts it.
     pub async fn try_dial(addr: SocketAddr, target: &str) -> Option<Self> {
         let stream = soon("connect", TcpStream::connect(addr)).await.ok()?;
         let request = format!("ws://{addr}{target}").into_client_request().expect("a request");

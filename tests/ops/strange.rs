@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-/// Somebody who gives the same answer to everything.
-async fn somebody(answer: &'static str) -> SocketAddr {
+/// A server that gives the same answer to everything.
+async fn constant_server(answer: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -39,7 +39,7 @@ async fn says(server: &Server, command: &str) -> (i32, String) {
 
 #[tokio::test]
 async fn what_is_no_redis_is_told_from_one_that_is_away() {
-    let addr = somebody("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").await;
+    let addr = constant_server("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").await;
     // The letter is in most messages of parsers: none is shown.
     let mut server = fleet(&format!("redis://:e@{addr}/1")).await;
     let fault = format!("what answers at {addr} is not Redis");
@@ -104,7 +104,7 @@ async fn why_it_is_waited_for_is_said() {
         ("-BUSY Redis is busy running a script.\r\n", "busy running a script"),
         ("-MASTERDOWN Link with MASTER is down\r\n", "Link with MASTER is down"),
     ] {
-        let addr = somebody(answer).await;
+        let addr = constant_server(answer).await;
         for url in [
             format!("redis://{addr}"),
             format!("redis://:e@{addr}"),
@@ -134,7 +134,7 @@ async fn what_only_a_person_changes_ends_the_start() {
     let mut server = fleet(&format!("{}?db=99", redis.url())).await;
     assert_eq!(server.exit_within(PATIENCE).await.code(), Some(78));
     assert!(server.log().contains("DB index is out of range"), "{}", server.log());
-    let addr = somebody("$40\r\nredis_version:7.0.15\r\nredis_mode:cluster\r\n").await;
+    let addr = constant_server("$40\r\nredis_version:7.0.15\r\nredis_mode:cluster\r\n").await;
     let mut server = fleet(&format!("redis://{addr}")).await;
     assert_eq!(server.exit_within(PATIENCE).await.code(), Some(78));
     assert!(server.log().contains("redis runs as a cluster"), "{}", server.log());
@@ -142,7 +142,7 @@ async fn what_only_a_person_changes_ends_the_start() {
 
 #[tokio::test]
 async fn a_redis_that_is_too_old_is_refused_at_the_start() {
-    let addr = somebody("$22\r\nredis_version:5.0.14\r\n\r\n").await;
+    let addr = constant_server("$22\r\nredis_version:5.0.14\r\n\r\n").await;
     let mut server = fleet(&format!("redis://{addr}")).await;
     assert_eq!(server.exit_within(PATIENCE).await.code(), Some(78));
     let fault = format!("redis.url: redis://{addr}/0: redis 5.0.14 is too old: 6.0 or newer is needed; ");

@@ -1,4 +1,4 @@
-//! What passes through the fleet, followed by somebody who watches.
+//! What passes through the fleet, as `anyworker tail` shows it.
 
 use crate::harness::{Plan, Server, Wire, ms, soon, until};
 use crate::many::wire;

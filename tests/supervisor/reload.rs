@@ -390,7 +390,7 @@ fn a_flipped_link_leads_to_the_other_binary() {
     supervisor.await_log("serving");
     let old = supervisor.await_ready(1);
     flip(&second);
-    // Before anybody asks for a reload, a crash is answered with the binary of the generation.
+    // Before a reload is asked for, a crash is answered with the binary of the generation.
     kill(Pid::from_raw(old[&0]), Signal::SIGKILL).unwrap();
     until("respawn", PATIENCE, || {
         (supervisor.pids("ready").get(&0)? != &old[&0]).then_some(())

@@ -213,7 +213,7 @@ fn variables_of_a_service_manager_that_are_empty_or_garbage_are_unset() {
     }
 }
 
-/// It waited for somebody to read its complaints until it was killed, and that was said to be the reason.
+/// It waited for a reader of its complaints until it was killed, and that was reported as the reason.
 fn a_check_that_chatters_is_heard_to_its_end() {
     let (supervisor, program) = of_a_copy(1, "");
     for how in ["chatters", "fails"] {

@@ -39,7 +39,7 @@ impl Load {
         Self(child)
     }
 
-    /// They leave, when everybody has heard the last message.
+    /// They leave when all have received the last message.
     pub(crate) fn end(mut self) -> Diary {
         drop(self.0.stdin.take());
         let mut text = String::new();
