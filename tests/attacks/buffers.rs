@@ -102,7 +102,7 @@ async fn messages_that_are_never_finished_stay_within_the_budget() {
 
 /// The code that a connection ended with, if it has.
 async fn first_end(mut wire: Wire) -> Option<u16> {
-    let ended = tokio::time::timeout(crate::harness::ms(200), wire.end()).await;
+    let ended = tokio::time::timeout(harness::ms(200), wire.end()).await;
     ended.ok().flatten()
 }
 

@@ -9,9 +9,7 @@
     reason = "a test fails by panicking"
 )]
 
-#[allow(dead_code, unused_imports, reason = "each test program uses its part of the harness")]
-#[path = "../harness/mod.rs"]
-mod harness;
+extern crate harness;
 
 mod attacker;
 mod beside;
