@@ -108,7 +108,7 @@ pub(crate) struct Config {
     /// `[admin]`.
     #[serde(default)]
     pub(crate) admin: Admin,
-    /// What the workers are told.
+    /// The settings that workers receive.
     pub(crate) settings: boot::Settings,
     /// The configuration file and the `.env` that were read.
     #[serde(default)]

@@ -121,7 +121,7 @@ pub(super) fn resolve(inputs: Inputs<'_>, facts: &Facts<'_>, faults: Faults) -> 
     })
 }
 
-/// What the workers are told; security is found out later.
+/// The settings that workers receive; security is judged later.
 fn settings(values: &mut Values, facts: &Facts<'_>, redis: Option<boot::Redis>) -> Settings {
     Settings {
         engine: sections::engine(values),

@@ -109,7 +109,7 @@ impl Server {
         })
     }
 
-    /// Binds the socket anew if its file was removed or exchanged; whether it was. Connected clients stay.
+    /// Binds the socket again if its file was removed or replaced; returns whether it was. Connected clients stay.
     ///
     /// # Errors
     /// When it cannot be bound; the next call tries again.

@@ -36,7 +36,7 @@ pub(super) fn jitter(rng: &mut fastrand::Rng) -> Duration {
     RESPAWN_JITTER.mul_f64(rng.f64())
 }
 
-/// Turns a crash loop into DEGRADED: healthy workers go on, one slot probes.
+/// Turns a crash loop into DEGRADED: healthy workers continue, one slot probes.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Breaker {
     boot_deaths: VecDeque<Moment>,

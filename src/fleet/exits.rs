@@ -15,7 +15,7 @@ pub(super) type Restarts = BTreeMap<String, u64>;
 /// What is counted of a fleet.
 #[derive(Clone, Debug)]
 pub(crate) struct FleetStatistics {
-    /// Slots there are to be.
+    /// Configured number of slots.
     pub(crate) slots: u16,
     /// Workers ever spawned.
     pub(crate) spawned: u64,

@@ -50,7 +50,7 @@ pub(crate) struct Fleet {
     pub(super) restarts: super::exits::Restarts,
     #[serde(skip)]
     pub(super) rebalance: Option<Rebalance>,
-    /// Slots whose listeners another worker has, too; lent anew after an upgrade.
+    /// Slots whose listeners another worker has, too; lent again after an upgrade.
     #[serde(skip)]
     pub(super) lent: Vec<(SlotId, WorkerId)>,
     /// Filled during a step.
@@ -465,7 +465,7 @@ impl Fleet {
     }
 }
 
-/// Randomness goes on where it was.
+/// The random sequence continues where it was.
 mod seed {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 

@@ -68,7 +68,7 @@ impl Fleet {
         Some(id)
     }
 
-    /// The successor did not get ready: the old worker goes on for a while.
+    /// The successor did not become ready: the old worker continues for a while.
     pub(super) fn not_recycled(&mut self, now: Moment, id: SlotId, reason: &str) {
         warn!(slot = id.number(), reason, "worker not recycled, trying again later");
         self.recycle_after = now + RECYCLE_RETRY;

@@ -28,7 +28,7 @@ struct Roll {
     hurry_at: Moment,
 }
 
-/// Whether the fleet goes on to something new, or back to what worked.
+/// Whether the fleet moves to a new generation, or back to the one that worked.
 #[derive(Debug)]
 enum Direction {
     Forward {

@@ -45,7 +45,7 @@ impl Fleet {
         self.enter_stop(now, Stop { level, code, reason });
     }
 
-    /// It makes no sense to go on.
+    /// Continuing makes no sense.
     pub(super) fn give_up(&mut self, now: Moment, code: Exit, reason: String) {
         self.enter_stop(
             now,

@@ -731,7 +731,7 @@ fn connections_of_a_dead_successor_go_to_others() {
     script.ready(successor);
     let actions = script.exit(successor, 70);
     assert_eq!(handoffs(&actions), [(old, other, u64::MAX, true)]);
-    // The reload turns round: the next worker of the place takes what is left.
+    // The reload is rolled back: the next worker of the slot takes the rest.
     let next = script.latest(0);
     let actions = script.ready(next);
     assert_eq!(handoffs(&actions), [(old, next, u64::MAX, true)]);

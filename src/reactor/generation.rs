@@ -16,7 +16,7 @@ pub(crate) struct Spec {
 }
 
 impl Spec {
-    /// Reads everything anew, with the binary that is on disk now; or every fault, one a line.
+    /// Reads everything again, with the binary that is on disk now; or returns every fault, one per line.
     pub(crate) fn load(sources: &Sources, binary: &Path) -> Result<Self, Vec<String>> {
         let config = config::load(sources).map_err(|faults| faults.lines().collect::<Vec<_>>())?;
         let identity = user::resolve(config.workers.user.as_deref()).map_err(|error| vec![error.to_string()])?;

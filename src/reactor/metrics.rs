@@ -49,7 +49,7 @@ impl MetricsAggregator {
         *self.reloads.entry(labels.to_owned()).or_default() += 1;
     }
 
-    /// The supervisor goes on as another binary.
+    /// The supervisor continues as another binary.
     pub(super) fn upgraded(&mut self) {
         self.upgrades += 1;
     }

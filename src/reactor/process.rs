@@ -125,7 +125,7 @@ impl Process {
                 },
                 Err(Errno::EAGAIN) => return Ok(None),
                 // It ended without reading our last message. Its own last words come after this
-                // error, which is told once.
+                // error, which is reported once.
                 Err(Errno::ECONNRESET) if !reset => reset = true,
                 Err(Errno::EINTR) => {}
                 Err(errno) => return Err(errno),
@@ -143,7 +143,7 @@ impl Processes {
             slot: process.slot,
             incarnation: process.incarnation.clone(),
             control: process.control.as_raw_fd(),
-            // What is lent is lent anew.
+            // Lent listeners are lent again.
             outbox: process
                 .outbox
                 .iter()

@@ -32,7 +32,7 @@ pub(super) struct Trial {
     /// The admin listener, if that changes.
     admin: Change,
     requesters: Vec<Requester>,
-    /// The supervisor itself goes on as this binary.
+    /// The supervisor itself continues as this binary.
     upgrade: bool,
 }
 
@@ -44,7 +44,7 @@ pub(super) struct Rollout {
     later: Vec<Requester>,
     /// One of those wants an upgrade.
     later_upgrade: bool,
-    /// Everything is checked: at the end of this turn the supervisor goes on as that binary.
+    /// All checks passed: at the end of this turn the supervisor continues as that binary.
     re_exec: Option<(Spec, Vec<Requester>)>,
     /// How the last request ended, for `status`.
     pub(super) last: Option<String>,
@@ -216,7 +216,7 @@ impl Reactor {
         true
     }
 
-    /// If an upgrade is due: goes on as the other binary. Comes back only when that fails.
+    /// If an upgrade is due: continues as the other binary. Returns only if that fails.
     pub(super) fn re_exec(&mut self) {
         let Some((spec, requesters)) = self.rollout.re_exec.take() else {
             return;
@@ -294,7 +294,7 @@ impl Reactor {
         self.feed(Event::Reload { tickets, policy });
     }
 
-    /// Nothing changes, and every requester is told why.
+    /// Refuses a reload: nothing changes, and every requester gets the reasons.
     fn refuse(&mut self, requesters: &[Requester], faults: Vec<String>) {
         self.aggregator.reloaded(ReloadResult::Refused);
         for fault in &faults {

@@ -1,4 +1,4 @@
-//! What a supervisor hands to the binary that goes on in its place. A format of its own, with a
+//! The state that a supervisor hands to the binary that replaces it. A format of its own, with a
 //! version: the next binary is asked first whether it can read it (`anyworker check --state`).
 //! Whatever the reactor comes to hold must be here, or be lost by an upgrade; a new field needs
 //! `#[serde(default)]`, a change of meaning another [`STATE_VERSION`].

@@ -1,4 +1,4 @@
-//! The files of the runtime directory: looked after once in a while, and made anew if something has removed them.
+//! The files of the runtime directory: checked regularly, and restored if something has removed them.
 
 use super::Reactor;
 use crate::fleet::Moment;
@@ -6,7 +6,7 @@ use crate::sys::runtime::RESTORE_EVERY;
 use tracing::{error, warn};
 
 impl Reactor {
-    /// Makes files of the runtime directory anew that were removed. What cannot be made is logged once.
+    /// Restores files of the runtime directory that were removed. A failure is logged once.
     pub(super) fn restore(&mut self, now: Moment) {
         if now < self.restore_at || self.verdict.is_some() {
             return;

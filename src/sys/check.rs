@@ -55,7 +55,7 @@ pub(crate) struct Check {
 
 impl Check {
     /// Starts it, on the configuration that a reload would read, to which these flags lead, and, if one is given, on the state
-    /// that the binary is to go on from.
+    /// that the binary is to continue from.
     ///
     /// # Errors
     /// When the kernel does not execute the binary.

@@ -1,4 +1,4 @@
-//! sd_notify: what systemd is told and asked, and what it keeps for us. Without `NOTIFY_SOCKET` nothing happens.
+//! sd_notify: messages to systemd, queries, and the descriptors that it keeps for us. Without `NOTIFY_SOCKET` nothing happens.
 //!
 //! Never waits: what the other end has no room for is kept, in its order, and sent when there is room.
 
@@ -106,7 +106,7 @@ impl Notifier {
         self.tell(&[NotifyState::Stopping, extend(budget), NotifyState::Status("draining")]);
     }
 
-    /// What goes on (a start, a reload) gets on, and may take so much longer.
+    /// The running start or reload makes progress, and may take this much longer.
     pub(crate) fn prolong(&mut self, by: Duration) {
         self.tell(&[extend(by)]);
     }

@@ -1,4 +1,4 @@
-//! The path that this program was started by, links and all. A reload opens it anew: a link that has been flipped
+//! The path that this program was started by, links and all. A reload opens it again: a link that has been changed
 //! meanwhile (`/opt/app/current`) leads to another binary then.
 
 use super::trust::Inode;

@@ -1,4 +1,4 @@
-//! The supervisor goes on as another binary in the same process: same process id, same children,
+//! The supervisor continues as another binary in the same process: same process id, same children,
 //! same descriptors. What it knows goes along in a memfd.
 
 use super::memory;

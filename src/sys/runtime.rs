@@ -1,7 +1,7 @@
 //! The runtime directory: lock, control socket and managed Redis live there, nothing else does.
 //!
 //! A living owner is known by locks (`flock`) on the lock file and on the directory itself, so that it is still known when
-//! a cleaner has removed files. What is missing is made anew (`Runtime::restore`).
+//! a cleaner has removed files. Missing files are restored (`Runtime::restore`).
 
 use super::trust::{self, Distrust, Inode};
 use super::user::Identity;
@@ -172,7 +172,7 @@ impl Runtime {
         })
     }
 
-    /// Makes directory and lock file anew if they were removed; what was, for the log.
+    /// Restores directory and lock file if they were removed; returns which ones, for the log.
     ///
     /// # Errors
     /// When they cannot be made, or another supervisor has made them meanwhile.

@@ -64,7 +64,7 @@ pub(crate) struct Binary {
 pub(crate) struct Order<'a> {
     /// What to run.
     pub(crate) binary: &'a Binary,
-    /// What it is told.
+    /// Its setup, which it reads at its start.
     pub(crate) setup: &'a Setup,
     /// The listeners of its slot.
     pub(crate) listeners: Vec<BorrowedFd<'a>>,
@@ -106,7 +106,7 @@ pub(crate) enum SpawnError {
 pub struct Inherited {
     /// Its end of the control socket.
     pub control: OwnedFd,
-    /// What it is told.
+    /// Its setup, which it reads at its start.
     pub setup: Setup,
     /// The listeners of its slot.
     pub listeners: Vec<OwnedFd>,
@@ -327,7 +327,7 @@ pub(crate) fn reset_dispositions() {
 }
 
 /// What a command begins with. An ignored `SIGCHLD` would hide the end of every child (wait(2)). All else that its starter
-/// had ignored stays so: `nohup anyworker tail` goes on without its terminal.
+/// had ignored stays so: `nohup anyworker tail` continues without its terminal.
 pub(crate) fn reset_for_command() {
     heed(libc::SIGCHLD);
     ignore_write_errors();
@@ -340,7 +340,7 @@ fn heed(number: libc::c_int) {
     let asked = unsafe { libc::sigaction(number, ptr::null(), present.as_mut_ptr()) };
     // SAFETY: all zeros are a valid value of this plain structure, whether or not the call has filled it.
     let present = unsafe { present.assume_init() };
-    // What is as it should be is left alone: setting it anew would throw a pending `SIGCHLD` away.
+    // A correct disposition is left alone: setting it again would discard a pending `SIGCHLD`.
     if asked == 0 && present.sa_sigaction == libc::SIG_IGN {
         // SAFETY: no handler is installed for it.
         unsafe { libc::signal(number, libc::SIG_DFL) };

@@ -34,7 +34,7 @@ pub(super) fn look(socket: &Path, probe: &mut Option<UnixStream>) -> Sight {
             *probe = Some(stream);
             Sight::Silent
         }
-        // It hung up: ask anew.
+        // It hung up: ask again.
         Ok(0) | Err(_) => Sight::Silent,
     }
 }

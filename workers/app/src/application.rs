@@ -15,7 +15,7 @@ pub struct Connecting<'a> {
     /// The client's address.
     pub address: &'a str,
     /// The membership that the client wants back, if it came with the recovery id of one. It gets it only if it is let in
-    /// with the same `who`; otherwise it starts anew, and [`App::connect`] is called once more, without this.
+    /// with the same `who`; otherwise it gets a new session, and [`App::connect`] is called once more, without this.
     pub resumed: Option<Former<'a>>,
 }
 

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Buckets of a histogram per doubling: a figure is told to within an eighth.
+/// Buckets of a histogram per doubling: a figure is exact to an eighth.
 const BUCKETS_PER_OCTAVE_BITS: u32 = 3;
 
 /// The outcome of one or more handovers.

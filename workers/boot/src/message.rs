@@ -37,7 +37,7 @@ impl fmt::Display for Incarnation {
     }
 }
 
-/// What a worker is told at birth, through the memfd [`crate::fd::SETUP`].
+/// Everything a worker receives at its start, through the memfd [`crate::fd::SETUP`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Setup {
     /// The numbered place that the worker fills.

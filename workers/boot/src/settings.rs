@@ -317,7 +317,7 @@ pub struct Recovery {
     pub window: Duration,
     /// `offsets`: whether events carry their offset as last argument. Default `auto`.
     pub offsets: Offsets,
-    /// `entries_max`: a client that missed more starts anew. Default 10 000.
+    /// `entries_max`: a client that missed more gets a new session. Default 10 000.
     pub entries_max: usize,
 }
 

@@ -28,7 +28,7 @@ labels! {
     pub enum ReloadResult {
         /// The new generation serves.
         Done = "result=done",
-        /// It was turned round.
+        /// It was rolled back.
         Failed = "result=failed",
         /// Nothing was tried: configuration or binary cannot work.
         Refused = "result=refused",
@@ -66,31 +66,31 @@ labels! {
 instruments! {
     /// What the supervisor counts itself.
     pub struct Supervision {
-        /// Builds that run: of the supervisor and of its workers.
+        /// Running builds: of the supervisor and of its workers.
         pub build: Info = "gw_build_info", "version", VERSION;
         /// When the supervisor started (seconds since 1970); an upgrade does not change it.
         pub started: Gauge = "gw_start_time_seconds", Rule::Max;
-        /// The configuration and binary that are in force, numbered from 1.
+        /// The configuration and binary in effect, numbered from 1.
         pub generation: Gauge = "gw_generation", Rule::Max;
-        /// Slots there are to be.
+        /// Configured number of slots.
         pub slots: Gauge = "gw_slots", Rule::Max;
         /// Workers, by what they are doing; backoff: slots that wait for one.
         pub workers: Gauges<WorkerState> = "gw_workers", Rule::Max;
-        /// 1 while a crash loop is on and only one slot is tried at a time.
+        /// 1 during a crash loop, while only one slot is tried at a time.
         pub degraded: Gauge = "gw_degraded", Rule::Max;
         /// 1 while workers are being replaced.
         pub reloading: Gauge = "gw_reloading", Rule::Max;
-        /// How long a worker has said nothing; it beats every quarter of a second.
+        /// How long a worker has been silent; it beats every quarter of a second.
         pub silent: Gauge = "gw_worker_silent_seconds", Rule::Each;
-        /// Workers that ended without being asked to, and were replaced.
+        /// Workers that exited unasked, and were replaced.
         pub restarts: Counters<Restart> = "gw_worker_restarts_total";
         /// Workers ever started.
         pub spawned: Counter = "gw_workers_spawned_total";
         /// Reloads, and the reloads that upgrades end with.
         pub reloads: Counters<ReloadResult> = "gw_reloads_total";
-        /// Times the supervisor has gone on as another binary.
+        /// Times the supervisor has continued as another binary.
         pub upgrades: Counter = "gw_supervisor_upgrades_total";
-        /// Times the supervisor came late, because the machine or it was stopped.
+        /// Times the supervisor ran late, because the machine or its process was stopped.
         pub late: Counter = "gw_supervisor_late_total";
         /// Log lines that could not be written: nothing reads standard error, or not fast enough, or the disk is full.
         pub log_dropped: Counters<Process> = "gw_log_lines_dropped_total";

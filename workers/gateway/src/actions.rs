@@ -50,7 +50,7 @@ impl<F: Future<Output = Append>> Outcome<F> {
         self.ack
     }
 
-    /// Waits for the log; `appended` is told each position. Then the ack, if one is wanted.
+    /// Waits for the log, calling `appended` with each position; then returns the ack, if one is wanted.
     pub(crate) async fn ack(&mut self, failed: Option<&str>, mut appended: impl FnMut(Offset)) -> Option<Packet> {
         for append in self.appends.drain(..) {
             let result = append.await;
@@ -142,7 +142,7 @@ fn append(worker: &Worker, sender: &Sid, nsp: &str, action: Action) -> Option<im
     )
 }
 
-/// What a sender is told about a publish that did not get into the log.
+/// The error that a sender gets for a publish that did not get into the log.
 fn refusal(result: Append) -> Option<String> {
     result.err().map(|error| match error {
         // Redis' own words are for the log.

@@ -9,7 +9,7 @@ use wire::engine::Refusal;
 /// What hyper sends.
 pub(crate) type Answer = Response<Full<Bytes>>;
 
-/// What a client that finds Redis away is told to wait (seconds).
+/// `Retry-After` for a client while Redis is away (seconds).
 const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("1");
 
 /// An answer with a body of this type.

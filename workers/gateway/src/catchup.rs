@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep};
 /// Bytes of entries that one session may have missed: more than a client takes in a reasonable time.
 pub(crate) const SESSION_BYTES_MAX: usize = 64 << 20;
 /// Bytes of entries that are collected for sessions of the worker and not yet written to their clients. Beyond it the
-/// session that has waited longest goes on, and those that came last begin anew when it is their turn.
+/// session that has waited longest continues, and those that came last begin again when it is their turn.
 const COLLECTED_BYTES_MAX: usize = 32 << 20;
 /// After this many looks at an entry for a session, other tasks of the event loop get their turn: about a millisecond.
 const LOOKS_PER_TURN: usize = 20_000;
@@ -366,7 +366,7 @@ impl Reader {
         })
     }
 
-    /// Sends it back, or says why it cannot go on.
+    /// Sends it back, or the reason why it cannot continue.
     fn answer(mut self, missing: Option<Missing>) {
         if let Some(done) = self.done.take() {
             // A session that is gone by now needs no answer.

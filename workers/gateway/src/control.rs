@@ -202,7 +202,7 @@ pub(crate) async fn heed_sigterm(worker: Rc<Worker>) {
     }
 }
 
-/// Drains after the notice, in which everything but readiness goes on.
+/// Drains after the notice, during which everything but readiness continues.
 fn give_notice(worker: Rc<Worker>, notice: Duration, deadline: Instant, last: bool) {
     worker.leaving.set(true);
     if notice.is_zero() {

@@ -67,7 +67,7 @@ pub(crate) struct Returning {
 }
 
 impl Returning {
-    /// Asks the application about it: as the client of a former membership, or as one that starts anew.
+    /// Asks the application about it: as the client of a former membership, or as a new one.
     ///
     /// # Errors
     /// It is refused.
@@ -81,7 +81,7 @@ impl Returning {
         admission::ask(worker, &client)
     }
 
-    /// Asks whether it may start anew.
+    /// Asks whether it may have a new session.
     ///
     /// # Errors
     /// It is refused.

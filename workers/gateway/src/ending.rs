@@ -18,7 +18,7 @@ pub(crate) enum Ending {
     ConnectTimeout,
     /// An external command disconnected the client.
     Dismissed,
-    /// The worker stops; the session goes on elsewhere.
+    /// The worker stops; the session continues on another one.
     Drain,
     /// An operator ended the session, or Redis forgot it.
     Kicked,

@@ -7,7 +7,7 @@
 //! and a *token*. The token is an eventfd(2) with the value one: read(2) takes it, atomically, and
 //! only one of all that try gets it. The process that has it owns the unit. The new worker takes it when
 //! everything is rebuilt and before its first byte; the old one takes it when there is no good
-//! answer (refused, silent, dead) and goes on only if it got it. So there is no moment with two
+//! answer (refused, silent, dead) and continues only if it got it. So there is no moment with two
 //! writers, whichever process dies or sleeps, and none without an owner as long as one of them lives.
 
 mod fault;

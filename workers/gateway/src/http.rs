@@ -43,7 +43,7 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
 /// Serves a connection, in a task of its own.
 pub(crate) fn admit(worker: &Rc<Worker>, held: Held, peer: SocketAddr) {
-    // A connection that comes in the last drain is told so, and delays nothing.
+    // A connection that comes in the last drain gets 503, and delays nothing.
     let counted = (!worker.is_last()).then(|| Counted::new(worker));
     let worker = worker.clone();
     tokio::task::spawn_local(async move {

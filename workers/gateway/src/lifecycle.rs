@@ -42,7 +42,7 @@ pub(crate) enum IdlePolicy {
     Stay,
     /// Those that were used are closed, for others that wait.
     Shed,
-    /// Another worker goes on with them.
+    /// Another worker continues with them.
     Move(mpsc::Sender<Idle>),
     /// They are closed.
     Close,

@@ -1,4 +1,4 @@
-//! Lines of the log about what others do wrong: a sender that goes on and on does not fill the disk. Every line that a client can
+//! Log lines about errors of clients and senders, limited so that a sender that keeps failing does not fill the disk. Every line that a client can
 //! cause is written by [`line!`], or only if asked for (`logging.connections`), or is of level `debug`.
 
 use std::cell::Cell;

@@ -182,7 +182,7 @@ labels! {
 instruments! {
     /// What one worker counts.
     pub(crate) struct Metrics {
-        /// Builds that run: of the supervisor and of its workers.
+        /// Running builds: of the supervisor and of its workers.
         pub(crate) build: Info = "gw_build_info", "version", boot::VERSION;
         /// Log lines that could not be written: nothing reads standard error, or not fast enough, or the disk is full.
         pub(crate) log_dropped: Counters<Process> = "gw_log_lines_dropped_total";

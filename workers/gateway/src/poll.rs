@@ -42,7 +42,7 @@ pub(crate) enum Reply {
     Refused(Refusal),
     /// 200 `ok` to a POST.
     Taken,
-    /// 413: the body is too large; the session goes on.
+    /// 413: the body is too large; the session continues.
     TooLarge,
     /// 408: the body did not come in time; the session is over.
     TooSlow,

@@ -23,7 +23,7 @@ use tracing::{debug, info};
 /// resume is back at once, while a worker is still giving the session to the broken one.
 const OVERTAKEN_MAX: usize = 4;
 
-/// Why a client has to start anew. Said in the log and counted; the client sees `recovered: false`.
+/// Why a client gets a new session. It is logged and counted; the client sees `recovered: false`.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Lost {
     /// What it missed cannot be told.
@@ -96,7 +96,7 @@ pub(crate) async fn retry_on_conflict<T>(mut attempt: impl AsyncFnMut() -> Resul
 pub(crate) struct Found {
     old: Record,
     returning: Rc<Returning>,
-    /// The membership as it goes on: nothing up to `since` is sent again.
+    /// The membership as it continues: nothing up to `since` is sent again.
     pub(crate) joined: Joined,
     /// The first part of what was missed and the ring no longer has.
     pub(crate) older: Caught,
@@ -254,7 +254,7 @@ pub(crate) fn postpone(worker: &Worker, nsp: &str, lost: &Lost) {
     line!(info, nsp, reason = %lost, "session not recovered yet: the client has to retry");
 }
 
-/// Says that a client could not be given its session back, and asks whether it may start anew.
+/// Reports that a client could not get its session back, and asks whether it may have a new one.
 ///
 /// # Errors
 /// It may not.

@@ -21,7 +21,7 @@ pub(crate) trait Socket {
     fn can_move(&self) -> bool;
     /// Asks it to freeze as soon as nothing is under way, and to say so to `tell`.
     fn ask(&self, tell: mpsc::Sender<FrozenConnection>);
-    /// It did not freeze in time: it goes on, until it is asked again.
+    /// It did not freeze in time: it continues, until it is asked again.
     fn cancel_move(&self);
     /// Why it did not move.
     fn why_it_stays(&self) -> (&'static str, Stayed);

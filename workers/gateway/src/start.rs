@@ -35,7 +35,7 @@ pub struct Inherited {
     pub listeners: Vec<OwnedFd>,
     /// The listener for metrics and health, which all workers share.
     pub admin: Option<OwnedFd>,
-    /// What we are told at birth.
+    /// What this worker received at its start.
     pub setup: Setup,
     /// Lines of the log of this process that could not be written.
     pub log_lines_dropped: fn() -> u64,

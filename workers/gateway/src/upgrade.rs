@@ -52,7 +52,7 @@ pub(crate) async fn upgrade(
     }
 }
 
-/// The dance, or why the WebSocket is closed: the session goes on without it.
+/// Runs the upgrade handshake, or returns why the WebSocket is closed: the session continues without it.
 async fn probe(
     worker: &Worker,
     ws: &mut WebSocketStream<Link>,

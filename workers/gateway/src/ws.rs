@@ -117,7 +117,7 @@ enum Claimed {
 /// What only the connection's own task touches.
 struct Task {
     keep_alive: KeepAlive,
-    /// How fast the client sends. After a move it begins anew.
+    /// How fast the client sends. After a handover the count begins again.
     rate: Rate,
     /// Until this is done nothing more is read: the order of joins and events is kept.
     blocked: Option<LocalBoxFuture<'static, ()>>,
@@ -253,7 +253,7 @@ impl Connection {
         self.flush(cx)
     }
 
-    /// What goes on beside the reading.
+    /// Work beside the reading.
     fn poll_chores(self: &Rc<Self>, cx: &mut Context<'_>, task: &mut Task) {
         if let Some(claim) = &mut task.claim
             && claim.as_mut().poll(cx).is_ready()

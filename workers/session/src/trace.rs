@@ -129,7 +129,7 @@ impl Note<'_> {
             .map(|(_, value)| *value)
     }
 
-    /// Where else this life goes on, or comes from: another session's id.
+    /// The session that continues this one, or that it comes from: its id.
     #[must_use]
     pub fn other(&self) -> Option<&str> {
         self.field("session")

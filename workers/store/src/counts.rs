@@ -45,7 +45,7 @@ instruments! {
         pub(crate) op: Histograms<Over> = "gw_redis_op_seconds", SECONDS;
         /// Commands to Redis that failed; a retry may have helped.
         pub(crate) failed: Counters<Failed> = "gw_redis_errors_total";
-        /// Times a connection to Redis was made anew after it had broken.
+        /// Times a connection to Redis was reopened after it had broken.
         pub(crate) reconnects: Counter = "gw_redis_reconnects_total";
         /// Entries that were to be appended to the log.
         pub(crate) published: Counters<Published> = "gw_publish_total";

@@ -414,7 +414,7 @@ impl Store {
         ask!(self.upgrade_finish(sid, request))
     }
 
-    /// The upgrade failed; the session goes on polling.
+    /// The upgrade failed; the session continues by polling.
     ///
     /// # Errors
     /// [`StoreError`].

@@ -14,14 +14,14 @@ pub enum TailEvent {
         /// How long it took from this worker through Redis back; `None` if another worker sent it.
         took: Option<Duration>,
     },
-    /// Nothing was pushed for too long, not even a canary, and yet Redis lets us subscribe anew: the way from it is
+    /// Nothing was pushed for too long, not even a canary, and yet Redis lets us subscribe again: the way from it is
     /// stalled. What was missed has been delivered from the stream; wakes, as after [`Self::Up`], were not.
     Stalled,
-    /// The connection is lost; the tailer goes on trying. Said once per outage.
+    /// The connection is lost; the tailer keeps trying. Sent once per outage.
     Down(String),
     /// The next entries: in order, no gap, never twice.
     Entries(Vec<(Offset, Bytes)>),
-    /// Entries are missing for good: those after `from`; `to` is the position from which it goes on.
+    /// Entries are lost: those after `from`; `to` is the position from which the log continues.
     Reset {
         /// Last position before.
         from: Offset,

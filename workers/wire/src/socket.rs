@@ -67,7 +67,7 @@ pub enum Packet<'a> {
     /// `0`: the client joins a namespace, or the server confirms.
     Connect {
         /// The name as it came, with a query if the client put one there. It may be none that a namespace can have
-        /// ([`Limits::check_nsp`]): a client that asks for it is refused, and its connection goes on.
+        /// ([`Limits::check_nsp`]): a client that asks for it is refused, and its connection continues.
         nsp: &'a str,
         /// A JSON object.
         auth: Option<&'a str>,

@@ -241,7 +241,7 @@ impl Handoff {
     }
 
     /// Gives the HTTP connections that are between two requests: a request that is on its way finds a worker, and no
-    /// client has to connect anew. What is not given closes with its next answer.
+    /// client has to connect again. A connection that is not given closes with its next answer.
     pub(crate) async fn give_idle(&mut self) {
         let Some(successor) = self.successors.iter().rev().find(|successor| successor.takes_idle) else {
             return;

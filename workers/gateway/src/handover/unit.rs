@@ -35,7 +35,7 @@ pub(super) trait Frozen {
     fn socket(&self) -> io::Result<OwnedFd>;
     /// It is the other worker's: gone, without a shutdown.
     fn depart(self);
-    /// It is ours, and goes on.
+    /// It is ours, and continues.
     fn thaw(self);
 }
 

@@ -10,7 +10,7 @@ const FORWARDED_FOR: &str = "x-forwarded-for";
 /// Set by proxies: how the client came to them.
 const FORWARDED_PROTO: &str = "x-forwarded-proto";
 
-/// Set by proxies that are told to (docs/proxy): an id of the request, the same if they repeat it. `X-Request-Id` will not
+/// Set by proxies that are configured to (docs/proxy): an id of the request, the same if they repeat it. `X-Request-Id` will not
 /// do: some set it, once for many requests, to follow a user.
 const REQUEST_ID: &str = "x-anyworker-request";
 

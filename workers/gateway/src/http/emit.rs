@@ -18,7 +18,7 @@ use wire::foreign::{Order, plain as read_event};
 
 /// Events of one request.
 const EVENTS_MAX: usize = 1000;
-/// What a sender that comes too fast, or finds Redis away, is told to wait (seconds).
+/// `Retry-After` for a sender that is too fast, or while Redis is away (seconds).
 const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("1");
 
 /// An event as the log takes it, and its id.

@@ -1,4 +1,4 @@
-//! The socket under an HTTP connection, so that another worker can go on with it: it brings along
+//! The socket under an HTTP connection, so that another worker can continue with it: it brings along
 //! what was read elsewhere, says whether the client has yet to take something, and ends a wait that is too long.
 
 use boot::Http;

@@ -316,7 +316,7 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    /// A membership of an older session goes on here. What it missed comes with the next poll, from
+    /// A membership of an older session continues here. What it missed comes with the next poll, from
     /// the log; those that were here before have had that part of the log.
     async fn resume(&mut self, returning: &Rc<Returning>) -> Result<Joined, Lost> {
         let own = &self.record.sid;

@@ -412,7 +412,7 @@ async fn end_closing(worker: &Worker, record: &Record, has_mail: bool) {
     end(worker, &record.sid, &ending).await;
 }
 
-/// The store did not answer: the client is told to come back.
+/// The store did not answer: the client has to come back.
 pub(super) fn unavailable(error: &StoreError) -> Reply {
     debug!(%error, "polling request failed");
     Reply::Unavailable

@@ -243,7 +243,7 @@ async fn handle(mut batch: Batch<'_>, text: &str) -> Result<Reply, Option<Box<Po
     })
 }
 
-/// What the client's poll is told about the end of the session, if it is told anything: as in the
+/// What the client's poll receives about the end of the session, if anything: as in the
 /// reference server a goodbye is answered with a noop, and an error with a close. What is no Engine.IO packet ends the
 /// session there and then, so only a poll that waits hears of it; after a broken Socket.IO packet the next poll does.
 fn last_packet(ending: &Ending, parked: bool) -> Option<&'static str> {

@@ -20,7 +20,7 @@ use std::rc::Rc;
 use store::{Restored, Saved, StoreError, Touched};
 use tracing::debug;
 
-/// What a client is told when Redis is away.
+/// The error that a client gets when Redis is away.
 pub(super) const UNAVAILABLE: &str = "service unavailable, try again";
 
 /// How an attempt to store the session's record ended.
@@ -59,7 +59,7 @@ impl Connection {
         })
     }
 
-    /// A new membership, stored before the client is told, so that a crash right after the answer does not lose it.
+    /// A new membership, stored before the client gets its answer, so that a crash right after the answer does not lose it.
     async fn begin_membership(self: &Rc<Self>, admitted: Admitted) {
         let (nsp, joined) = admitted.enter(&self.worker, &mut self.record.borrow_mut());
         self.ws.borrow_mut().get_mut().settle();

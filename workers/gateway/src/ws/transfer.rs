@@ -1,4 +1,4 @@
-//! A connection changes workers: it freezes in one, with all that is on its way, and goes on in
+//! A connection changes workers: it freezes in one, with everything in transit, and continues in
 //! another. The session's record and the log are the truth for everything else.
 
 use super::keep_alive::KeepAlive;

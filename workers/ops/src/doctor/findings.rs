@@ -1,4 +1,4 @@
-//! What was found, and how it is told.
+//! Findings, and how they are printed.
 
 use crate::output::{Script, count};
 use serde::Serialize;

@@ -1,4 +1,4 @@
-//! `sessions kick`: the client is told, its connection closed, the session gone; it does not come back
+//! `sessions kick`: the client is informed, its connection closed, the session deleted; it does not come back
 //! to it.
 
 use super::list::now_ms;

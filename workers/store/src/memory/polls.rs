@@ -311,7 +311,7 @@ impl Memory {
 }
 
 impl Space {
-    /// The rest of a poll's step, once it is clear that it may go on.
+    /// The rest of a poll's step, once it is clear that it may continue.
     fn answer_or_park(
         &mut self,
         sid: &Sid,

@@ -20,7 +20,7 @@ const ITEMS_MAX: usize = 16;
 const BLOCK: Duration = Duration::from_millis(500);
 /// After so many entries in one read it is looked how many more there are.
 const MANY: usize = 64;
-/// Who is so many entries of the log behind goes on at its end.
+/// A reader that is this many entries of the log behind continues at its end.
 const BEHIND_MAX: u64 = 5_000;
 const OP: &str = "follow";
 

@@ -303,7 +303,7 @@ impl Committer {
         Answer::read(script.op, &value).map_err(Failure::from)
     }
 
-    /// What the script is told to count: nothing until there is enough.
+    /// What the script has to count: nothing until there is enough.
     fn count(&self, batch: &[Pending]) -> String {
         let max = self.shared.options.log_bytes_max;
         if self.uncounted + bytes_of(batch) < max / COUNTED_PART {
