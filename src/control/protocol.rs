@@ -24,7 +24,7 @@ pub(crate) enum Request {
     },
     /// Even connections out; answered when it is done.
     Rebalance,
-    /// Have so many slots.
+    /// Sets the number of slots.
     Scale {
         /// How many.
         workers: u16,

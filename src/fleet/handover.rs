@@ -22,7 +22,7 @@ impl Rebalance {
 }
 
 impl Fleet {
-    /// A worker that leaves gives its connections to these, to each so many at most.
+    /// A draining worker gives its connections to these workers, at most this many to each.
     pub(super) fn hand_over(&mut self, now: Moment, from: WorkerId, successors: &[(WorkerId, u64)]) {
         for (to, most) in successors {
             self.actions.push(Action::HandOver {

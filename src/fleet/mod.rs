@@ -32,7 +32,7 @@ use std::time::Duration;
 /// A point in time: monotonic, since the supervisor started.
 pub(crate) type Moment = Duration;
 
-/// A worker that lived so long was stable: its death is no sign of a crash loop, which shows by
+/// A worker that lived this long was stable: its death is no sign of a crash loop, which shows by
 /// workers that die soon after their birth. Killing a worker of four every two seconds, for hours,
 /// must leave a fleet that serves; a loop as slow as this costs next to nothing.
 pub(crate) const STABLE_AFTER: Duration = Duration::from_secs(5);
@@ -49,14 +49,14 @@ pub(crate) const DEPENDENCY_BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// lent: together with what follows, no client is to wait for a second. Nothing is said about it; three
 /// beats may be late.
 pub(crate) const STEER_AFTER: Duration = Duration::from_millis(700);
-/// Weights of steering are looked at again after so long.
+/// Interval between two adjustments of the steering weights.
 pub(crate) const WEIGH_EVERY: Duration = Duration::from_secs(1);
 /// Weight of a slot with as many connections as the average.
 pub(crate) const WEIGHT: u8 = 16;
 /// No slot gets less than a quarter, nor more than twice, of an average share: a new worker is not
 /// flooded, a full one not starved.
 pub(crate) const WEIGHTS: std::ops::RangeInclusive<u8> = 4..=32;
-/// A difference of so many connections matters, a smaller one is noise.
+/// Smallest difference in connections that counts; a smaller one is noise.
 pub(crate) const WEIGHED_CONNECTIONS_MIN: u64 = 64;
 /// Silence of the event loop after which the worker is said to lag.
 pub(crate) const LAG_AFTER: Duration = Duration::from_secs(2);
@@ -77,23 +77,23 @@ pub(crate) const RETIRE_SETTLE: Duration = Duration::from_secs(1);
 /// A worker that gives its connections away says by then what came of it; a reload waits for that, for
 /// the drain of what stayed it does not.
 pub(crate) const GIVE_PATIENCE: Duration = Duration::from_secs(8);
-/// A reload waits so long for workers that an earlier one sent away: what they serve ends by itself. By then they have
+/// How long a reload waits for workers that an earlier one drained: what they serve ends by itself. By then they have
 /// closed the WebSockets that could not move (`drain.rs`, `WINDOW_MAX`); what is left, an endless upload perhaps, is cut short.
 pub(crate) const LEAVING_PATIENCE: Duration = Duration::from_secs(10);
-/// The breaker counts deaths of so long a time.
+/// Time window in which the breaker counts deaths.
 pub(crate) const BREAKER_WINDOW: Duration = Duration::from_secs(60);
-/// The breaker opens beyond so many deaths before ready, per slot.
+/// Deaths before ready, per slot, beyond which the breaker opens.
 pub(crate) const BOOT_DEATHS_PER_SLOT_MAX: usize = 3;
-/// The breaker opens beyond so many crashes after ready, per slot.
+/// Crashes after ready, per slot, beyond which the breaker opens.
 pub(crate) const CRASHES_PER_SLOT_MAX: usize = 5;
-/// A probe that was ready for so long closes the breaker.
+/// How long a probe must be ready to close the breaker.
 pub(crate) const PROBE_STABLE_AFTER: Duration = Duration::from_secs(10);
-/// A worker is not replaced for its size before it has lived so long: a limit that is too low must
+/// Minimum age at which a worker is replaced for its size: a limit that is too low must
 /// not make the fleet do nothing else.
 pub(crate) const RECYCLE_AGE_MIN: Duration = Duration::from_secs(60);
 /// After a successor that did not get ready.
 pub(crate) const RECYCLE_RETRY: Duration = Duration::from_secs(60);
-/// A worker that does not hear the log while others do has so long to mend itself, then it is replaced.
+/// How long a worker may receive nothing of the log while others do, before it is replaced.
 pub(crate) const LOG_STALLED_PATIENCE: Duration = Duration::from_secs(5);
 /// Between two looks at a canary that has soaked long enough but is not ready just now.
 pub(crate) const SOAK_RETRY: Duration = Duration::from_millis(250);

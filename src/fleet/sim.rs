@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 const RUNS: u64 = 100;
-/// Faults end after so much simulated time.
+/// Simulated time after which faults end.
 const TROUBLE: Duration = Duration::from_secs(200);
 /// So long after that, all must be well.
 const CALM: Duration = Duration::from_secs(150);

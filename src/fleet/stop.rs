@@ -88,7 +88,7 @@ impl Fleet {
     }
 
     /// The worker in the place of this slot is to go: it drains if it serves, stops otherwise. Its
-    /// connections go to the successors, to each so many at most.
+    /// connections go to the successors, at most this many to each.
     pub(super) fn unseat(&mut self, now: Moment, id: SlotId, successors: &[(WorkerId, u64)]) {
         let grace = self.policy.grace;
         let serving = self.slots.iter().find(|slot| slot.id == id && slot.active());

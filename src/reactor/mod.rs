@@ -40,11 +40,11 @@ pub(crate) use generation::Spec;
 pub(crate) use rollout::admin_listener;
 pub(crate) use state::State;
 
-/// The loop came round so much later than it should have: the host or we were stopped.
+/// Delay of a turn of the loop that shows that the host or this process was stopped.
 const LATE_AFTER: Duration = Duration::from_millis(500);
-/// The loop comes round at least so often.
+/// Longest time between two turns of the loop.
 const IDLE_MAX: Duration = Duration::from_secs(1);
-/// What takes its time may take so much longer from now; several times the pause between two such announcements.
+/// How much longer a slow operation may take, from each announcement; several times the pause between two of them.
 const PROLONG: Duration = Duration::from_secs(20);
 /// Signals handled before the others have their turn.
 const SIGNALS_PER_TURN: usize = 64;

@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
 use tracing::{error, warn};
 
-/// Messages that wait for one worker; a worker that lets so many pile up counts as hung up.
+/// Messages that may wait for one worker; a worker that lets more pile up counts as hung up.
 const OUTBOX_MAX: usize = 64;
 /// Messages read from one worker before the others have their turn.
 const MESSAGES_PER_TURN: usize = 32;

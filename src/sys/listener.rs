@@ -109,7 +109,7 @@ impl ListenerHandoff {
 }
 
 impl Listeners {
-    /// Takes over what systemd has for us, by name, and binds the rest of the addresses for so many slots. A port of
+    /// Takes over the sockets that systemd holds for us, by name, and binds the other addresses for this many slots. A port of
     /// 0 is chosen by the kernel, once. Sockets of a socket unit replace all addresses.
     ///
     /// # Errors

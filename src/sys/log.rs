@@ -30,7 +30,7 @@ use tracing::warn;
 const QUEUE_BYTES_MAX: usize = 256 * 1024;
 /// Bytes of a buffer that stay allocated after a burst.
 const BUFFER_BYTES_KEPT: usize = 16 * 1024;
-/// A process that ends, or is replaced by another binary, waits so long for its last lines to be written.
+/// How long a process that ends, or is replaced by another binary, waits for its last lines to be written.
 const FLUSH_PATIENCE: Duration = Duration::from_millis(250);
 /// Stack of the writer (bytes). It formats one line at most.
 const STACK_BYTES: usize = 128 * 1024;

@@ -101,7 +101,7 @@ impl Notifier {
         self.tell(&[NotifyState::Status(state)]);
     }
 
-    /// The supervisor stops, and may take so long: systemd waits for it, whatever `TimeoutStopSec=` is.
+    /// The supervisor stops, and may take this long: systemd waits for it, whatever `TimeoutStopSec=` is.
     pub(crate) fn stopping(&mut self, budget: Duration) {
         self.tell(&[NotifyState::Stopping, extend(budget), NotifyState::Status("draining")]);
     }

@@ -41,7 +41,7 @@ const START_WARNING: Duration = Duration::from_secs(10);
 const RESTART_FIRST: Duration = Duration::from_millis(100);
 /// Longest pause before a restart.
 const RESTART_MAX: Duration = Duration::from_secs(5);
-/// It lived so long: the next death counts as the first.
+/// A Redis that lived this long was stable: its next death counts as the first.
 const STABLE_AFTER: Duration = Duration::from_secs(60);
 /// Between two looks at a Redis that runs. The supervisor's loop comes round as often anyway.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

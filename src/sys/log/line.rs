@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
-/// No line is longer (bytes, with its end): `PIPE_BUF` of Linux. pipe(7): so much is written whole or not at all, however
+/// Longest line (bytes, with its end): `PIPE_BUF` of Linux. pipe(7): this much is written whole or not at all, however
 /// many processes write to the pipe, and whether or not it is non-blocking.
 pub(super) const LINE_BYTES_MAX: usize = 4_096;
 /// Of a text within a line of JSON that is too long (bytes).

@@ -115,7 +115,7 @@ mod tests {
     use super::*;
     use std::cell::RefCell;
 
-    /// A file with so many bytes of room.
+    /// A file with room for this many bytes.
     #[derive(Default)]
     struct Disk {
         text: RefCell<Vec<u8>>,

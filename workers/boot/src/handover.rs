@@ -51,7 +51,7 @@ impl Handover {
 }
 
 impl Freezes {
-    /// Notes that so many connections were still for so long.
+    /// Notes that this many connections were frozen for this long.
     pub fn note(&mut self, freeze: Duration, connections: u64) {
         let us = u64::try_from(freeze.as_micros()).unwrap_or(u64::MAX);
         self.max_us = self.max_us.max(us);

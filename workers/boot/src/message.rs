@@ -169,7 +169,7 @@ impl ToSupervisor {
 
     /// Milliseconds between two [`ToSupervisor::Waiting`].
     pub const WAITING_EVERY_MS: u64 = 1000;
-    /// Milliseconds between two [`ToSupervisor::Metrics`]: so much of what a worker counted is lost if it is killed.
+    /// Milliseconds between two [`ToSupervisor::Metrics`]: the counts of a killed worker since the last one are lost.
     pub const METRICS_EVERY_MS: u64 = 1000;
 }
 

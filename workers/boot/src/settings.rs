@@ -299,7 +299,7 @@ pub struct Log {
     pub publish_timeout: Duration,
     /// `canary_interval_ms`: how often a canary passes through the log. Default 5 000.
     pub canary_interval: Duration,
-    /// `canary_overdue_ms`: a worker that saw none for so long is not ready. Default 15 000.
+    /// `canary_overdue_ms`: a worker that saw none for this long is not ready. Default 15 000.
     pub canary_overdue: Duration,
 }
 

@@ -49,7 +49,7 @@ struct Holder {
 }
 
 impl Budget {
-    /// A budget of so many bytes.
+    /// A budget of this many bytes.
     pub(crate) fn new(max: usize) -> Rc<Self> {
         Rc::new(Self {
             max,

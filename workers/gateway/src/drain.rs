@@ -20,7 +20,7 @@ use tracing::info;
 const WINDOW_PART: f64 = 0.5;
 /// No drain of WebSockets takes longer, however long the grace (a reload is not to be held up).
 const WINDOW_MAX: Duration = Duration::from_secs(10);
-/// Connections between two requests are closed after so long: a request that is on its way when we close would fail.
+/// How long connections between two requests stay open: a request that is on its way when they close would fail.
 const IDLE_GRACE: Duration = Duration::from_millis(500);
 /// Between two looks at what is still open.
 const LOOK: Duration = Duration::from_millis(20);

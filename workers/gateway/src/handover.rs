@@ -41,7 +41,7 @@ struct Hello {
 #[serde(rename_all = "snake_case")]
 enum FromGiver {
     Hello(Hello),
-    /// Descriptors come along: the token, the states, then so many sockets.
+    /// Descriptors come along: the token, the states, then this many sockets.
     Unit {
         sockets: usize,
     },

@@ -24,7 +24,7 @@ const RETRY: Duration = Duration::from_millis(300);
 const REFUSED_PAUSE: Duration = Duration::from_secs(10);
 /// Bytes that are read in one go.
 const WORK_BYTES: usize = 256 << 10;
-/// JSON and base64 write a byte of an entry with so many at most.
+/// Most bytes that JSON and base64 need for one byte of an entry.
 const ESCAPED_BYTES: usize = 6;
 /// Field of our stream's items that holds the JSON of an event.
 const PLAIN_FIELD: &str = "event";
@@ -155,7 +155,7 @@ async fn channels(worker: &Rc<Worker>, ingest: &Ingest) -> Result<(), StoreError
     }
 }
 
-/// The loop stood still for so long that another worker may have taken the lease: what was read meanwhile is that one's, and
+/// The loop was paused for so long that another worker may have taken the lease: what was read meanwhile is that one's, and
 /// all begins anew.
 fn overslept() -> StoreError {
     StoreError::Unavailable {

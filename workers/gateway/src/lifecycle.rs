@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 
-/// A connection stays open so much longer than its client is promised: a request that is on its way is not to meet one
+/// How much longer a connection stays open than its client is told: a request that is on its way is not to meet one
 /// that is being closed.
 const KEEPALIVE_MARGIN: Duration = Duration::from_secs(5);
 

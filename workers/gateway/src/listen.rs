@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use tokio::time::sleep;
 use tracing::{debug, warn};
 
-/// Of failures of accept(2) the first is reported, and then every so many.
+/// Of failures of accept(2) the first is reported, then one in this many.
 const ACCEPT_WARN_EVERY: u64 = 200;
 /// What accept(2) says when the process, or the system, has no more descriptors.
 const EXHAUSTED: [i32; 2] = [
@@ -25,7 +25,7 @@ const EXHAUSTED: [i32; 2] = [
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// While a worker has as many connections as it may have, those without a request are closed this often.
 const SHED_EVERY: Duration = Duration::from_secs(1);
-/// A client is given so long, at least, to take what was sent to it.
+/// Minimum time that a client has to read what was sent to it.
 const STALL_MIN: Duration = Duration::from_secs(10);
 
 /// Makes a listener of a descriptor; needs a runtime.

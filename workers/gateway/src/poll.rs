@@ -22,7 +22,7 @@ use store::StoreError;
 use tracing::{debug, info};
 use wire::engine::Refusal;
 
-/// A request that finds Redis away waits so long for it to come back, then gets 503.
+/// How long a request waits for an unreachable Redis before it gets 503.
 const REDIS_PATIENCE: Duration = Duration::from_secs(5);
 /// The same for a Redis that takes commands and does not answer.
 const FROZEN_PATIENCE: Duration = Duration::from_secs(30);

@@ -5,7 +5,7 @@ use boot::Limits;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// What a socket may send at once after a pause: so much of its rates. A page that sends all it has collected is no attack.
+/// What a socket may send at once after a pause, as a multiple of its rates. A page that sends all it has collected is no attack.
 const BURST: Duration = Duration::from_secs(2);
 /// A shorter pause is not worth a timer: the debt is paid with the next one.
 const PAUSE_MIN: Duration = Duration::from_millis(5);
@@ -76,7 +76,7 @@ mod tests {
         }
     }
 
-    /// Sends as fast as it may for so long; how many messages that are.
+    /// Sends as fast as allowed for this long; returns the number of messages.
     fn sent(limits: &Limits, bytes: usize, span: Duration) -> u64 {
         let (mut rate, start) = (Rate::default(), Instant::now());
         let (mut now, mut count) = (start, 0);

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-/// The configured checks are carried out so often without being asked, so that `status` and reloads know of them.
+/// How often the configured checks run without a request, so that `status` and reloads know their outcome.
 const CHECKS_EVERY: Duration = Duration::from_secs(5);
 
 /// The event loop turns: nothing else is looked at.

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The list is cleaned up when it has so many entries more than there are sessions.
+/// The list is cleaned up when it has this many more entries than there are sessions.
 const SLACK: usize = 1024;
 
 /// See the module. A session that joins a namespace on another worker counts here until its time is over, or until this

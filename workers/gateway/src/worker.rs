@@ -29,7 +29,7 @@ use tracing::warn;
 /// How long new sessions are refused after Redis rejected one; then one session is let through as a probe.
 const REFUSAL_BELIEVED: Duration = Duration::from_secs(2);
 
-/// A session that joins no namespace is in Redis so much longer than its client has time for that
+/// How much longer a session that joins no namespace is in Redis than its client has time for that
 /// (`socket.connect_timeout_ms`): a CONNECT that is under way at the end of it finds the session.
 pub(crate) const SETTLING_MARGIN: Duration = Duration::from_secs(5);
 
@@ -223,7 +223,7 @@ impl Worker {
         matches!(*self.phase.borrow(), Phase::Draining { last: true, .. })
     }
 
-    /// Whether so many connections more can be had, without those that are kept for others' purposes.
+    /// Whether this many more connections can be accepted, without those that are reserved for other purposes.
     pub(crate) fn has_room(&self, more: u64) -> bool {
         let open = self.counters.connections.get() + self.sockets.borrow().len() as u64;
         open.saturating_add(more) <= self.connections_max

@@ -292,7 +292,7 @@ impl Connection {
         None
     }
 
-    /// Counts a message of so many bytes; a client that sends too fast is not read for a while.
+    /// Counts a message of this many bytes; a client that sends too fast is not read for a while.
     fn hold_back(self: &Rc<Self>, bytes: usize, task: &mut Task) {
         let Some(pause) = task.rate.take(&self.worker.settings.limits, bytes, Instant::now()) else {
             return;

@@ -253,7 +253,7 @@ impl Gauge {
         }
     }
 
-    /// It is so much now.
+    /// Sets the value.
     pub fn set(&self, value: f64) {
         self.value.set(value);
     }
@@ -294,7 +294,7 @@ impl<L: Labels> Gauges<L> {
         }
     }
 
-    /// There are so many of this value now.
+    /// Sets the number of this value.
     pub fn set_count(&self, label: L, count: u64) {
         if let Some(gauge) = self.cells.get(label.index()) {
             gauge.set_count(count);

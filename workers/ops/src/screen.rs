@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// A signal to end is seen at least so often.
+/// Longest time until a signal to end is seen.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// How a piece of text looks. Without colours (`NO_COLOR`) all but [`Style::Title`] look alike.

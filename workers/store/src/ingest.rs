@@ -69,7 +69,7 @@ impl Item {
 pub enum LeaderLease {
     /// This worker.
     Ours,
-    /// Another one, and so long if it does not prolong it.
+    /// Another one holds it, and for how long if it does not extend it.
     Anothers(Duration),
 }
 

@@ -233,7 +233,7 @@ impl Store {
 
     /// Ends a session: its record, poll state and mail are deleted, and the worker of a parked poll
     /// is woken. With `expected_epoch`, only if the stored record has it (otherwise nothing is
-    /// done). With `keep`, that record can be resumed for so long.
+    /// done). With `keep`, that record can be resumed for this long.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -293,7 +293,7 @@ impl Store {
     }
 
     /// After a crash: goes through all sessions in small steps, and ends those whose WebSocket the
-    /// dead worker held; with `window`, they can be resumed for so long. Answers which.
+    /// dead worker held; with `window`, they can be resumed for this long. Returns which.
     ///
     /// # Errors
     /// [`StoreError`]; call it again.

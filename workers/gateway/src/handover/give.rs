@@ -27,7 +27,7 @@ const ROUND_PAUSE: Duration = Duration::from_millis(5);
 const IDLE_MAX: usize = 65_536;
 /// What is not quiet by then stays.
 const GIVE_PATIENCE: Duration = Duration::from_secs(2);
-/// A worker whose successor died waits so long for another.
+/// How long a worker whose successor died waits for another one.
 const SUCCESSOR_PATIENCE: Duration = Duration::from_secs(2);
 /// How long the other worker may take to store what it got.
 const STORE_PATIENCE: Duration = Duration::from_secs(2);

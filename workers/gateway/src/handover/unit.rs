@@ -19,7 +19,7 @@ use std::os::unix::fs::FileExt;
 /// Connections of one unit at most; they freeze together. Descriptors that are on their way are
 /// counted per user, unix(7): few at a time stay below every limit.
 pub(super) const CONNECTIONS_MAX: usize = 128;
-/// A unit carries no more than so much of what clients and server had on their way, except for
+/// Most bytes in transit between clients and server that a unit carries, except for
 /// its first connection (bytes).
 pub(super) const UNIT_BUFFERS_BYTES_MAX: usize = 8 * 1024 * 1024;
 

@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
-/// While so much is unsent (bytes), what the library writes by itself has to wait: a client that sends pings and reads no
+/// While this much is unsent (bytes), what the library writes by itself has to wait: a client that sends pings and reads no
 /// pong.
 const REPLIES_BYTES_MAX: usize = 32 * 1024;
 /// A buffer that grew beyond this is given back when all of it is sent (bytes).

@@ -14,7 +14,7 @@ use std::task::{Context, Poll};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::Data;
 
-/// A WebSocket writes at the latest when so much waits (bytes); normally at the end of a batch.
+/// A WebSocket writes at the latest when this many bytes wait; normally at the end of a batch.
 const WRITE_BUFFER_BYTES: usize = 32 * 1024;
 
 impl Connection {

@@ -33,7 +33,7 @@ const CLAIM_AFTER: Duration = Duration::from_millis(500);
 /// attempt, up to the longest.
 const CLAIM_RETRY: Duration = Duration::from_millis(100);
 const CLAIM_RETRY_MAX: Duration = Duration::from_secs(1);
-/// A connection that ends before it is claimed waits for that so long.
+/// How long a connection that ends before it is claimed waits for the claim.
 pub(super) const CLAIM_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A connection that another worker sent, rebuilt without a byte read or written.

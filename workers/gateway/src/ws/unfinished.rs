@@ -1,7 +1,7 @@
 //! The bytes that a WebSocket has received of a message that is not complete. The library keeps
 //! them to itself; another worker that reads them again is where we were.
 
-/// A message of which more than so much is here cannot move until it is complete (bytes).
+/// A message of which more than this many bytes are here cannot move until it is complete.
 pub(crate) const UNFINISHED_BYTES_MAX: usize = 256 * 1024;
 /// A buffer that grew beyond this is given back when its message is complete (bytes).
 const KEPT_BYTES: usize = 8 * 1024;

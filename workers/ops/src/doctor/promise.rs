@@ -14,7 +14,7 @@ const LATENCY_WARN: Duration = Duration::from_millis(10);
 const LATENCY_FAIL: Duration = Duration::from_millis(250);
 /// Part of `maxmemory` that may be used, in percent.
 const MEMORY_WARN_PERCENT: u64 = 80;
-/// Pushes that a tailer may be behind before Redis cuts it off: so many of the largest entries.
+/// Pushes that a tailer may be behind before Redis cuts it off, in entries of the largest size.
 const PUSHES: u64 = 8;
 /// Connections of a worker besides its pool: tailer, ingest, and one that is being made.
 const OWN_CONNECTIONS: u64 = 3;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use store::{Inspector, Sid};
 use tokio::time::timeout;
 
-/// Rounds per worker, at most: with four workers one is left out of so many with a probability of about 1 in 10⁷.
+/// Rounds per worker, at most: with four workers the probability that one is left out is about 1 in 10⁷.
 const ROUNDS_PER_WORKER: usize = 16;
 /// No request takes longer on a fleet that works.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(10);

@@ -96,7 +96,7 @@ impl Log {
         })
     }
 
-    /// At most `max` entries after a position of this log, and of no more than so many bytes unless the first is larger.
+    /// At most `max` entries after a position of this log, and no more than this many bytes unless the first is larger.
     pub(super) fn after(&self, position: Offset, max: usize, bytes_max: usize) -> Vec<(Offset, Bytes)> {
         let skip = position.seq().saturating_sub(self.start().seq());
         let skip = usize::try_from(skip).unwrap_or(usize::MAX);

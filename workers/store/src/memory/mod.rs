@@ -84,7 +84,7 @@ struct PollState {
     revision: u64,
     /// The client has all up to here.
     cursor: Offset,
-    /// The last answer covered up to here, and so many of the mail.
+    /// The last answer covered up to here, and this many packets of the mail.
     sent: Offset,
     sent_mail: usize,
     /// `None` while a pong is outstanding.

@@ -65,7 +65,7 @@ impl Clock {
         }
     }
 
-    /// Whether it was found to have been set forward, at most so long ago.
+    /// Whether it was found to have been set forward, at most this long ago.
     fn jumped_within(&self, span: Duration) -> bool {
         self.jumped.get().is_some_and(|at| at.elapsed() <= span)
     }

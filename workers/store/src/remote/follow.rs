@@ -18,7 +18,7 @@ use tokio::time::timeout;
 const ITEMS_MAX: usize = 16;
 /// How long a read waits for something new.
 const BLOCK: Duration = Duration::from_millis(500);
-/// After so many entries in one read it is looked how many more there are.
+/// After this many entries in one read the reader asks how many more there are.
 const MANY: usize = 64;
 /// A reader that is this many entries of the log behind continues at its end.
 const BEHIND_MAX: u64 = 5_000;

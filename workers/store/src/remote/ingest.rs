@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
-/// A leader that is silent for so long is replaced; one that is known to be dead, or steps down, at once.
+/// How long a leader may be silent before it is replaced; one that is dead or steps down is replaced at once.
 const LEASE: Duration = Duration::from_millis(1200);
 /// Messages and items taken at a time.
 const BATCH_MAX: usize = 256;

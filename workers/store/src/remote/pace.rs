@@ -37,7 +37,7 @@ impl Pace {
         }
     }
 
-    /// A batch was answered, and pushed to so many workers, if that is known.
+    /// A batch was answered, and pushed to this many workers, if that is known.
     pub(super) fn answered(&mut self, readers: Option<u32>) {
         self.answered = Some(Instant::now());
         if let Some(readers) = readers {
