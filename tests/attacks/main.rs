@@ -8,6 +8,11 @@
     clippy::print_stderr,
     reason = "a test fails by panicking"
 )]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "numbers of Redis' INFO that are whole and not negative"
+)]
 
 extern crate harness;
 
