@@ -51,7 +51,7 @@ pub(crate) struct Verdict {
     pub(crate) invented: Vec<String>,
     /// Members of a room do not agree on what came when.
     pub(crate) disagreed: Vec<String>,
-    /// Messages of one publisher who waits for acks that overtook each other.
+    /// Messages of one publisher that waits for acks that overtook each other.
     pub(crate) reordered: Vec<String>,
     /// A session was not given back.
     pub(crate) anew: Vec<String>,
@@ -164,7 +164,7 @@ fn once_each<'a>(member: &Member, room: &str, got: &'a [String], verdict: &mut V
     seen
 }
 
-/// `careful-3-17` is the 17th of publisher 3, who sent it after the 16th was acked.
+/// `careful-3-17` is the 17th of publisher 3, sent after the 16th was acked.
 fn overtaken(seen: &[&str], place: &str, verdict: &mut Verdict) {
     let mut last: BTreeMap<&str, u64> = BTreeMap::new();
     for id in seen {

@@ -14,7 +14,7 @@ const SESSIONS: usize = 250;
 /// Of `POST /api/emit`.
 const SECRET: &str = "3a6f0f2b7c1d4e5890ab12cd34ef5678";
 
-/// The fleet, and who is connected.
+/// The fleet, and its connected clients.
 pub(crate) struct Fleet {
     pub(crate) server: Server,
     /// Sid and socket of the session with the past.

@@ -15,7 +15,7 @@ fn huge() -> String {
     "x".repeat(HUGE)
 }
 
-/// Others, on every worker, who ask all the time; how long the slowest answer took.
+/// Other clients, on every worker, that ask all the time; how long the slowest answer took.
 async fn others(server: &Server, there: &Cell<bool>, done: &Cell<bool>) -> Duration {
     let mut wires = Vec::new();
     for _ in 0..12 {

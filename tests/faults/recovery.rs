@@ -444,7 +444,7 @@ async fn a_returning_client_is_believed_and_its_stale_connection_is_closed() {
 }
 
 /// A client whose connection breaks while a worker gives it its session back is at another worker at once. Both have
-/// found the session; who comes last keeps it.
+/// found the session; the last one keeps it.
 #[cfg(feature = "faults")]
 #[tokio::test]
 async fn of_two_resumes_at_once_the_later_one_has_the_session() {

@@ -100,7 +100,7 @@ async fn carry(worker: TcpStream, redis: PathBuf, subscribers: Arc<Mutex<Subscri
     }
 }
 
-/// Carries what a worker says, and notes who it is.
+/// Carries what a worker says, and notes which worker it is.
 async fn listen(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,

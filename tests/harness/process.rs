@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 pub fn signal(pid: u32, name: Signal) {
     let pid = Pid::from_raw(i32::try_from(pid).expect("a pid"));
     assert!(pid.as_raw() > 1, "not a process of ours");
-    // Somebody else may have been faster; who depends on it will notice.
+    // Another process may have been faster; the caller will notice.
     if let Err(fault) = kill(pid, name) {
         eprintln!("{name} to {pid}: {fault}");
     }

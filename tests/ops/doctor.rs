@@ -285,7 +285,7 @@ async fn what_cannot_be_seen_is_said_and_not_guessed() {
             diagnosis.evidence(&check)
         );
     }
-    // Without any of these commands there is still a version, a role, and who may do what.
+    // Without any of these commands there is still a version, a role, and the rights of users.
     let seen = diagnosis.all("pass");
     for check in [
         "version",

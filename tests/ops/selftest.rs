@@ -45,7 +45,7 @@ async fn all_tests_pass_on_a_fleet_that_works() {
             .filter(|line| line.contains("Session used on worker") && line.contains(&format!("(slot {slot})")));
         assert_eq!(used.count(), 1, "{text}");
     }
-    // Nothing is left, and who was there is still there.
+    // Nothing is left, and the clients that were there are still there.
     let keys = server.redis().keys("socketio:*").await;
     let sessions: Vec<&String> = keys.iter().filter(|key| key.contains(":session:")).collect();
     assert_eq!(sessions, [&format!("socketio:session:{{{}}}", guest.sid)], "{keys:?}");
@@ -140,7 +140,7 @@ async fn a_fleet_that_writes_elsewhere_is_noticed() {
     );
 }
 
-/// `anyworker selftest | head -1`: who reads has seen enough.
+/// `anyworker selftest | head -1`: the reader closes its end early.
 #[tokio::test]
 async fn a_closed_pipe_is_no_error() {
     let server = Plan::new().start().await;

@@ -77,7 +77,7 @@ async fn what_passes_is_waited_for_at_the_start_with_any_login() {
         (&open, format!("{}?db=3", open.url())),
     ];
     for (redis, url) in cases {
-        // All places are taken, by somebody who is let in before.
+        // All places are taken, by a client that was accepted before.
         let mut holder = redis.hold().await;
         holder.command(&["CONFIG", "SET", "maxclients", "1"]).await;
         let mut server = fleet(&url).await;

@@ -111,7 +111,7 @@ async fn everybody_sees_the_same_once_and_in_one_order() {
             .collect();
         assert_eq!(numbers, (1..=MESSAGES_EACH).collect::<Vec<_>>(), "from {from}");
     }
-    // Nothing comes twice, and nothing to who is not in the room: the next thing is an answer.
+    // Nothing comes twice, and nothing to a client that is not in the room: the next thing is an answer.
     for member in &mut members {
         assert_eq!(member.call(99, &json!(["echo", 1])).await, json!([1]));
     }

@@ -121,7 +121,7 @@ async fn events_and_lives_are_followed() {
     // Whole.
     assert!(named.event().await.contains("for others"));
     assert!(named.event().await.len() > 700);
-    // Lives: who comes, joins and goes; ids are secrets.
+    // Sessions: clients that come, join and go; ids are secrets.
     let (mut guest, id) = wire(&server, "guest", "news").await;
     let line = all.sees(&["connected", "who=guest", &id]).await;
     assert!(line.contains('\u{2026}'), "{line}");

@@ -137,7 +137,7 @@ async fn a_life_goes_on_after_a_worker_died() {
     // From the other end, by the id that everybody sees.
     let socket = joined["sid"].as_str().unwrap();
     assert_eq!(life(&server, socket, "resumed").await, whole);
-    // Somebody who comes with nonsense is told why.
+    // A client that comes with nonsense gets the reason.
     let mut third = Wire::open(&server).await;
     third.send(r#"40{"pid":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}"#).await;
     let answer: Value = serde_json::from_str(third.data().await.strip_prefix("40").unwrap()).unwrap();

@@ -228,7 +228,7 @@ fn a_managed_redis_whose_socket_is_removed_is_restarted() {
     assert!(supervisor.command(&["reload", "--wait"]).status.success());
 }
 
-/// `redis.directory` of an operator, who made it as `mkdir` does.
+/// `redis.directory` of an operator, made by a plain `mkdir`.
 fn the_append_only_file_is_private() {
     if !installed() {
         return;

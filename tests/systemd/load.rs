@@ -1,4 +1,4 @@
-//! Clients of the service in the box: stock ones who keep a diary, and one who only knocks.
+//! Clients of the service in the box: stock ones that keep a diary, and one that only connects.
 
 use crate::boxed::{Boxed, connect, join, pause};
 use crate::diary::Diary;

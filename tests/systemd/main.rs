@@ -114,7 +114,7 @@ fn clients_lose_nothing() {
         diary.silent,
         made.journal()
     );
-    // Two thirds of them are on WebSockets, and those felt a restart and two deaths; who was still on the way back
+    // Two thirds of them are on WebSockets, and those felt a restart and two deaths; those still on the way back
     // from one on a slow machine did not feel the next.
     assert!(felt >= u64::from(CLIENTS), "felt by {felt}");
 }
