@@ -128,22 +128,27 @@ pub(crate) struct Worker {
     refused: Cell<Option<Instant>>,
 }
 
+/// What the session machine allows one client.
+fn limits_of(socket: &boot::Socket) -> Limits {
+    Limits {
+        packet: wire::socket::Limits {
+            attachments_max: socket.attachments_max,
+            ..wire::socket::Limits::default()
+        },
+        attachment_bytes_max: socket.attachment_bytes_max,
+        namespaces: match &socket.namespaces {
+            Namespaces::All => None,
+            Namespaces::Only(list) => Some(list.clone()),
+        },
+        namespaces_max: socket.namespaces_max,
+    }
+}
+
 impl Worker {
     pub(crate) fn new(setup: boot::Setup, store: Store, position: Offset, log_lines_dropped: fn() -> u64) -> Rc<Self> {
         let settings = setup.settings;
         let socket = &settings.socket;
-        let limits = Limits {
-            packet: wire::socket::Limits {
-                attachments_max: socket.attachments_max,
-                ..wire::socket::Limits::default()
-            },
-            attachment_bytes_max: socket.attachment_bytes_max,
-            namespaces: match &socket.namespaces {
-                Namespaces::All => None,
-                Namespaces::Only(list) => Some(list.clone()),
-            },
-            namespaces_max: socket.namespaces_max,
-        };
+        let limits = limits_of(socket);
         let events = &settings.app.events;
         let names = app::EventNames {
             join: events.join.clone(),
