@@ -219,7 +219,7 @@ impl Status {
             pid: std::process::id(),
             version: boot::VERSION.to_owned(),
             generation: snapshot.generation,
-            state: snapshot.state.to_owned(),
+            state: snapshot.state.name().to_owned(),
             uptime_s: uptime.as_secs(),
             last_reload,
             last_handover: snapshot.handover.map(HandoverStatus::from),
@@ -294,6 +294,7 @@ impl WorkerStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fleet::FleetState;
 
     #[test]
     fn the_shape_of_status_is_fixed() {
@@ -314,7 +315,7 @@ mod tests {
         };
         let snapshot = Snapshot {
             generation: 2,
-            state: "serving",
+            state: FleetState::Serving,
             handover: None,
             reload: None,
             rows: vec![row],

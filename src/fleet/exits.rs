@@ -1,13 +1,13 @@
 //! How workers ended, told and counted; and what else of the fleet is counted.
 
 use super::machine::{Fleet, Phase};
+use super::notice::{Exited, Notice, WorkerNotice};
 use super::slot::{State, Worker};
 use super::{End, Moment, SlotId};
 use boot::meter::text_of;
 use boot::{Exit, Restart};
 use std::collections::BTreeMap;
 use std::time::Duration;
-use tracing::{info, warn};
 
 /// Workers that ended without being asked to, by the labels of [`Restart`].
 pub(super) type Restarts = BTreeMap<String, u64>;
@@ -56,26 +56,25 @@ impl Fleet {
         *self.restarts.entry(text_of(why).to_owned()).or_default() += 1;
     }
 
-    /// Writes it to the log.
-    pub(super) fn log_exit(&self, slot: SlotId, worker: &Worker, end: End, reason: &str) {
-        let (slot, generation, pid) = (slot.number(), worker.generation.number(), worker.pid);
+    /// What is told of it.
+    pub(super) fn exit_notice(&self, slot: SlotId, worker: &Worker, end: End, reason: String) -> Notice {
         let asked = matches!(
             worker.state,
             State::Draining { .. } | State::Stopping { .. } | State::Killed | State::Aborting { .. }
         );
-        if asked || matches!(self.phase, Phase::Stopping(_)) {
-            info!(slot, generation, pid, reason, "worker exited");
+        let how = if asked || matches!(self.phase, Phase::Stopping(_)) {
+            Exited::AsAsked
         } else if end == End::Signal(nix::libc::SIGKILL) {
-            warn!(
-                slot,
-                generation,
-                pid,
-                reason,
-                hint = "killed by someone else; out of memory?",
-                "worker exited"
-            );
+            Exited::Killed
         } else {
-            warn!(slot, generation, pid, reason, "worker exited");
-        }
+            Exited::Unasked
+        };
+        let generation = worker.generation;
+        let notice = WorkerNotice::Exited {
+            generation,
+            reason,
+            how,
+        };
+        Notice::Worker(slot, worker.pid, notice)
     }
 }

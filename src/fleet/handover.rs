@@ -1,10 +1,10 @@
 //! Live connections move between workers: which worker gives to which, and the outcome.
 
 use super::machine::{Fleet, Phase};
+use super::notice::{FleetNotice, Notice, WorkerNotice};
 use super::slot::Slot;
 use super::{Action, GIVE_PATIENCE, Moment, SlotId, Ticket, WorkerId};
 use boot::Handover;
-use tracing::{info, warn};
 
 /// Connections are being evened out.
 #[derive(Debug)]
@@ -101,10 +101,17 @@ impl Fleet {
 
     /// Ends the wait for workers that do not give.
     pub(super) fn expire_handovers(&mut self, now: Moment) {
-        for worker in self.slots.iter_mut().flat_map(Slot::workers_mut) {
-            if worker.giving.is_some_and(|until| now >= until) {
-                warn!(pid = worker.pid, "worker did not report its handover");
-                worker.giving = None;
+        for slot in &mut self.slots {
+            let id = slot.id;
+            for worker in slot.workers_mut() {
+                if worker.giving.is_some_and(|until| now >= until) {
+                    worker.giving = None;
+                    self.actions.push(Action::Tell(Notice::Worker(
+                        id,
+                        worker.pid,
+                        WorkerNotice::SilentAboutHandover,
+                    )));
+                }
             }
         }
         if let Some(rebalance) = self.rebalance.take_if(|rebalance| now >= rebalance.until) {
@@ -146,7 +153,9 @@ impl Fleet {
                 leaving: false,
             });
         }
-        info!(transfers = rebalance.awaited.len(), "rebalance started");
+        let transfers = rebalance.awaited.len();
+        self.actions
+            .push(Action::Tell(Notice::Fleet(FleetNotice::Rebalances { transfers })));
         if rebalance.awaited.is_empty() {
             self.end_rebalance(rebalance);
         } else {

@@ -2,6 +2,7 @@
 
 use super::breaker::{Breaker, Cause, backoff, jitter};
 use super::handover::Rebalance;
+use super::notice::{FleetNotice, Notice, WorkerNotice};
 use super::reload::Reload;
 use super::slot::{Place, Slot, State, Worker};
 use super::stop::Stop;
@@ -12,7 +13,6 @@ use super::{
 use boot::{Exit, Handover, ToSupervisor};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use tracing::{error, info, warn};
 
 /// All slots, and what the fleet is doing with them.
 #[derive(Debug, Serialize, Deserialize)]
@@ -241,17 +241,14 @@ impl Fleet {
             ToSupervisor::Metrics(_) | ToSupervisor::Scrape { .. } => {}
             ToSupervisor::Given(report) => self.given(now, id, &report),
             ToSupervisor::Drained { closed, cut } => {
-                info!(slot = slot_id.number(), pid = worker.pid, closed, cut, "worker drained");
+                let notice = WorkerNotice::Drained { closed, cut };
+                let pid = worker.pid;
+                self.actions.push(Action::Tell(Notice::Worker(slot_id, pid, notice)));
             }
             ToSupervisor::Failed { code, reason } => {
-                warn!(
-                    slot = slot_id.number(),
-                    pid = worker.pid,
-                    code,
-                    reason,
-                    "worker reported that it cannot serve"
-                );
-                worker.failure = Some(reason);
+                worker.failure = Some(reason.clone());
+                let (pid, notice) = (worker.pid, WorkerNotice::GivesUp { code, reason });
+                self.actions.push(Action::Tell(Notice::Worker(slot_id, pid, notice)));
             }
             ToSupervisor::Ready { version } => {
                 worker.version = Some(version);
@@ -259,15 +256,12 @@ impl Fleet {
                     worker.state = State::Ready { since: now };
                     worker.was_ready = true;
                     worker.failure = None;
-                    let generation = worker.generation.number();
-                    let boot_ms = saturating_ms(now.saturating_sub(worker.born));
-                    info!(
-                        slot = slot_id.number(),
-                        generation,
-                        pid = worker.pid,
-                        boot_ms,
-                        "worker ready"
-                    );
+                    let notice = WorkerNotice::Ready {
+                        generation: worker.generation,
+                        boot: now.saturating_sub(worker.born),
+                    };
+                    let pid = worker.pid;
+                    self.actions.push(Action::Tell(Notice::Worker(slot_id, pid, notice)));
                     if let Phase::Booting { first_ready } = &mut self.phase {
                         first_ready.get_or_insert(now);
                     }
@@ -311,8 +305,10 @@ impl Fleet {
 
     fn exited(&mut self, now: Moment, id: WorkerId, end: End) {
         let Some((slot_id, seat)) = self.seat(id) else {
-            error!(worker = id.number(), "unknown worker exited");
-            return;
+            let worker = id.number();
+            return self
+                .actions
+                .push(Action::Tell(Notice::Fleet(FleetNotice::UnknownWorkerExited { worker })));
         };
         let Some(slot) = self.slots.iter_mut().find(|slot| slot.id == slot_id) else {
             return;
@@ -329,7 +325,8 @@ impl Fleet {
         let reason = worker.exit_reason(end);
         slot.last_exit = Some(reason.clone());
         self.not_awaited(now, id);
-        self.log_exit(slot_id, &worker, end, &reason);
+        let notice = self.exit_notice(slot_id, &worker, end, reason.clone());
+        self.actions.push(Action::Tell(notice));
         self.actions.push(Action::AnnounceGone {
             worker: id,
             slot: slot_id,
@@ -356,7 +353,8 @@ impl Fleet {
         };
         let first_boot = matches!(self.phase, Phase::Booting { first_ready: None });
         if exit == Some(Exit::Config) && first_boot {
-            error!(reason, "configuration rejected by the workers");
+            let notice = FleetNotice::ConfigurationCannotWork { reason: reason.clone() };
+            self.actions.push(Action::Tell(Notice::Fleet(notice)));
             return self.give_up(now, Exit::Config, reason);
         }
         let cause = if exit == Some(Exit::Dependency) {
@@ -372,7 +370,8 @@ impl Fleet {
             self.newcomer_died(now, slot_id, worker.generation, &reason);
         }
         if cause == Cause::Crash && !stable && self.breaker.count(now, worker.was_ready, slots) {
-            error!(reason, "crash loop: fleet degraded, retrying one slot");
+            self.actions
+                .push(Action::Tell(Notice::Fleet(FleetNotice::CrashLoop { reason })));
         }
         let retiring = slot_id.number() >= self.target;
         let Some(slot) = self.slots.iter_mut().find(|slot| slot.id == slot_id) else {
@@ -396,11 +395,9 @@ impl Fleet {
             wait
         };
         slot.place = Place::Backoff { until: now + wait };
-        info!(
-            slot = slot_id.number(),
-            wait_ms = saturating_ms(wait),
-            "respawn scheduled"
-        );
+        let slot = slot_id;
+        self.actions
+            .push(Action::Tell(Notice::Fleet(FleetNotice::RespawnDue { slot, wait })));
     }
 
     fn scale(&mut self, workers: u16) {
@@ -409,7 +406,9 @@ impl Fleet {
         }
         let workers = workers.clamp(1, SLOTS_MAX);
         if workers != self.target {
-            info!(from = self.target, to = workers, "number of slots changed");
+            let (from, to) = (self.target, workers);
+            self.actions
+                .push(Action::Tell(Notice::Fleet(FleetNotice::SlotsChange { from, to })));
             self.target = workers;
         }
     }

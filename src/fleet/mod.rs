@@ -8,6 +8,7 @@ mod breaker;
 mod exits;
 mod handover;
 mod machine;
+mod notice;
 mod recycle;
 mod reload;
 mod settle;
@@ -22,7 +23,8 @@ mod sim;
 mod tests;
 
 pub(crate) use machine::Fleet;
-pub(crate) use snapshot::{Progress, Row, Snapshot};
+pub(crate) use notice::{Exited, FleetNotice, Notice, WorkerNotice};
+pub(crate) use snapshot::{FleetState, Progress, Row, Snapshot};
 
 use boot::{Exit, Handover, ToSupervisor, ToWorker};
 use serde::{Deserialize, Serialize};
@@ -211,7 +213,10 @@ impl fmt::Display for End {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pace {
     /// Drain; asked again: fast; once more: kill.
-    Graceful,
+    Graceful {
+        /// The listeners close: a client that connects meanwhile is told so. Otherwise it waits for the next supervisor.
+        last: bool,
+    },
     /// Fast at once; asked again: kill.
     Fast,
 }
@@ -389,4 +394,6 @@ pub(crate) enum Action {
         /// Sorted, each with its share: a slot of twice the weight gets twice as many.
         slots: Vec<(SlotId, u8)>,
     },
+    /// Write this to the log.
+    Tell(Notice),
 }

@@ -1,10 +1,10 @@
 //! Recycling: a worker past its age or memory, or one whose log has stalled, is replaced as a reload would
 //! replace it, by one of the same generation, and never two at a time.
 
-use super::machine::{Fleet, Phase, saturating_ms};
+use super::machine::{Fleet, Phase};
+use super::notice::{FleetNotice, Notice, WorkerNotice};
 use super::slot::{State, Worker};
-use super::{LOG_STALLED_PATIENCE, Moment, RECYCLE_AGE_MIN, RECYCLE_RETRY, SlotId};
-use tracing::{info, warn};
+use super::{Action, LOG_STALLED_PATIENCE, Moment, RECYCLE_AGE_MIN, RECYCLE_RETRY, SlotId};
 
 impl Fleet {
     /// Starts the successor of a worker whose log has stalled, or of the oldest one that is past its time.
@@ -43,8 +43,12 @@ impl Fleet {
             over && slot.active() && slot.retire_at.is_none()
         })?;
         let (id, since, worker) = (stalled.id, stalled.log_stalled_since?, stalled.current()?);
-        let (slot, pid, stalled_ms) = (id.number(), worker.pid, saturating_ms(now.saturating_sub(since)));
-        warn!(slot, pid, stalled_ms, "log of a worker stalled: worker is replaced");
+        let stalled = now.saturating_sub(since);
+        self.actions.push(Action::Tell(Notice::Worker(
+            id,
+            worker.pid,
+            WorkerNotice::LogStalled { stalled },
+        )));
         if now.saturating_sub(worker.born) < RECYCLE_RETRY {
             // Its successor may fare no better.
             self.recycle_after = now + RECYCLE_RETRY;
@@ -53,7 +57,7 @@ impl Fleet {
     }
 
     /// The oldest worker that is too old or too large.
-    fn past_its_time(&self, now: Moment) -> Option<SlotId> {
+    fn past_its_time(&mut self, now: Moment) -> Option<SlotId> {
         let (max_age, max_rss) = (self.policy.max_age, self.policy.max_rss_bytes);
         let past = self.slots.iter().filter(|slot| slot.steerable()).filter_map(|slot| {
             let worker = slot.current()?;
@@ -63,14 +67,19 @@ impl Fleet {
             (old || fat).then_some((age, slot.id, worker.pid, worker.beat.rss_bytes))
         });
         let (age, id, pid, rss_bytes) = past.max()?;
-        let (slot, age_ms) = (id.number(), saturating_ms(age));
-        info!(slot, pid, age_ms, rss_bytes, "worker recycling started");
+        self.actions.push(Action::Tell(Notice::Worker(
+            id,
+            pid,
+            WorkerNotice::Recycled { age, rss_bytes },
+        )));
         Some(id)
     }
 
     /// The successor did not become ready: the old worker continues for a while.
     pub(super) fn not_recycled(&mut self, now: Moment, id: SlotId, reason: &str) {
-        warn!(slot = id.number(), reason, "worker not recycled, trying again later");
+        let (slot, reason) = (id, reason.to_owned());
+        self.actions
+            .push(Action::Tell(Notice::Fleet(FleetNotice::RecycleFailed { slot, reason })));
         self.recycle_after = now + RECYCLE_RETRY;
     }
 }

@@ -2,10 +2,10 @@
 
 use super::breaker::{Cause, backoff, jitter};
 use super::machine::Fleet;
+use super::notice::{FleetNotice, Notice};
 use super::slot::{Place, Slot, State, Worker};
 use super::snapshot::Progress;
 use super::{Action, Generation, LEAVING_PATIENCE, Moment, Policy, SOAK_RETRY, SlotId, Ticket};
-use tracing::{error, info, warn};
 
 /// The reload that runs, and the one that waits.
 #[derive(Debug, Default)]
@@ -126,7 +126,7 @@ impl Fleet {
             let outcome = Err("the supervisor stops".to_owned());
             self.actions.push(Action::ReloadEnded { tickets, outcome });
         } else if self.reload.is_running() {
-            info!("reload queued behind the running one");
+            self.actions.push(Action::Tell(Notice::Fleet(FleetNotice::ReloadWaits)));
             let waiting = self.reload.waiting.get_or_insert(Waiting {
                 policy,
                 tickets: Vec::new(),
@@ -141,7 +141,9 @@ impl Fleet {
     fn start_reload(&mut self, now: Moment, policy: Policy, tickets: Vec<Ticket>) {
         let to = Generation(self.generation_last.0 + 1);
         self.generation_last = to;
-        info!(from = self.generation.number(), to = to.number(), "reload started");
+        let from = self.generation;
+        self.actions
+            .push(Action::Tell(Notice::Fleet(FleetNotice::ReloadBegins { from, to })));
         self.actions.push(Action::Adopt { generation: to });
         self.actions.push(Action::ReloadStarted);
         self.handover = Some(boot::Handover::default());
@@ -245,7 +247,9 @@ impl Fleet {
             let at = now + policy.soak;
             let give_up = at + policy.boot_timeout;
             *soak = Soak::Until { at, give_up };
-            return info!(slot = id.number(), "first new worker soaks");
+            return self
+                .actions
+                .push(Action::Tell(Notice::Fleet(FleetNotice::CanarySoaks { slot: id })));
         }
         self.seat_incoming(now, id);
     }
@@ -339,7 +343,8 @@ impl Fleet {
         let reason = format!("slot {id}, generation {}: {reason}", roll.to);
         match &mut roll.direction {
             Direction::Forward { .. } => {
-                error!(reason, "reload failed: rolling back");
+                let notice = FleetNotice::ReloadFailed { reason: reason.clone() };
+                self.actions.push(Action::Tell(Notice::Fleet(notice)));
                 let failed = std::mem::replace(&mut roll.to, generation);
                 roll.policy = self.policy;
                 roll.direction = Direction::Back {
@@ -353,7 +358,8 @@ impl Fleet {
                 retry_at,
                 ..
             } => {
-                error!(reason, "rollback failed: trying again");
+                let notice = FleetNotice::RollbackRetried { reason: reason.clone() };
+                self.actions.push(Action::Tell(Notice::Fleet(notice)));
                 let deaths = self
                     .slots
                     .iter()
@@ -405,12 +411,18 @@ impl Fleet {
                     .iter_mut()
                     .filter(|slot| matches!(slot.place, Place::Parked))
                     .for_each(unpark);
-                info!(generation = to.number(), "reload completed");
+                let generation = to;
+                self.actions
+                    .push(Action::Tell(Notice::Fleet(FleetNotice::ReloadCompleted { generation })));
                 Ok(to)
             }
             Direction::Back { reason, failed, .. } => {
                 self.actions.push(Action::Forget { generation: failed });
-                warn!(generation = to.number(), "reload rolled back");
+                let generation = to;
+                self.actions
+                    .push(Action::Tell(Notice::Fleet(FleetNotice::FormerGenerationRuns {
+                        generation,
+                    })));
                 Err(reason)
             }
         };

@@ -1,13 +1,13 @@
 //! Bringing everything up to date after each event: deadlines, slots, breaker, respawns, steering.
 
 use super::breaker::jitter;
-use super::machine::{Fleet, Phase, Seat, saturating_ms};
+use super::machine::{Fleet, Phase, Seat};
+use super::notice::{FleetNotice, Notice, WorkerNotice};
 use super::slot::{Place, Slot, State};
 use super::{
     Action, BACKOFF_MAX, HUNG_AFTER, HUNG_TOGETHER_AFTER, LAG_AFTER, Moment, PROBE_STABLE_AFTER, RETIRE_SETTLE,
     STEER_AFTER, SlotId, WorkerId,
 };
-use tracing::{error, info, warn};
 
 impl Fleet {
     pub(super) fn settle(&mut self, now: Moment) {
@@ -44,7 +44,7 @@ impl Fleet {
         let heard = self.log_is_heard();
         let mut late = Vec::new();
         for slot in &mut self.slots {
-            let number = slot.id.number();
+            let id = slot.id;
             let stalled = heard && slot.current().is_some_and(|worker| worker.beat.log_stalled);
             slot.log_stalled_since = stalled.then(|| slot.log_stalled_since.unwrap_or(now));
             for worker in slot.workers_mut() {
@@ -53,25 +53,27 @@ impl Fleet {
                 match worker.state {
                     State::Ready { .. } if silent >= LAG_AFTER => {
                         worker.state = State::Lagging { since: now };
-                        warn!(
-                            slot = number,
-                            pid = worker.pid,
-                            silent_ms = saturating_ms(silent),
-                            "worker lags"
-                        );
+                        self.actions.push(Action::Tell(Notice::Worker(
+                            id,
+                            worker.pid,
+                            WorkerNotice::Lags { silent },
+                        )));
                     }
                     State::Lagging { since } if silent < LAG_AFTER => {
-                        let lagged_ms = saturating_ms(now.saturating_sub(since));
+                        let lagged = now.saturating_sub(since);
                         worker.state = State::Ready { since: now };
-                        info!(slot = number, pid = worker.pid, lagged_ms, "worker recovered");
+                        self.actions.push(Action::Tell(Notice::Worker(
+                            id,
+                            worker.pid,
+                            WorkerNotice::BeatsAgain { lagged },
+                        )));
                     }
                     State::Lagging { .. } if silent >= hung_after => {
-                        error!(
-                            slot = number,
-                            pid = worker.pid,
-                            silent_ms = saturating_ms(silent),
-                            "worker hung"
-                        );
+                        self.actions.push(Action::Tell(Notice::Worker(
+                            id,
+                            worker.pid,
+                            WorkerNotice::Hung { silent },
+                        )));
                         worker.aborting(now);
                         self.actions.push(Action::Abort { worker: worker.id });
                     }
@@ -82,12 +84,12 @@ impl Fleet {
                     | State::Stopping { deadline }
                         if now >= deadline =>
                     {
-                        warn!(
-                            slot = number,
-                            pid = worker.pid,
-                            state = worker.state.name(),
-                            "worker killed at its deadline"
-                        );
+                        let state = worker.state.name();
+                        self.actions.push(Action::Tell(Notice::Worker(
+                            id,
+                            worker.pid,
+                            WorkerNotice::KilledAtDeadline { state },
+                        )));
                         worker.state = State::Killed;
                         self.actions.push(Action::Kill { worker: worker.id });
                     }
@@ -115,14 +117,10 @@ impl Fleet {
         if let Some(why) = worker.failure.take() {
             reason = format!("{reason}: {why}");
         }
-        error!(
-            slot = slot_id.number(),
-            pid = worker.pid,
-            reason,
-            "worker not ready in time"
-        );
         worker.failure = Some(reason.clone());
         worker.aborting(now);
+        let (pid, notice) = (worker.pid, WorkerNotice::BootsTooLong { reason: reason.clone() });
+        self.actions.push(Action::Tell(Notice::Worker(slot_id, pid, notice)));
         self.actions.push(Action::Abort { worker: id });
         if seat == Seat::Incoming {
             if let Some(slot) = self.slot_mut(slot_id) {
@@ -209,7 +207,8 @@ impl Fleet {
             .and_then(|id| self.slots.iter().find(|slot| slot.id == id));
         let recovered = self.probe_stable_at().is_some_and(|at| now >= at);
         if recovered {
-            info!("crash loop ended");
+            self.actions
+                .push(Action::Tell(Notice::Fleet(FleetNotice::CrashLoopOver)));
             self.breaker.reset();
             for slot in &mut self.slots {
                 if matches!(slot.place, Place::Parked) {
@@ -239,11 +238,9 @@ impl Fleet {
                 self.breaker.probe = Some(slot.id);
                 let wait = BACKOFF_MAX.mul_f64(0.5 + self.rng.f64() / 2.0);
                 slot.place = Place::Backoff { until: now + wait };
-                warn!(
-                    slot = slot.id.number(),
-                    wait_ms = saturating_ms(wait),
-                    "crash loop: retrying this slot"
-                );
+                let slot = slot.id;
+                self.actions
+                    .push(Action::Tell(Notice::Fleet(FleetNotice::SlotProbes { slot, wait })));
             } else {
                 slot.place = Place::Parked;
             }

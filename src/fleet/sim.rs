@@ -95,7 +95,7 @@ impl World {
         self.plan(1_000, Happening::Operator);
         self.run_until(TROUBLE + CALM);
         let snapshot = self.fleet.snapshot();
-        assert_eq!(snapshot.state, "serving", "after the calm: {snapshot:?}");
+        assert_eq!(snapshot.state, FleetState::Serving, "after the calm: {snapshot:?}");
         assert_eq!(
             self.fleet.active(),
             usize::from(self.fleet.target),
@@ -104,7 +104,11 @@ impl World {
         assert_eq!(self.slots, self.fleet.target);
         assert!(self.open_tickets.is_empty(), "unanswered: {:?}", self.open_tickets);
         self.stopping = true;
-        let pace = if self.rng.bool() { Pace::Graceful } else { Pace::Fast };
+        let pace = if self.rng.bool() {
+            Pace::Graceful { last: true }
+        } else {
+            Pace::Fast
+        };
         self.feed(Event::Stop(pace));
         let limit = self.now + policy(1).grace + KILL_MARGIN + Duration::from_secs(5);
         self.run_until(limit);
@@ -347,7 +351,7 @@ impl World {
             }
             Action::Steer { slots } => assert!(slots.iter().all(|(slot, _)| slot.number() < self.slots)),
             Action::AnnounceGone { worker, .. } => assert!(!self.processes.contains_key(&worker.0)),
-            Action::ReloadStarted | Action::Serving => {}
+            Action::ReloadStarted | Action::Serving | Action::Tell(_) => {}
         }
     }
 

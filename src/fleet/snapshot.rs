@@ -4,13 +4,38 @@ use super::machine::{Fleet, Phase};
 use super::slot::{Place, Slot, Worker};
 use boot::Handover;
 
+/// What a fleet is doing, as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FleetState {
+    Booting,
+    /// In a crash loop.
+    Degraded,
+    Reloading,
+    Serving,
+    Stopping,
+}
+
+impl FleetState {
+    /// For `status` and systemd.
+    #[must_use]
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Booting => "booting",
+            Self::Degraded => "degraded",
+            Self::Reloading => "reloading",
+            Self::Serving => "serving",
+            Self::Stopping => "stopping",
+        }
+    }
+}
+
 /// The fleet at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Snapshot {
     /// The current generation.
     pub(crate) generation: u64,
-    /// `booting`, `serving`, `degraded`, `reloading` or `stopping`.
-    pub(crate) state: &'static str,
+    /// What it is doing.
+    pub(crate) state: FleetState,
     /// What came of the connections that were to move, since the latest reload or rebalance began.
     pub(crate) handover: Option<Handover>,
     /// How far the reload is that runs.
@@ -65,15 +90,17 @@ pub(crate) struct Row {
 }
 
 impl Fleet {
-    /// The fleet's state in one word: [`Snapshot::state`].
+    /// [`Snapshot::state`].
     #[must_use]
-    pub(crate) const fn state(&self) -> &'static str {
+    pub(crate) const fn state(&self) -> FleetState {
         match self.phase {
-            Phase::Stopping(_) | Phase::Ended => "stopping",
-            Phase::Booting { .. } | Phase::Serving | Phase::Waiting if self.reload.is_running() => "reloading",
-            Phase::Booting { .. } | Phase::Serving | Phase::Waiting if self.breaker.is_open() => "degraded",
-            Phase::Booting { .. } | Phase::Waiting => "booting",
-            Phase::Serving => "serving",
+            Phase::Stopping(_) | Phase::Ended => FleetState::Stopping,
+            Phase::Booting { .. } | Phase::Serving | Phase::Waiting if self.reload.is_running() => {
+                FleetState::Reloading
+            }
+            Phase::Booting { .. } | Phase::Serving | Phase::Waiting if self.breaker.is_open() => FleetState::Degraded,
+            Phase::Booting { .. } | Phase::Waiting => FleetState::Booting,
+            Phase::Serving => FleetState::Serving,
         }
     }
 

@@ -1,11 +1,11 @@
 //! Stopping: of one worker, and of the whole fleet.
 
 use super::machine::{Fleet, Phase};
+use super::notice::{FleetNotice, Notice, WorkerNotice};
 use super::slot::{Place, Slot, State, Worker};
 use super::{Action, Generation, KILL_MARGIN, Moment, Pace, SlotId, WorkerId};
 use boot::{Exit, ToWorker};
 use std::time::Duration;
-use tracing::{info, warn};
 
 /// A stop in progress.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,13 +36,20 @@ impl Fleet {
                 };
                 (level, stop.code, stop.reason.clone())
             }
-            (Phase::Booting { .. } | Phase::Serving | Phase::Waiting, Pace::Graceful) => {
+            (Phase::Booting { .. } | Phase::Serving | Phase::Waiting, Pace::Graceful { .. }) => {
                 (Level::Graceful, Exit::Done, None)
             }
             (Phase::Booting { .. } | Phase::Serving | Phase::Waiting, Pace::Fast) => (Level::Fast, Exit::Done, None),
         };
-        info!(?level, "stop started");
-        self.enter_stop(now, Stop { level, code, reason });
+        let name = match level {
+            Level::Graceful => "Graceful",
+            Level::Fast => "Fast",
+            Level::Kill => "Kill",
+        };
+        self.actions
+            .push(Action::Tell(Notice::Fleet(FleetNotice::Stops { level: name })));
+        let last = matches!(pace, Pace::Graceful { last: true });
+        self.enter_stop(now, Stop { level, code, reason }, last);
     }
 
     /// Continuing makes no sense.
@@ -54,10 +61,12 @@ impl Fleet {
                 code,
                 reason: Some(reason),
             },
+            true,
         );
     }
 
-    fn enter_stop(&mut self, now: Moment, stop: Stop) {
+    /// `last` is told to workers that drain.
+    fn enter_stop(&mut self, now: Moment, stop: Stop, last: bool) {
         let level = stop.level;
         self.phase = Phase::Stopping(stop);
         self.abandon_reload("the supervisor stops");
@@ -68,7 +77,7 @@ impl Fleet {
             }
             for worker in slot.workers_mut() {
                 let action = match level {
-                    Level::Graceful if worker.state.active() => Some(drain(worker, now, grace, notice, true)),
+                    Level::Graceful if worker.state.active() => Some(drain(worker, now, grace, notice, last)),
                     Level::Graceful if matches!(worker.state, State::Draining { .. }) => None,
                     Level::Graceful | Level::Fast => stop_now(worker, now),
                     Level::Kill => {
@@ -116,11 +125,11 @@ impl Fleet {
                 if !kept.contains(&worker.generation)
                     && let Some(action) = stop_now(worker, now)
                 {
-                    warn!(
-                        slot = slot.id.number(),
-                        pid = worker.pid,
-                        "worker of an old generation stopped"
-                    );
+                    self.actions.push(Action::Tell(Notice::Worker(
+                        slot.id,
+                        worker.pid,
+                        WorkerNotice::CutShort,
+                    )));
                     self.actions.push(action);
                 }
             }

@@ -35,12 +35,13 @@ impl Script {
         for number in 0..workers {
             script.ready(script.latest(number));
         }
-        assert_eq!(script.fleet.snapshot().state, "serving");
+        assert_eq!(script.fleet.snapshot().state, FleetState::Serving);
         script
     }
 
     fn step(&mut self, event: Event) -> Vec<Action> {
         let mut actions = self.fleet.step(self.now, event);
+        actions.retain(|action| !matches!(action, Action::Tell(_)));
         let mut giving = BTreeSet::new();
         for action in &actions {
             if let Action::Spawn {
@@ -388,12 +389,22 @@ fn a_reload_does_not_cut_short_what_the_one_before_sent_away() {
 #[test]
 fn asking_again_stops_harder() {
     let cases = [
-        (vec![Pace::Graceful], "draining"),
-        (vec![Pace::Graceful, Pace::Graceful], "stopping"),
+        (vec![Pace::Graceful { last: true }], "draining"),
+        (
+            vec![Pace::Graceful { last: true }, Pace::Graceful { last: true }],
+            "stopping",
+        ),
         (vec![Pace::Fast], "stopping"),
-        (vec![Pace::Graceful, Pace::Fast], "stopping"),
-        (vec![Pace::Graceful, Pace::Graceful, Pace::Graceful], "killed"),
-        (vec![Pace::Fast, Pace::Graceful], "killed"),
+        (vec![Pace::Graceful { last: true }, Pace::Fast], "stopping"),
+        (
+            vec![
+                Pace::Graceful { last: true },
+                Pace::Graceful { last: true },
+                Pace::Graceful { last: true },
+            ],
+            "killed",
+        ),
+        (vec![Pace::Fast, Pace::Graceful { last: true }], "killed"),
     ];
     for (paces, state) in cases {
         let mut script = Script::serving(1);
@@ -412,7 +423,7 @@ fn asking_again_stops_harder() {
 #[test]
 fn while_all_leave_connections_go_to_those_still_there() {
     let mut script = Script::serving(2);
-    let actions = script.step(Event::Stop(Pace::Graceful));
+    let actions = script.step(Event::Stop(Pace::Graceful { last: true }));
     let workers = [0, 1].map(|slot| script.latest(slot));
     assert!(workers.iter().all(|worker| drains_and(&actions, *worker, true)));
     let steers = |actions: &[Action]| actions.iter().any(|action| matches!(action, Action::Steer { .. }));
@@ -425,7 +436,7 @@ fn while_all_leave_connections_go_to_those_still_there() {
 #[test]
 fn a_stop_before_the_begin_ends_at_once() {
     let mut script = Script::new(3);
-    let actions = script.step(Event::Stop(Pace::Graceful));
+    let actions = script.step(Event::Stop(Pace::Graceful { last: true }));
     assert_eq!(
         actions,
         [Action::Exit {
@@ -439,7 +450,7 @@ fn a_stop_before_the_begin_ends_at_once() {
 fn a_drain_ends_by_its_deadline() {
     let mut script = Script::serving(1);
     let worker = script.latest(0);
-    script.step(Event::Stop(Pace::Graceful));
+    script.step(Event::Stop(Pace::Graceful { last: true }));
     assert!(!script.pass(SECOND * 31, &[]).contains(&Action::Kill { worker }));
     assert!(script.pass(SECOND, &[]).contains(&Action::Kill { worker }));
 }
@@ -483,7 +494,7 @@ fn a_crash_loop_leaves_one_probe() {
             }
         }
         script.pass(SECOND, &[healthy]);
-        if script.fleet.snapshot().state == "degraded" {
+        if script.fleet.snapshot().state == FleetState::Degraded {
             break;
         }
     }
@@ -500,7 +511,7 @@ fn a_crash_loop_leaves_one_probe() {
     let probe = script.spawned.last().unwrap().0;
     script.ready(probe);
     script.pass(PROBE_STABLE_AFTER + SECOND, &[healthy, probe]);
-    assert_eq!(script.fleet.snapshot().state, "serving");
+    assert_eq!(script.fleet.snapshot().state, FleetState::Serving);
     assert_eq!(script.spawned.len(), spawns + 2, "the other slot is back");
 }
 

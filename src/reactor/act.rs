@@ -1,6 +1,7 @@
 //! What the fleet asks for, done.
 
 use super::process::{Gone, Process};
+use super::tell::tell;
 use super::{Reactor, banner};
 use crate::control::protocol::Answer;
 use crate::fleet::{Action, End, Event, Generation, Moment, SlotId, Ticket, WorkerId};
@@ -50,13 +51,7 @@ impl Reactor {
             Action::RebalanceEnded { tickets, outcome } => self.rebalance_ended(now, &tickets, outcome),
             Action::ReloadEnded { tickets, outcome } => self.reload_ended(now, &tickets, outcome),
             Action::ReloadStarted => self.notifier.reloading(),
-            Action::Send { worker, mut message } => {
-                if let ToWorker::Drain { last, .. } = &mut message {
-                    // Or connections that come meanwhile wait for the next supervisor.
-                    *last &= !self.notifier.keeps_listeners;
-                }
-                self.send(worker, &message);
-            }
+            Action::Send { worker, message } => self.send(worker, &message),
             Action::Serving => self.serving(),
             Action::Spawn {
                 worker,
@@ -71,6 +66,7 @@ impl Reactor {
                 }
             },
             Action::Steer { slots } => self.listeners.steer(&slots),
+            Action::Tell(notice) => tell(notice),
         }
     }
 

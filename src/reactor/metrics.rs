@@ -2,7 +2,7 @@
 //! have ended, so that no counter goes back when a worker does.
 
 use super::Reactor;
-use crate::fleet::{Event, Moment, WorkerId};
+use crate::fleet::{Event, FleetState, Moment, WorkerId};
 use crate::sys::{log, memory};
 use boot::meter::{Reading, Report, Snapshot, text_of};
 use boot::{Process, Supervision, ToWorker, WorkerState};
@@ -138,8 +138,9 @@ impl Reactor {
         of.started.set(since_1970.saturating_sub(now).as_secs_f64().round());
         of.generation.set_count(snapshot.generation);
         of.slots.set_count(u64::from(statistics.slots));
-        of.degraded.set_count(u64::from(snapshot.state == "degraded"));
-        of.reloading.set_count(u64::from(snapshot.state == "reloading"));
+        of.degraded.set_count(u64::from(snapshot.state == FleetState::Degraded));
+        of.reloading
+            .set_count(u64::from(snapshot.state == FleetState::Reloading));
         let states = [
             (WorkerState::Aborting, &["aborting", "exiting", "killed"][..]),
             (WorkerState::Backoff, &["backoff", "parked"]),

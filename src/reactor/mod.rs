@@ -10,12 +10,13 @@ mod process;
 mod requests;
 mod rollout;
 mod state;
+mod tell;
 mod upkeep;
 
 use crate::config::Sources;
 use crate::control::protocol::Status;
 use crate::control::server::{Interest, Server};
-use crate::fleet::{Event, Fleet, Generation, Moment, Pace, WorkerId};
+use crate::fleet::{Event, Fleet, FleetState, Generation, Moment, Pace, WorkerId};
 use crate::sys::admin::AdminListener;
 use crate::sys::listener::Listeners;
 use crate::sys::notify::Notifier;
@@ -214,11 +215,11 @@ impl Reactor {
             self.watchdog_at = self.notifier.watchdog_every.map(|every| now + every);
             // A fleet without a serving worker does not feed the watchdog, except at boot and on the way out.
             let state = self.fleet.state();
-            if self.fleet.active() > 0 || matches!(state, "booting" | "stopping") {
+            if self.fleet.active() > 0 || matches!(state, FleetState::Booting | FleetState::Stopping) {
                 self.notifier.feed_watchdog();
             }
             // A large append-only file, a large fleet: it takes time, and all is well.
-            if state == "reloading" || self.redis.as_ref().is_some_and(ManagedRedis::is_starting) {
+            if state == FleetState::Reloading || self.redis.as_ref().is_some_and(ManagedRedis::is_starting) {
                 self.notifier.prolong(PROLONG);
             }
         }
@@ -332,13 +333,20 @@ impl Reactor {
     }
 
     /// Of a change of state; `READY` and `RELOADING` go with their actions.
-    fn tell_systemd(&mut self, former: &str) {
+    fn tell_systemd(&mut self, former: FleetState) {
         let state = self.fleet.state();
         match (former, state) {
             (former, state) if former == state => {}
-            (_, "stopping") => self.notifier.stopping(self.stop_budget()),
-            (_, "degraded") | ("degraded", _) => self.notifier.state(state),
+            (_, FleetState::Stopping) => self.notifier.stopping(self.stop_budget()),
+            (_, FleetState::Degraded) | (FleetState::Degraded, _) => self.notifier.state(state.name()),
             _ => {}
+        }
+    }
+
+    /// A stop that drains. If systemd keeps the listeners, a client that connects meanwhile waits for the next supervisor.
+    fn graceful(&self) -> Pace {
+        Pace::Graceful {
+            last: !self.notifier.keeps_listeners,
         }
     }
 
@@ -408,7 +416,7 @@ impl Reactor {
         if signal == Signal::SIGHUP {
             self.roll_out(Requester::Signal, false);
         } else if matches!(signal, Signal::SIGINT | Signal::SIGTERM) {
-            self.feed(Event::Stop(Pace::Graceful));
+            self.feed(Event::Stop(self.graceful()));
         } else if signal == Signal::SIGQUIT {
             self.feed(Event::Stop(Pace::Fast));
         } else if signal == Signal::SIGTTIN {

@@ -54,7 +54,7 @@ impl Reactor {
             Request::Stop { fast } => {
                 let line = if fast { "stopping" } else { "draining" };
                 self.server.answer_and_hold(now, client, &Answer::done(line));
-                self.feed(Event::Stop(if fast { Pace::Fast } else { Pace::Graceful }));
+                self.feed(Event::Stop(if fast { Pace::Fast } else { self.graceful() }));
             }
         }
     }
