@@ -19,15 +19,13 @@ fn of_fleet(notice: FleetNotice) {
         FleetNotice::ConfigurationCannotWork { reason } => error!(reason, "configuration rejected by the workers"),
         FleetNotice::CrashLoop { reason } => error!(reason, "crash loop: fleet degraded, retrying one slot"),
         FleetNotice::CrashLoopOver => info!("crash loop ended"),
-        FleetNotice::FormerGenerationRuns { generation } => warn!(
-            generation = generation.number(),
-            "reload rolled back"
-        ),
+        FleetNotice::FormerGenerationRuns { generation } => {
+            warn!(generation = generation.number(), "reload rolled back")
+        }
         FleetNotice::Rebalances { transfers } => info!(transfers, "rebalance started"),
-        FleetNotice::RecycleFailed { slot, reason } => warn!(
-            slot = slot.number(),
-            reason, "worker not recycled, trying again later"
-        ),
+        FleetNotice::RecycleFailed { slot, reason } => {
+            warn!(slot = slot.number(), reason, "worker not recycled, trying again later")
+        }
         FleetNotice::ReloadBegins { from, to } => info!(from = from.number(), to = to.number(), "reload started"),
         FleetNotice::ReloadCompleted { generation } => info!(generation = generation.number(), "reload completed"),
         FleetNotice::ReloadFailed { reason } => error!(reason, "reload failed: rolling back"),
@@ -35,7 +33,11 @@ fn of_fleet(notice: FleetNotice) {
         FleetNotice::RespawnDue { slot, wait } => info!(slot = slot.number(), wait_ms = ms(wait), "respawn scheduled"),
         FleetNotice::RollbackRetried { reason } => error!(reason, "rollback failed: trying again"),
         FleetNotice::SlotProbes { slot, wait } => {
-            warn!(slot = slot.number(), wait_ms = ms(wait), "crash loop: retrying this slot")
+            warn!(
+                slot = slot.number(),
+                wait_ms = ms(wait),
+                "crash loop: retrying this slot"
+            )
         }
         FleetNotice::SlotsChange { from, to } => info!(from, to, "number of slots changed"),
         FleetNotice::Stops { level } => info!(%level, "stop started"),
@@ -70,7 +72,9 @@ fn of_worker(slot: SlotId, pid: Option<i32>, notice: WorkerNotice) {
                 Exited::Unasked => warn!(slot, generation, pid, reason, "worker exited"),
             }
         }
-        WorkerNotice::GivesUp { code, reason } => warn!(slot, pid, code, reason, "worker reported that it cannot serve"),
+        WorkerNotice::GivesUp { code, reason } => {
+            warn!(slot, pid, code, reason, "worker reported that it cannot serve")
+        }
         WorkerNotice::Hung { silent } => error!(slot, pid, silent_ms = ms(silent), "worker hung"),
         WorkerNotice::KilledAtDeadline { state } => warn!(slot, pid, state, "worker killed at its deadline"),
         WorkerNotice::Lags { silent } => warn!(slot, pid, silent_ms = ms(silent), "worker lags"),

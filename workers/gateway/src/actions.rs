@@ -1,13 +1,13 @@
 //! Carries out what an application wants, the same for both transports: rooms are changed in the record, events go on their way
 //! into the log.
 
+use crate::context::Context;
 use crate::dispatch::Act;
 use crate::entries::event;
 use crate::fault::{self, Point};
 use crate::membership::{self, Change};
 use crate::metrics::Limit;
 use crate::packet::Packet;
-use crate::worker::Worker;
 use app::Action;
 use futures_util::future::{Either, LocalBoxFuture, ready};
 use session::{EntryKind, Offset, Record, Sid, Target};
@@ -80,7 +80,7 @@ impl<F: Future<Output = Append>> Outcome<F> {
 
 /// Carries actions out, in their order.
 pub(crate) fn carry_out(
-    worker: &Worker,
+    context: &Context,
     record: &mut Record,
     act: Act,
 ) -> Outcome<impl Future<Output = Append> + use<>> {
@@ -89,13 +89,13 @@ pub(crate) fn carry_out(
     let mut refused = None;
     for action in actions {
         match action {
-            Action::Emit { .. } => appends.extend(append(worker, &record.sid, &nsp, action)),
+            Action::Emit { .. } => appends.extend(append(context, &record.sid, &nsp, action)),
             Action::Join { room } => {
-                let rooms_max = worker.settings.socket.rooms_max;
-                match membership::join(record, &nsp, &room, worker.head(), rooms_max) {
+                let rooms_max = context.settings.socket.rooms_max;
+                match membership::join(record, &nsp, &room, context.head(), rooms_max) {
                     Ok(change) => changes.extend(change),
                     Err(why) => {
-                        worker.metrics.limits.one(Limit::Rooms);
+                        context.metrics.limits.one(Limit::Rooms);
                         refused = Some(why);
                     }
                 }
@@ -112,7 +112,7 @@ pub(crate) fn carry_out(
 }
 
 /// Queues the entry of a client's emit; the future is done when it is in the log.
-fn append(worker: &Worker, sender: &Sid, nsp: &str, action: Action) -> Option<impl Future<Output = Append> + use<>> {
+fn append(context: &Context, sender: &Sid, nsp: &str, action: Action) -> Option<impl Future<Output = Append> + use<>> {
     let Action::Emit {
         rooms,
         args,
@@ -122,8 +122,8 @@ fn append(worker: &Worker, sender: &Sid, nsp: &str, action: Action) -> Option<im
     else {
         return None;
     };
-    if id.is_some() && !worker.ids.take(sender, Instant::now()) {
-        worker.metrics.limits.one(Limit::Ids);
+    if id.is_some() && !context.ids.take(sender, Instant::now()) {
+        context.metrics.limits.one(Limit::Ids);
         return Some(Either::Right(ready(Err(AppendError::TooManyIds))));
     }
     let dedupe = id.map(|id| Dedupe::event(nsp, &rooms, &id));
@@ -133,8 +133,8 @@ fn append(worker: &Worker, sender: &Sid, nsp: &str, action: Action) -> Option<im
         except: Vec::new(),
     };
     Some(
-        match event(EntryKind::Emit, target, &args, attachments, &worker.limits) {
-            Ok(entry) => Either::Left(worker.store.append(entry, dedupe)),
+        match event(EntryKind::Emit, target, &args, attachments, &context.limits) {
+            Ok(entry) => Either::Left(context.store.append(entry, dedupe)),
             Err(error) => Either::Right(ready(Err(AppendError::Refused {
                 reason: error.to_string(),
             }))),

@@ -1,9 +1,9 @@
 //! Whether a client may join a namespace: the application is asked, and what it answers is checked.
 
+use crate::context::Context;
 use crate::metrics::Limit;
 use crate::packet::Packet;
 use crate::random::random;
-use crate::worker::Worker;
 use app::{Admission, App, Connecting, WHO_BYTES_MAX};
 use serde_json::value::RawValue;
 use session::{Joined, Names, Pid, Record, Sid};
@@ -17,13 +17,13 @@ pub(crate) struct Identity {
 
 impl Identity {
     /// A membership that begins now.
-    pub(crate) fn begin(self, worker: &Worker, record: &Record) -> Joined {
-        let pid = (worker.settings.recovery.enabled && record.offsets).then(|| Pid::new(&record.sid, random()));
+    pub(crate) fn begin(self, context: &Context, record: &Record) -> Joined {
+        let pid = (context.settings.recovery.enabled && record.offsets).then(|| Pid::new(&record.sid, random()));
         Joined {
             sid: Sid::public(random()),
             who: self.who,
             pid,
-            since: worker.head(),
+            since: context.head(),
             rooms: Names::default(),
             data: self.data,
         }
@@ -60,10 +60,10 @@ impl Refusal {
 ///
 /// # Errors
 /// A [`Refusal`], which is counted if a limit was reached.
-pub(crate) fn ask(worker: &Worker, client: &Connecting<'_>) -> Result<Identity, Refusal> {
-    let outcome = decide(&*worker.app, client);
+pub(crate) fn ask(context: &Context, client: &Connecting<'_>) -> Result<Identity, Refusal> {
+    let outcome = decide(&*context.app, client);
     if matches!(outcome, Err(Refusal::LongName)) {
-        worker.metrics.limits.one(Limit::User);
+        context.metrics.limits.one(Limit::User);
     }
     outcome
 }

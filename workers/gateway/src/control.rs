@@ -61,7 +61,7 @@ pub(crate) async fn beat(worker: Rc<Worker>, supervisor: Rc<Supervisor>) {
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
-            () = worker.moved.notified() => {}
+            () = worker.lifecycle.moved.notified() => {}
         }
         if nth.is_multiple_of(RSS_EVERY) {
             rss_bytes = resident_bytes().unwrap_or_default();
@@ -96,10 +96,10 @@ pub(crate) async fn obey(worker: Rc<Worker>, supervisor: Rc<Supervisor>, admin: 
     loop {
         let Some((order, descriptors)) = supervisor.receive(&mut buffer).await else {
             info!("supervisor is gone: draining");
-            worker.orphan.set(true);
+            worker.lifecycle.orphan.set(true);
             admin.close();
             // Its listeners close with it: new connections are for the next supervisor.
-            return drain(&worker, Instant::now() + ORPHAN_GRACE, false);
+            return worker.lifecycle.drain(Instant::now() + ORPHAN_GRACE, false);
         };
         match order {
             ToWorker::Drain {
@@ -114,13 +114,13 @@ pub(crate) async fn obey(worker: Rc<Worker>, supervisor: Rc<Supervisor>, admin: 
                 let Some(channel) = channel(descriptors) else { continue };
                 let successor = Successor::new(channel, most);
                 if leaving {
-                    worker.successors.borrow_mut().push(successor);
-                    worker.successor_came.notify_one();
+                    worker.lifecycle.successors.borrow_mut().push(successor);
+                    worker.lifecycle.successor_came.notify_one();
                 } else {
                     let (worker, supervisor) = (worker.clone(), supervisor.clone());
                     tokio::task::spawn_local(async move {
                         let report = handover::give(&worker, vec![successor]).await;
-                        worker.moved.notify_one();
+                        worker.lifecycle.moved.notify_one();
                         // The beat goes first.
                         tokio::task::yield_now().await;
                         supervisor.send(&ToSupervisor::Given(report)).await;
@@ -131,7 +131,7 @@ pub(crate) async fn obey(worker: Rc<Worker>, supervisor: Rc<Supervisor>, admin: 
             ToWorker::Recall { slot } => lent.give_back(slot),
             ToWorker::Scraped { id } => admin.answered(id, descriptors),
             ToWorker::Stop => {
-                worker.phase.send_replace(Phase::Stopping);
+                worker.lifecycle.phase.send_replace(Phase::Stopping);
             }
             ToWorker::Take => {
                 if let Some(channel) = channel(descriptors) {
@@ -195,7 +195,7 @@ pub(crate) async fn heed_sigterm(worker: Rc<Worker>) {
         Ok(mut terminate) => {
             if terminate.recv().await.is_some() {
                 info!("SIGTERM received: draining");
-                drain(&worker, Instant::now() + ORPHAN_GRACE, false);
+                worker.lifecycle.drain(Instant::now() + ORPHAN_GRACE, false);
             }
         }
         Err(error) => warn!(%error, "SIGTERM handler not installed"),
@@ -204,26 +204,15 @@ pub(crate) async fn heed_sigterm(worker: Rc<Worker>) {
 
 /// Drains after the notice, during which everything but readiness continues.
 fn give_notice(worker: Rc<Worker>, notice: Duration, deadline: Instant, last: bool) {
-    worker.leaving.set(true);
+    worker.lifecycle.leaving.set(true);
     if notice.is_zero() {
-        return drain(&worker, deadline, last);
+        return worker.lifecycle.drain(deadline, last);
     }
     let notice_ms = u64::try_from(notice.as_millis()).unwrap_or(u64::MAX);
     info!(notice_ms, "reporting not ready, draining soon");
     tokio::task::spawn_local(async move {
         tokio::time::sleep(notice).await;
-        drain(&worker, deadline, last);
-    });
-}
-
-/// A drain that is under way is not prolonged.
-fn drain(worker: &Worker, deadline: Instant, last: bool) {
-    worker.phase.send_if_modified(|phase| {
-        let serving = *phase == Phase::Serving;
-        if serving {
-            *phase = Phase::Draining { deadline, last };
-        }
-        serving
+        worker.lifecycle.drain(deadline, last);
     });
 }
 

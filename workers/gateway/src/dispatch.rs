@@ -1,9 +1,9 @@
 //! From a client's packet to what is to be done about it; the same for both transports.
 
 use crate::admission::{self, Identity, Refusal};
+use crate::context::Context;
 use crate::membership::{self, Change};
 use crate::packet::Packet;
-use crate::worker::Worker;
 use app::{Action, Connecting, Former, Sender};
 use bytes::Bytes;
 use meter::Counter;
@@ -46,11 +46,11 @@ pub(crate) struct Admitted {
 
 impl Admitted {
     /// Makes the client a member, in its record.
-    pub(crate) fn enter(self, worker: &Worker, record: &mut Record) -> (String, Joined) {
-        if let Some(wants) = worker.heeded(self.wants_offsets) {
+    pub(crate) fn enter(self, context: &Context, record: &mut Record) -> (String, Joined) {
+        if let Some(wants) = context.heeded(self.wants_offsets) {
             record.offsets = wants;
         }
-        let joined = self.identity.begin(worker, record);
+        let joined = self.identity.begin(context, record);
         membership::enter(record, &self.nsp, joined.clone());
         (self.nsp, joined)
     }
@@ -71,24 +71,24 @@ impl Returning {
     ///
     /// # Errors
     /// It is refused.
-    pub(crate) fn ask(&self, worker: &Worker, resumed: Option<Former<'_>>) -> Result<Identity, Refusal> {
+    pub(crate) fn ask(&self, context: &Context, resumed: Option<Former<'_>>) -> Result<Identity, Refusal> {
         let client = Connecting {
             nsp: &self.nsp,
             auth: Some(&self.auth),
             address: &self.address,
             resumed,
         };
-        admission::ask(worker, &client)
+        admission::ask(context, &client)
     }
 
     /// Asks whether it may have a new session.
     ///
     /// # Errors
     /// It is refused.
-    pub(crate) fn anew(&self, worker: &Worker) -> Result<Admitted, Refusal> {
+    pub(crate) fn anew(&self, context: &Context) -> Result<Admitted, Refusal> {
         Ok(Admitted {
             nsp: self.nsp.clone(),
-            identity: self.ask(worker, None)?,
+            identity: self.ask(context, None)?,
             wants_offsets: self.wants_offsets,
         })
     }
@@ -135,45 +135,45 @@ impl Act {
 /// Decides about a message of a session; updates what the record says about half-arrived packets
 /// and left namespaces. Events are counted in `events`.
 pub(crate) fn dispatch(
-    worker: &Worker,
+    context: &Context,
     record: &mut Record,
     incoming: Incoming<'_>,
     events: &Counter,
 ) -> Result<Effect, Violation> {
     match incoming {
         Incoming::Text(text) => {
-            let step = record.text(text, &worker.limits)?;
-            Ok(decide(worker, record, step, events))
+            let step = record.text(text, &context.limits)?;
+            Ok(decide(context, record, step, events))
         }
-        Incoming::Binary(bytes) => match record.binary(bytes, &worker.limits)? {
+        Incoming::Binary(bytes) => match record.binary(bytes, &context.limits)? {
             None => Ok(Effect::Nothing),
             Some(whole) => {
-                let step = record.assembled(&whole, &worker.limits)?;
-                Ok(decide(worker, record, step, events))
+                let step = record.assembled(&whole, &context.limits)?;
+                Ok(decide(context, record, step, events))
             }
         },
     }
 }
 
-fn decide(worker: &Worker, record: &Record, step: Step<'_>, events: &Counter) -> Effect {
+fn decide(context: &Context, record: &Record, step: Step<'_>, events: &Counter) -> Effect {
     match step {
         Step::Nothing => Effect::Nothing,
         Step::Event(event) => {
             events.one();
-            react(worker, record, &event)
+            react(context, record, &event)
         }
-        Step::Connect { nsp, auth } => admit(worker, record, nsp, auth),
+        Step::Connect { nsp, auth } => admit(context, record, nsp, auth),
         Step::Refuse { nsp, message } => Effect::Send(Packet::connect_error(nsp, message, None)),
         Step::Left { nsp, .. } => Effect::Changed(Change::Disconnected { nsp: nsp.to_owned() }),
     }
 }
 
-fn react(worker: &Worker, record: &Record, event: &Event<'_>) -> Effect {
+fn react(context: &Context, record: &Record, event: &Event<'_>) -> Effect {
     // The machine lets only events of joined namespaces through.
     let Some(joined) = record.namespaces.get(event.nsp) else {
         return Effect::Nothing;
     };
-    let reaction = worker.app.event(
+    let reaction = context.app.event(
         Sender {
             sid: &joined.sid,
             who: joined.who.as_deref(),
@@ -181,7 +181,7 @@ fn react(worker: &Worker, record: &Record, event: &Event<'_>) -> Effect {
         event,
     );
     if !reaction.known {
-        worker.metrics.unknown_events.one();
+        context.metrics.unknown_events.one();
     }
     let ack = event.ack.map(|id| {
         (
@@ -210,9 +210,9 @@ struct Auth<'a> {
     recovery: Option<&'a RawValue>,
 }
 
-fn admit(worker: &Worker, record: &Record, nsp: &str, auth: Option<&str>) -> Effect {
+fn admit(context: &Context, record: &Record, nsp: &str, auth: Option<&str>) -> Effect {
     let said = Said::of(auth);
-    if let (Some(pid), Some(auth), true) = (said.pid, auth, worker.settings.recovery.enabled) {
+    if let (Some(pid), Some(auth), true) = (said.pid, auth, context.settings.recovery.enabled) {
         return Effect::Return(Rc::new(Returning {
             nsp: nsp.to_owned(),
             pid,
@@ -228,7 +228,7 @@ fn admit(worker: &Worker, record: &Record, nsp: &str, auth: Option<&str>) -> Eff
         address: &record.address,
         resumed: None,
     };
-    match admission::ask(worker, &client) {
+    match admission::ask(context, &client) {
         Err(refusal) => Effect::Send(refusal.packet(nsp)),
         Ok(identity) => Effect::Admit(Admitted {
             nsp: nsp.to_owned(),

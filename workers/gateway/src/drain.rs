@@ -27,7 +27,7 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// Waits for the order to drain, and drains: true if every connection ended in time.
 pub(crate) async fn leave(worker: &Rc<Worker>, supervisor: &Supervisor) -> bool {
-    let mut phase = worker.phase.subscribe();
+    let mut phase = worker.lifecycle.phase.subscribe();
     let left = phase
         .wait_for(|phase| *phase != Phase::Serving)
         .await
@@ -49,7 +49,7 @@ pub(crate) async fn leave(worker: &Rc<Worker>, supervisor: &Supervisor) -> bool 
 async fn send_away(worker: &Rc<Worker>, supervisor: &Supervisor, deadline: Instant) {
     // Who comes in later, by an upgrade, has its own turn below.
     let first = sockets(worker);
-    let successors = worker.successors.take();
+    let successors = worker.lifecycle.successors.take();
     let mut handoff = None;
     if !successors.is_empty() {
         let handoff = handoff.insert(Handoff::begin(worker, successors).await);
@@ -66,7 +66,7 @@ async fn send_away(worker: &Rc<Worker>, supervisor: &Supervisor, deadline: Insta
 
 async fn close_idle(worker: &Worker) -> Infallible {
     sleep(IDLE_GRACE).await;
-    worker.idle_policy.send_replace(IdlePolicy::Close);
+    worker.lifecycle.idle_policy.send_replace(IdlePolicy::Close);
     pending().await
 }
 
@@ -126,8 +126,8 @@ fn still_here(worker: &Worker, known: &[Rc<dyn Socket>]) -> Vec<Rc<dyn Socket>> 
 
 /// Ends what is left; whether nothing was.
 async fn cut(worker: &Rc<Worker>) -> bool {
-    worker.phase.send_replace(Phase::Stopping);
-    worker.idle_policy.send_replace(IdlePolicy::Close);
+    worker.lifecycle.phase.send_replace(Phase::Stopping);
+    worker.lifecycle.idle_policy.send_replace(IdlePolicy::Close);
     let left = sockets(worker);
     for socket in &left {
         socket.end(Ending::Drain);

@@ -44,7 +44,7 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 /// Serves a connection, in a task of its own.
 pub(crate) fn admit(worker: &Rc<Worker>, held: Held, peer: SocketAddr) {
     // A connection that comes in the last drain gets 503, and delays nothing.
-    let counted = (!worker.is_last()).then(|| Counted::new(worker));
+    let counted = (!worker.lifecycle.is_last()).then(|| Counted::new(worker));
     let worker = worker.clone();
     tokio::task::spawn_local(async move {
         serve(worker, held, peer).await;
@@ -54,7 +54,7 @@ pub(crate) fn admit(worker: &Rc<Worker>, held: Held, peer: SocketAddr) {
 
 /// Serves one connection to its end, or until another worker has it.
 async fn serve(worker: Rc<Worker>, mut held: Held, peer: SocketAddr) {
-    let mut idle_policy = worker.idle_policy.subscribe();
+    let mut idle_policy = worker.lifecycle.idle_policy.subscribe();
     idle_policy.mark_changed();
     while let Some((parting, handoff)) = hold(&worker, held, peer, &mut idle_policy).await {
         let (back, came_back) = oneshot::channel();
@@ -190,7 +190,7 @@ async fn route(worker: &Rc<Worker>, request: Request<Incoming>, peer: SocketAddr
         return answer;
     }
     // What is left of a body cannot be told from a request.
-    if ends || !worker.is_serving() || !body.is_read() {
+    if ends || !worker.lifecycle.is_serving() || !body.is_read() {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     } else if is_new && let Some(promise) = &worker.keepalive {
         headers.insert(CONNECTION, HeaderValue::from_static("keep-alive"));

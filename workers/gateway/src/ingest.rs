@@ -44,7 +44,7 @@ pub(crate) async fn run(worker: Rc<Worker>) {
     let Some(ingest) = worker.store.ingest(names) else {
         return;
     };
-    let mut phase = worker.phase.subscribe();
+    let mut phase = worker.lifecycle.phase.subscribe();
     tokio::select! {
         () = stand_by(&worker, &ingest) => {}
         _ = phase.wait_for(|phase| *phase != Phase::Serving) => {}

@@ -12,6 +12,7 @@ mod catchup;
 mod channel;
 mod checks;
 mod clock;
+mod context;
 mod control;
 mod dispatch;
 mod drain;

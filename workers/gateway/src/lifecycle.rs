@@ -3,10 +3,11 @@
 use crate::channel::Channel;
 use bytes::Bytes;
 use http::HeaderValue;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 /// How much longer a connection stays open than its client is told: a request that is on its way is not to meet one
 /// that is being closed.
@@ -100,5 +101,59 @@ impl Successor {
             most,
             takes_idle: false,
         }
+    }
+}
+
+/// How far a worker is on its way out, for all of its parts.
+pub(crate) struct Lifecycle {
+    pub(crate) phase: watch::Sender<Phase>,
+    /// Of HTTP connections between two requests.
+    pub(crate) idle_policy: watch::Sender<IdlePolicy>,
+    /// Workers that receive the live WebSockets when this worker drains.
+    pub(crate) successors: RefCell<Vec<Successor>>,
+    /// Another one has come, after the first has died.
+    pub(crate) successor_came: Notify,
+    /// Connections have come from another worker or gone to one: the supervisor hears of it at once, or it
+    /// would even out by what was.
+    pub(crate) moved: Notify,
+    /// The supervisor is gone.
+    pub(crate) orphan: Cell<bool>,
+    /// The supervisor has asked this worker to drain; it reports not ready, also during the pre-drain delay.
+    pub(crate) leaving: Cell<bool>,
+}
+
+impl Default for Lifecycle {
+    fn default() -> Self {
+        Self {
+            phase: watch::Sender::new(Phase::Serving),
+            idle_policy: watch::Sender::new(IdlePolicy::Stay),
+            successors: RefCell::default(),
+            successor_came: Notify::new(),
+            moved: Notify::new(),
+            orphan: Cell::new(false),
+            leaving: Cell::new(false),
+        }
+    }
+}
+
+impl Lifecycle {
+    pub(crate) fn is_serving(&self) -> bool {
+        *self.phase.borrow() == Phase::Serving
+    }
+
+    /// Whether no session begins here any more: the fleet stops.
+    pub(crate) fn is_last(&self) -> bool {
+        matches!(*self.phase.borrow(), Phase::Draining { last: true, .. })
+    }
+
+    /// Drains until a deadline. A drain that is under way is not prolonged.
+    pub(crate) fn drain(&self, deadline: Instant, last: bool) {
+        self.phase.send_if_modified(|phase| {
+            let serving = *phase == Phase::Serving;
+            if serving {
+                *phase = Phase::Draining { deadline, last };
+            }
+            serving
+        });
     }
 }

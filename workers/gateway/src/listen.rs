@@ -50,7 +50,7 @@ fn bound_stalls(engine: &Engine, listener: &TcpListener) {
 /// then belongs to the next worker of the slot, which has the same listener. If there will be none, it goes on to the end.
 pub(crate) async fn accept(worker: Rc<Worker>, listener: TcpListener) {
     bound_stalls(&worker.settings.engine, &listener);
-    let mut phase = worker.phase.subscribe();
+    let mut phase = worker.lifecycle.phase.subscribe();
     let mut failures: u64 = 0;
     let mut was_full = false;
     let mut shed_at = None;
@@ -61,16 +61,16 @@ pub(crate) async fn accept(worker: Rc<Worker>, listener: TcpListener) {
         }
         was_full = is_full;
         if is_full {
-            if worker.is_serving() && shed_at.is_none_or(|at: Instant| at.elapsed() >= SHED_EVERY) {
+            if worker.lifecycle.is_serving() && shed_at.is_none_or(|at: Instant| at.elapsed() >= SHED_EVERY) {
                 shed_at = Some(Instant::now());
-                worker.idle_policy.send_replace(IdlePolicy::Shed);
+                worker.lifecycle.idle_policy.send_replace(IdlePolicy::Shed);
             }
             // They wait in the accept queue, where nothing is lost.
             tokio::select! {
                 () = sleep(ACCEPT_PAUSE) => {}
                 _ = phase.wait_for(|phase| !phase.accepts()) => return,
             }
-            worker.idle_policy.send_if_modified(|idle_policy| {
+            worker.lifecycle.idle_policy.send_if_modified(|idle_policy| {
                 let sheds = matches!(idle_policy, IdlePolicy::Shed);
                 if sheds {
                     *idle_policy = IdlePolicy::Stay;

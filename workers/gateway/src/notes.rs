@@ -1,5 +1,6 @@
 //! What is noted about the lives of sessions, the same for both transports, and how it gets into Redis.
 
+use crate::context::Context;
 use crate::ending::Ending;
 use crate::membership::Change;
 use crate::worker::Worker;
@@ -16,10 +17,10 @@ const WRITE_EVERY: Duration = Duration::from_secs(1);
 const LAST_WRITE: Duration = Duration::from_millis(500);
 
 /// Notes a change of a session's memberships, once it is in its record.
-pub(crate) fn note(worker: &Worker, record: &Record, change: &Change) {
+pub(crate) fn note(context: &Context, record: &Record, change: &Change) {
     let sid = &record.sid;
     let who = |nsp: &str| record.namespaces.get(nsp).and_then(|joined| joined.who.as_deref());
-    let tells = worker.settings.logging.connections;
+    let tells = context.settings.logging.connections;
     match change {
         Change::Connected { nsp } => {
             let Some(joined) = record.namespaces.get(nsp) else {
@@ -30,7 +31,7 @@ pub(crate) fn note(worker: &Worker, record: &Record, change: &Change) {
                 ("socket", Text(joined.sid.as_str())),
                 ("who", Text(joined.who.as_deref().unwrap_or("-"))),
             ];
-            worker.trace.note(sid, "connected", &fields);
+            context.trace.note(sid, "connected", &fields);
             if tells {
                 let transport = match record.transport {
                     Transport::Polling => "polling",
@@ -45,25 +46,25 @@ pub(crate) fn note(worker: &Worker, record: &Record, change: &Change) {
                 );
             }
         }
-        Change::Disconnected { nsp } => worker.trace.note(sid, "disconnected", &[("namespace", Text(nsp))]),
+        Change::Disconnected { nsp } => context.trace.note(sid, "disconnected", &[("namespace", Text(nsp))]),
         Change::Joined { nsp, room } => {
             let fields = [("room", Text(room)), ("namespace", Text(nsp))];
-            worker.trace.note(sid, "joined", &fields);
+            context.trace.note(sid, "joined", &fields);
             if tells {
                 info!(nsp, room, who = who(nsp), "room joined");
             }
         }
         Change::Left { nsp, room } => {
             let fields = [("room", Text(room)), ("namespace", Text(nsp))];
-            worker.trace.note(sid, "left", &fields);
+            context.trace.note(sid, "left", &fields);
         }
     }
 }
 
 /// Notes that a session has ended here, and whether its client can come back to it.
-pub(crate) fn note_closed(worker: &Worker, sid: &Sid, ending: &Ending, kept: bool) {
+pub(crate) fn note_closed(context: &Context, sid: &Sid, ending: &Ending, kept: bool) {
     let kept = Text(if kept { "yes" } else { "no" });
-    worker
+    context
         .trace
         .note(sid, "closed", &[("recoverable", kept), ("why", Shown(ending))]);
 }

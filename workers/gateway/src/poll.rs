@@ -102,7 +102,7 @@ impl Abort {
 
 impl Drop for Abort {
     fn drop(&mut self) {
-        if !self.armed || !self.worker.is_serving() {
+        if !self.armed || !self.worker.lifecycle.is_serving() {
             return;
         }
         let (worker, sid) = (self.worker.clone(), self.sid.clone());

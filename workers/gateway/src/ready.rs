@@ -28,7 +28,7 @@ pub(crate) async fn ready(worker: &Worker) -> Answer {
     }
     checks.insert("log", is_log_heard(worker));
     checks.extend(probe(worker).await);
-    let draining = worker.leaving.get() || !worker.is_serving();
+    let draining = worker.lifecycle.leaving.get() || !worker.lifecycle.is_serving();
     let all = checks.values().all(|passed| *passed);
     let status = match (draining, all) {
         (true, _) => "draining",
@@ -106,7 +106,7 @@ pub(crate) fn failing(worker: &Worker) -> Vec<String> {
 
 /// What the heartbeat tells the supervisor: everything but the configured checks.
 pub(crate) fn is_ready(worker: &Worker) -> bool {
-    !worker.leaving.get() && worker.is_serving() && is_redis_up(worker) && is_log_heard(worker)
+    !worker.lifecycle.leaving.get() && worker.lifecycle.is_serving() && is_redis_up(worker) && is_log_heard(worker)
 }
 
 pub(crate) fn is_redis_up(worker: &Worker) -> bool {

@@ -55,7 +55,11 @@ fn look(worker: &Worker) {
     metrics.position.set_count(ring.head().seq());
     metrics.reread.set(worker.catch_up.reread());
     metrics.ring.set_count(ring.bytes() as u64);
-    let left = if worker.is_serving() { 0 } else { sockets + parks };
+    let left = if worker.lifecycle.is_serving() {
+        0
+    } else {
+        sockets + parks
+    };
     metrics.drain_remaining.set_count(left);
     if worker.settings.redis.is_some() {
         metrics.canary_age.set(worker.canary_seen.get().elapsed().as_secs_f64());
@@ -74,7 +78,7 @@ pub(crate) async fn tell(worker: Rc<Worker>, supervisor: Rc<Supervisor>) {
     loop {
         ticks.tick().await;
         tell_now(&worker, &supervisor).await;
-        if *worker.phase.borrow() == Phase::Stopping {
+        if *worker.lifecycle.phase.borrow() == Phase::Stopping {
             return;
         }
     }

@@ -6,6 +6,7 @@
 
 use crate::admission::Refusal;
 use crate::catchup::{Caught, Extent};
+use crate::context::Context;
 use crate::dispatch::{Admitted, Returning, Seen};
 use crate::entries;
 use crate::lines::line;
@@ -105,7 +106,7 @@ pub(crate) struct Found {
 /// Looks for the session that a client wants back, asks the application about it, and looks for what it missed: the first entries, of `bytes` bytes, of what the
 /// ring no longer has.
 pub(crate) async fn find(
-    worker: &Rc<Worker>,
+    worker: &Context,
     own: &Sid,
     returning: &Rc<Returning>,
     seen: Seen,
@@ -170,7 +171,7 @@ impl Found {
     }
 
     /// The same membership, where it is now.
-    pub(crate) async fn anew(&self, worker: &Rc<Worker>, own: &Sid, bytes: usize) -> Result<Self, Lost> {
+    pub(crate) async fn anew(&self, worker: &Context, own: &Sid, bytes: usize) -> Result<Self, Lost> {
         let seen = Seen::UpTo(self.joined.since);
         find(worker, own, &self.returning, seen, bytes).await
     }
@@ -209,7 +210,7 @@ impl Found {
     }
 
     /// In the lives of both sessions.
-    fn note_resumed(&self, worker: &Worker, new: &Sid) {
+    fn note_resumed(&self, worker: &Context, new: &Sid) {
         let (nsp, socket) = (Text(&self.returning.nsp), Text(self.joined.sid.as_str()));
         let resumed = [
             ("session", Text(self.old.sid.as_str())),
@@ -239,7 +240,7 @@ impl Found {
 
 /// A session that was resumed is found by the pid of an older one, through a pointer that lives as long
 /// as it is refreshed: with every sign of life.
-pub(crate) async fn refresh_pids(worker: &Worker, record: &Record) {
+pub(crate) async fn refresh_pids(worker: &Context, record: &Record) {
     let pids = record.namespaces.values().filter_map(|joined| joined.pid.as_ref());
     for pid in pids.filter(|pid| pid.session() != record.sid) {
         if let Err(error) = worker.store.point(pid, &record.sid, worker.session_ttl()).await {
@@ -249,7 +250,7 @@ pub(crate) async fn refresh_pids(worker: &Worker, record: &Record) {
 }
 
 /// Says that a client has to try once more to get its session back.
-pub(crate) fn postpone(worker: &Worker, nsp: &str, lost: &Lost) {
+pub(crate) fn postpone(worker: &Context, nsp: &str, lost: &Lost) {
     worker.metrics.resumes.one(lost.counted());
     line!(info, nsp, reason = %lost, "session not recovered yet: the client has to retry");
 }
@@ -258,7 +259,7 @@ pub(crate) fn postpone(worker: &Worker, nsp: &str, lost: &Lost) {
 ///
 /// # Errors
 /// It may not.
-pub(crate) fn start_anew(worker: &Worker, sid: &Sid, returning: &Returning, lost: Lost) -> Result<Admitted, Refusal> {
+pub(crate) fn start_anew(worker: &Context, sid: &Sid, returning: &Returning, lost: Lost) -> Result<Admitted, Refusal> {
     let nsp = &*returning.nsp;
     worker
         .trace

@@ -244,7 +244,7 @@ fn options(settings: &Settings, me: &str) -> Options {
         prefix,
         ping_interval: settings.engine.ping_interval,
         ping_timeout: settings.engine.ping_timeout,
-        session_ttl: crate::worker::session_ttl(settings),
+        session_ttl: crate::context::session_ttl(settings),
         log_entries_max: log.entries_max,
         log_bytes_max: log.bytes_max,
         log_age_max: log.age_max,

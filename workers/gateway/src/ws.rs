@@ -432,7 +432,7 @@ impl Connection {
         if matches!(ending, Ending::Drain) {
             count(&self.worker.counters.closed_by_drain, 1);
         }
-        let mut phase = self.worker.phase.subscribe();
+        let mut phase = self.worker.lifecycle.phase.subscribe();
         tokio::select! {
             biased;
             () = close(&self.ws, ending.close_frame()) => {}

@@ -89,16 +89,16 @@ impl Handoff {
 
     /// After the death of all successors: whether there is another.
     async fn find_successor(&mut self) -> bool {
-        if !self.bereft || self.worker.orphan.get() {
+        if !self.bereft || self.worker.lifecycle.orphan.get() {
             return false;
         }
         self.bereft = false;
         let deadline = Instant::now() + SUCCESSOR_PATIENCE;
         while !self.is_open() {
-            let successors = self.worker.successors.take();
+            let successors = self.worker.lifecycle.successors.take();
             self.greet_all(successors).await;
             if !self.is_open()
-                && timeout_at(deadline, self.worker.successor_came.notified())
+                && timeout_at(deadline, self.worker.lifecycle.successor_came.notified())
                     .await
                     .is_err()
             {
@@ -271,7 +271,7 @@ impl Handoff {
     async fn lift_idle(&self) -> Vec<Idle> {
         let open = usize::try_from(self.worker.counters.connections.get()).unwrap_or(usize::MAX);
         let (tell, mut told) = mpsc::channel(open.clamp(1, IDLE_MAX));
-        self.worker.idle_policy.send_replace(IdlePolicy::Move(tell));
+        self.worker.lifecycle.idle_policy.send_replace(IdlePolicy::Move(tell));
         let [wait, _] = QUIET_PATIENCE;
         let deadline = Instant::now() + wait;
         let mut idle = Vec::new();
@@ -280,7 +280,7 @@ impl Handoff {
         {
             idle.push(one);
         }
-        self.worker.idle_policy.send_replace(IdlePolicy::Stay);
+        self.worker.lifecycle.idle_policy.send_replace(IdlePolicy::Stay);
         told.close();
         while let Ok(one) = told.try_recv() {
             idle.push(one);

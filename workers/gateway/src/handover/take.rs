@@ -115,7 +115,7 @@ async fn make_room(worker: &Worker, sockets: usize) -> Result<(), String> {
         return Ok(());
     }
     let shed = |from: fn(&IdlePolicy) -> bool, to: IdlePolicy| {
-        worker.idle_policy.send_if_modified(|idle_policy| {
+        worker.lifecycle.idle_policy.send_if_modified(|idle_policy| {
             let is_so = from(idle_policy);
             if is_so {
                 *idle_policy = to;
@@ -176,7 +176,7 @@ async fn websockets(
     tokio::task::spawn_local(async move {
         // Nothing is sent any more: it ends when the last claim is done.
         while stored.recv().await.is_some() {}
-        worker.moved.notify_one();
+        worker.lifecycle.moved.notify_one();
         yield_now().await;
         if let Err(error) = channel.send(&FromTaker::Stored, &[]).await {
             debug!(%error, "worker that handed connections over is gone");

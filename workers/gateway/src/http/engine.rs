@@ -150,7 +150,7 @@ async fn begin(
     peer: SocketAddr,
     protocol: Protocol,
 ) -> Answer {
-    if worker.is_last() {
+    if worker.lifecycle.is_last() {
         worker.metrics.handshakes.one(Handshake::PollingUnavailable);
         return answer::stopping();
     }
@@ -341,7 +341,7 @@ async fn purpose(
     if !origin::may_open_websocket(&worker.settings.http, headers, by_tls) {
         return refuse(Refusal::Forbidden);
     }
-    if worker.is_last() {
+    if worker.lifecycle.is_last() {
         return Err(Box::new(answer::stopping()));
     }
     let Some(text) = query.sid.as_deref() else {

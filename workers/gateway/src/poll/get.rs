@@ -155,7 +155,7 @@ impl Waiting {
 async fn wait(parked: &Parked, request: RequestId, mut waiting: Waiting, mut ended: Ended<'_>) -> Reply {
     let (worker, sid) = (&parked.worker, &parked.sid);
     parked.enter_hub(&waiting.record);
-    let mut phase = worker.phase.subscribe();
+    let mut phase = worker.lifecycle.phase.subscribe();
     let mut mode = look_back(worker, &waiting).then_some(PollMode::Answer);
     loop {
         let asked = match mode.take() {
@@ -250,7 +250,7 @@ async fn left(worker: &Worker, record: &Record) -> Reply {
 
 /// The client has dropped the poll, or sends no more.
 async fn dropped(worker: &Worker, sid: &Sid, request: RequestId) -> Reply {
-    if !worker.is_serving() {
+    if !worker.lifecycle.is_serving() {
         return release(worker, sid, request).await;
     }
     closed(worker, sid, &Ending::TransportClosed).await
