@@ -6,7 +6,7 @@
 //! shows each entry to all sessions that have come that far. It never reads what is in the ring.
 
 use crate::lines::Lines;
-use crate::missed::{self, Interest, Missing};
+use crate::missed::{Interest, Missing};
 use crate::ring::{Logged, Ring};
 use bytes::Bytes;
 use session::{Limits, Offset};
@@ -201,7 +201,7 @@ impl CatchUp {
                     .iter()
                     .map(|(offset, bytes)| (*offset, Bytes::copy_from_slice(bytes)));
                 let entries =
-                    copies.filter_map(|(offset, bytes)| missed::read(offset, &bytes, &self.limits, &self.unreadable));
+                    copies.filter_map(|(offset, bytes)| Logged::read(offset, &bytes, &self.limits, &self.unreadable));
                 Ok((entries.collect(), upto))
             }
         }

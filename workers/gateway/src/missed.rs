@@ -1,17 +1,13 @@
 //! What a session has not seen of the log yet.
 
-use crate::entries;
-use crate::lines::{Lines, line};
 use crate::orders;
 use crate::packet::Packet;
 use crate::ring::Logged;
 use bytes::Bytes;
-use session::{Entry, EntryKind, Joined, Limits, Offset, Record};
+use session::{EntryKind, Joined, Record};
 use std::borrow::Cow;
 use std::rc::Rc;
-use std::time::Instant;
 use store::{Mail, StoreError};
-use tracing::warn;
 
 /// Why it cannot be told.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -87,24 +83,6 @@ impl Interest {
             Self::Session { now, .. } => *now = None,
         }
     }
-}
-
-/// Makes an entry of its bytes; what cannot be read, here or by clients, is reported and left out.
-pub(crate) fn read(offset: Offset, bytes: &Bytes, limits: &Limits, unreadable: &Lines) -> Option<Rc<Logged>> {
-    let entry = match Entry::decode(bytes) {
-        Ok(entry) => entry,
-        Err(error) => {
-            line!(warn, %offset, %error, "log entry not understood");
-            return None;
-        }
-    };
-    if let Err(error) = entries::check(&entry, limits) {
-        if let Some(untold) = unreadable.line(Instant::now()) {
-            warn!(%offset, %error, untold, "log entry skipped: clients would disconnect because of it");
-        }
-        return None;
-    }
-    Some(Logged::new(offset, entry))
 }
 
 /// Entries that concern a session as packets, merged with its mail: an entry goes before mail that

@@ -1,11 +1,16 @@
 //! The recent entries of the log, in memory: what a poll or a resuming client missed a moment ago
 //! is answered from here, without Redis. Bounded in bytes.
 
-use session::{Entry, Joined, Offset};
+use crate::entries;
+use crate::lines::{Lines, line};
+use bytes::Bytes;
+use session::{Entry, Joined, Limits, Offset};
 use std::cell::OnceCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::time::Instant;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
+use tracing::warn;
 use wire::socket;
 
 /// An entry of the log at its position, with what is sent for it: encoded once for all members.
@@ -24,6 +29,24 @@ impl Logged {
             plain: OnceCell::new(),
             with_offset: OnceCell::new(),
         })
+    }
+
+    /// Makes an entry of its bytes; what cannot be read, here or by clients, is reported and left out.
+    pub(crate) fn read(offset: Offset, bytes: &Bytes, limits: &Limits, unreadable: &Lines) -> Option<Rc<Self>> {
+        let entry = match Entry::decode(bytes) {
+            Ok(entry) => entry,
+            Err(error) => {
+                line!(warn, %offset, %error, "log entry not understood");
+                return None;
+            }
+        };
+        if let Err(error) = entries::check(&entry, limits) {
+            if let Some(untold) = unreadable.line(Instant::now()) {
+                warn!(%offset, %error, untold, "log entry skipped: clients would disconnect because of it");
+            }
+            return None;
+        }
+        Some(Self::new(offset, entry))
     }
 
     /// The Engine.IO message; with its offset as last argument for clients that can resume. Every event has it, volatile

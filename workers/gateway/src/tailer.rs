@@ -3,7 +3,6 @@
 
 use crate::ending::Ending;
 use crate::metrics::Reset;
-use crate::missed;
 use crate::orders::Order;
 use crate::ring::Logged;
 use crate::worker::Worker;
@@ -21,7 +20,7 @@ pub(crate) async fn run(worker: Rc<Worker>, mut tail: Tail) {
             TailEvent::Entries(entries) => {
                 worker.metrics.entries.add(entries.len() as u64);
                 for (offset, bytes) in entries {
-                    if let Some(logged) = missed::read(offset, &bytes, &worker.limits, &worker.unreadable) {
+                    if let Some(logged) = Logged::read(offset, &bytes, &worker.limits, &worker.unreadable) {
                         take(&worker, logged);
                     }
                 }
