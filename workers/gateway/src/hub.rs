@@ -259,3 +259,6 @@ fn swap_out(list: &mut Vec<MemberId>, id: MemberId) {
         list.swap_remove(at);
     }
 }
+
+#[cfg(test)]
+mod tests;

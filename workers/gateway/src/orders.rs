@@ -113,3 +113,132 @@ pub(crate) fn among<'a>(entries: impl Iterator<Item = &'a Rc<Logged>>, upto: Off
         .cloned()
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::membership::enter;
+    use session::{Entry, Joined, Sid, Target, Transport};
+
+    const ROOMS_MAX: usize = 3;
+
+    fn at(seq: u64) -> Offset {
+        Offset::new(1, seq)
+    }
+
+    /// A session in `/` and `/b`, in room `a` of each since entry 2.
+    fn record() -> Record {
+        let mut record = Record::new(
+            Sid::from_random([1; 15]),
+            Transport::Polling,
+            String::new(),
+            String::new(),
+            0,
+        );
+        for (nsp, byte) in [("/", 2), ("/b", 3)] {
+            let joined = Joined {
+                sid: Sid::from_random([byte; 15]),
+                who: None,
+                pid: None,
+                since: at(1),
+                rooms: Names::from([("a", at(2))]),
+                data: None,
+            };
+            enter(&mut record, nsp, joined);
+        }
+        record
+    }
+
+    fn order(seq: u64, kind: EntryKind, nsp: &str, rooms: &[&str], text: &'static str) -> Rc<Logged> {
+        let target = Target {
+            nsp: nsp.to_owned(),
+            rooms: rooms.iter().map(|room| (*room).to_owned()).collect(),
+            except: Vec::new(),
+        };
+        let entry = Entry {
+            kind,
+            target,
+            text: text.into(),
+            attachments: Vec::new(),
+        };
+        Logged::new(at(seq), entry)
+    }
+
+    fn apply_to(record: &mut Record, logged: &Logged) -> Applied {
+        let order = Order::of(logged).expect("an order");
+        apply(record, logged, &order, ROOMS_MAX)
+    }
+
+    fn rooms(record: &Record, nsp: &str) -> Vec<String> {
+        let joined = record.namespaces.get(nsp).expect("joined");
+        joined.rooms.names().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn rooms_are_joined_and_left_by_those_that_are_meant() {
+        for (kind, nsp, target, text, changes, expect) in [
+            (EntryKind::Join, "/", &["a"][..], r#"["x","y"]"#, 2, vec!["a", "x", "y"]),
+            (EntryKind::Join, "/", &[], r#"["a","x"]"#, 1, vec!["a", "x"]),
+            (EntryKind::Join, "/", &["other"], r#"["x"]"#, 0, vec!["a"]),
+            (EntryKind::Join, "/b", &["a"], r#"["x"]"#, 1, vec!["a"]),
+            (EntryKind::Join, "/c", &[], r#"["x"]"#, 0, vec!["a"]),
+            (EntryKind::Leave, "/", &["a"], r#"["a","x"]"#, 1, vec![]),
+            (EntryKind::Leave, "/", &["other"], r#"["a"]"#, 0, vec!["a"]),
+        ] {
+            let mut record = record();
+            let applied = apply_to(&mut record, &order(5, kind, nsp, target, text));
+            assert_eq!(applied.changes.len(), changes, "{kind:?} {nsp} {target:?} {text}");
+            assert_eq!(rooms(&record, "/"), expect, "{kind:?} {nsp} {target:?} {text}");
+            assert!(applied.packet.is_none() && !applied.closes && applied.refused == 0);
+        }
+    }
+
+    #[test]
+    fn an_order_before_the_membership_is_not_for_it() {
+        let mut record = record();
+        let early = order(1, EntryKind::Leave, "/", &[], r#"["a"]"#);
+        assert!(apply_to(&mut record, &early).changes.is_empty());
+        // In the room since entry 2.
+        let early = order(2, EntryKind::Leave, "/", &["a"], r#"["a"]"#);
+        assert!(apply_to(&mut record, &early).changes.is_empty());
+        assert_eq!(rooms(&record, "/"), ["a"]);
+    }
+
+    #[test]
+    fn rooms_beyond_the_limit_are_refused_and_counted() {
+        let mut record = record();
+        let many = order(5, EntryKind::Join, "/", &[], r#"["w","x","y","z"]"#);
+        let applied = apply_to(&mut record, &many);
+        assert_eq!((applied.changes.len(), applied.refused), (2, 2));
+        assert_eq!(rooms(&record, "/"), ["a", "w", "x"]);
+    }
+
+    #[test]
+    fn a_disconnect_takes_the_namespace_and_says_so_to_the_client() {
+        for (text, closes) in [("false", false), ("true", true)] {
+            let disconnect = order(5, EntryKind::Disconnect, "/", &["a"], text);
+            let mut socket = record();
+            let applied = apply_to(&mut socket, &disconnect);
+            let gone = Change::Disconnected { nsp: "/".to_owned() };
+            assert_eq!((applied.changes, applied.closes), (vec![gone], closes));
+            assert_eq!(applied.packet.expect("a packet").text.as_str(), "41");
+            assert!(socket.namespaces.get("/").is_none() && socket.namespaces.get("/b").is_some());
+            assert!(!socket.closing, "a connection ends by itself");
+
+            let mut polling = record();
+            let applied = apply_polling(&mut polling, &disconnect, ROOMS_MAX);
+            assert_eq!(applied.packet.expect("a packet").text.as_str(), "41");
+            assert_eq!(polling.closing, closes, "its next poll says so");
+            assert_eq!(polling.namespaces.is_empty(), closes);
+        }
+    }
+
+    #[test]
+    fn an_event_is_no_order() {
+        let mut record = record();
+        let event = order(5, EntryKind::Emit, "/", &[], r#"42["m"]"#);
+        assert!(Order::of(&event).is_none() && !concerns(&record, &event));
+        let applied = apply_polling(&mut record, &event, ROOMS_MAX);
+        assert!(applied.changes.is_empty() && applied.packet.is_none());
+    }
+}
