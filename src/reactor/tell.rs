@@ -12,7 +12,6 @@ pub(super) fn tell(notice: Notice) {
     }
 }
 
-#[expect(clippy::too_many_lines, reason = "a line of the log for each notice")]
 fn of_fleet(notice: FleetNotice) {
     match notice {
         FleetNotice::CanarySoaks { slot } => info!(slot = slot.number(), "first new worker soaks"),
@@ -45,7 +44,6 @@ fn of_fleet(notice: FleetNotice) {
     }
 }
 
-#[expect(clippy::too_many_lines, reason = "a line of the log for each notice")]
 fn of_worker(slot: SlotId, pid: Option<i32>, notice: WorkerNotice) {
     let slot = slot.number();
     match notice {
