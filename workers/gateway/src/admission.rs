@@ -23,6 +23,7 @@ impl Identity {
             sid: Sid::public(random()),
             who: self.who,
             pid,
+            pending: false,
             since: context.head(),
             rooms: Names::default(),
             data: self.data,

@@ -157,7 +157,8 @@ pub(crate) fn dispatch(
 
 fn decide(context: &Context, record: &Record, step: Step<'_>, events: &Counter) -> Effect {
     match step {
-        Step::Nothing => Effect::Nothing,
+        // The built-in application asks for no acks, so nothing waits for one.
+        Step::Nothing | Step::Answer(_) => Effect::Nothing,
         Step::Event(event) => {
             events.one();
             react(context, record, &event)

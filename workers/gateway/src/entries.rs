@@ -39,7 +39,7 @@ fn attachments_max(limits: &Limits) -> usize {
 /// Whether clients can read an entry of the log: builds before this wrote some that they cannot. What has no attachments is
 /// not looked at.
 pub(crate) fn check(entry: &Entry, limits: &Limits) -> Result<(), wire::Error> {
-    if !matches!(entry.kind, EntryKind::Emit | EntryKind::Volatile) || entry.attachments.is_empty() {
+    if !matches!(entry.kind, EntryKind::Ack | EntryKind::Emit | EntryKind::Volatile) || entry.attachments.is_empty() {
         return Ok(());
     }
     // `Entry::decode` checked that it is UTF-8.

@@ -22,6 +22,15 @@ pub(crate) fn enter(record: &mut Record, nsp: &str, joined: Joined) {
     record.join(nsp, joined);
 }
 
+/// Lets a socket in that waited for the application; nothing if it did not. Its client is told afterwards: one that resumes
+/// before this is stored is let in by what it was told (`resume::find`).
+pub(crate) fn admit<'a>(record: &'a mut Record, nsp: &str) -> Option<&'a Joined> {
+    let joined = record.namespaces.get_mut(nsp).filter(|joined| joined.pending)?;
+    joined.pending = false;
+    record.settled = true;
+    Some(joined)
+}
+
 /// Has a socket join a room; nothing if it is in it.
 ///
 /// # Errors
@@ -75,6 +84,7 @@ mod tests {
             sid: Sid::from_random([2; 15]),
             who: None,
             pid: None,
+            pending: false,
             since: Offset::ZERO,
             rooms: Names::default(),
             data: None,

@@ -155,8 +155,13 @@ fn is_missed(nsp: &str, joined: &Joined, logged: &Logged) -> bool {
 /// Whether an entry is to be sent to a session.
 pub(crate) fn concerns(record: &Record, logged: &Logged) -> bool {
     match logged.entry.kind {
-        EntryKind::Emit | EntryKind::Volatile => {}
-        EntryKind::Join | EntryKind::Leave | EntryKind::Disconnect | EntryKind::Takeover => return false,
+        EntryKind::Ack | EntryKind::Emit | EntryKind::Volatile => {}
+        EntryKind::Admit
+        | EntryKind::Join
+        | EntryKind::Leave
+        | EntryKind::Disconnect
+        | EntryKind::Refuse
+        | EntryKind::Takeover => return false,
     }
     let nsp = logged.entry.target.nsp.as_str();
     record

@@ -3,6 +3,7 @@
 use crate::membership::{self, Change};
 use crate::packet::Packet;
 use crate::ring::Logged;
+use bytes::Bytes;
 use session::{EntryKind, Names, Offset, Record};
 use std::rc::Rc;
 use tracing::debug;
@@ -12,6 +13,10 @@ use tracing::debug;
 pub(crate) enum Order {
     Join(Vec<String>),
     Leave(Vec<String>),
+    /// The application lets it in.
+    Admit,
+    /// It does not, and this is the CONNECT_ERROR.
+    Refuse(Bytes),
     Disconnect {
         /// The connection is closed too.
         close: bool,
@@ -29,7 +34,9 @@ impl Order {
             EntryKind::Disconnect => Some(Self::Disconnect {
                 close: &text[..] == b"true",
             }),
-            EntryKind::Emit | EntryKind::Takeover | EntryKind::Volatile => None,
+            EntryKind::Admit => Some(Self::Admit),
+            EntryKind::Refuse => Some(Self::Refuse(text.clone())),
+            EntryKind::Ack | EntryKind::Emit | EntryKind::Takeover | EntryKind::Volatile => None,
         }
     }
 }
@@ -70,6 +77,17 @@ pub(crate) fn apply(record: &mut Record, logged: &Logged, order: &Order, rooms_m
             let left = rooms.iter().filter_map(|room| membership::leave(record, nsp, room));
             applied.changes.extend(left);
         }
+        Order::Admit => {
+            if let Some(admitted) = membership::admit(record, nsp) {
+                applied.packet = Some(Packet::connect(nsp, admitted));
+                applied.changes.push(Change::Connected { nsp: nsp.to_owned() });
+            }
+        }
+        Order::Refuse(error) => {
+            record.namespaces.remove(nsp);
+            applied.changes.push(Change::Disconnected { nsp: nsp.to_owned() });
+            applied.packet = Some(Packet::refusal(nsp, error));
+        }
         Order::Disconnect { close } => {
             record.namespaces.remove(nsp);
             applied.changes.push(Change::Disconnected { nsp: nsp.to_owned() });
@@ -96,7 +114,7 @@ pub(crate) fn concerns(record: &Record, logged: &Logged) -> bool {
     let nsp = logged.entry.target.nsp.as_str();
     let is_order = matches!(
         logged.entry.kind,
-        EntryKind::Disconnect | EntryKind::Join | EntryKind::Leave
+        EntryKind::Admit | EntryKind::Disconnect | EntryKind::Join | EntryKind::Leave | EntryKind::Refuse
     );
     is_order
         && record

@@ -67,6 +67,14 @@ impl Packet {
         Self::text(text)
     }
 
+    /// CONNECT_ERROR with the application's own object, if it is text.
+    pub(crate) fn refusal(nsp: &str, object: &[u8]) -> Self {
+        let object = std::str::from_utf8(object).unwrap_or("{}");
+        let mut text = engine::message(object.len() + nsp.len() + 8);
+        socket::encode_connect_error(&mut text, nsp, object);
+        Self::text(text)
+    }
+
     /// The server takes the client out of a namespace.
     pub(crate) fn disconnect(nsp: &str) -> Self {
         let mut text = engine::message(nsp.len() + 8);

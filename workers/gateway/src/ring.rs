@@ -4,7 +4,7 @@
 use crate::entries;
 use crate::lines::{Lines, line};
 use bytes::Bytes;
-use session::{Entry, Joined, Limits, Offset};
+use session::{Entry, EntryKind, Joined, Limits, Offset};
 use std::cell::OnceCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -51,9 +51,10 @@ impl Logged {
 
     /// The Engine.IO message; with its offset as last argument for clients that can resume. Every event has it, volatile
     /// ones too, since the official client takes the last argument of any event for its offset if that is a string. (The
-    /// reference server leaves it out of volatile events, and its clients come back with the application's string.)
+    /// reference server leaves it out of volatile events, and its clients come back with the application's string.) An ack has
+    /// none: its arguments are the application's alone.
     pub(crate) fn text(&self, with_offset: bool) -> &Utf8Bytes {
-        if with_offset {
+        if with_offset && self.entry.kind != EntryKind::Ack {
             return self.with_offset.get_or_init(|| {
                 let text = std::str::from_utf8(&self.entry.text).unwrap_or_default();
                 socket::event_with_offset(text, &self.offset.to_string()).into()
@@ -144,7 +145,7 @@ impl Ring {
 mod tests {
     use super::*;
     use bytes::Bytes;
-    use session::{EntryKind, Names, Sid, Target};
+    use session::{Names, Sid, Target};
 
     fn logged(seq: u64, rooms: &[&str], except: &[&str]) -> Rc<Logged> {
         let list = |names: &[&str]| names.iter().map(|s| (*s).to_owned()).collect();
@@ -189,6 +190,7 @@ mod tests {
             sid: Sid::from_random([1; 15]),
             who: None,
             pid: None,
+            pending: false,
             since: Offset::new(1, 1),
             rooms,
             data: None,

@@ -66,9 +66,11 @@ pub(crate) async fn run(worker: Rc<Worker>, mut tail: Tail) {
 
 fn take(worker: &Worker, logged: Rc<Logged>) {
     match logged.entry.kind {
-        EntryKind::Emit | EntryKind::Volatile => worker.hub.borrow_mut().deliver(&logged),
+        EntryKind::Ack | EntryKind::Emit | EntryKind::Volatile => worker.hub.borrow_mut().deliver(&logged),
         EntryKind::Takeover => taken_over(worker, &logged),
-        EntryKind::Disconnect | EntryKind::Join | EntryKind::Leave => carry_out(worker, &logged),
+        EntryKind::Admit | EntryKind::Disconnect | EntryKind::Join | EntryKind::Leave | EntryKind::Refuse => {
+            carry_out(worker, &logged);
+        }
     }
     worker.ring.borrow_mut().push(logged);
 }

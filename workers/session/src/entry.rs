@@ -33,6 +33,12 @@ pub enum EntryKind {
     Leave,
     /// Members are disconnected from the namespace; the payload is `true` if their connection is closed too.
     Disconnect,
+    /// An ack for one member. It is not replayed: a client drops the acks it waits for when its connection ends.
+    Ack,
+    /// The application lets a member in that waits for it: now the client is told.
+    Admit,
+    /// The application does not let it in; the payload is what the client gets as CONNECT_ERROR (JSON).
+    Refuse,
     /// The session named by the payload was taken over at the epoch after it (`sid epoch`): older holders close.
     Takeover,
 }

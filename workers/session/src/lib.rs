@@ -12,4 +12,4 @@ pub use entry::{Entry, EntryError, EntryKind, Target};
 pub use id::{IdError, Pid, Sid};
 pub use names::Names;
 pub use offset::{Offset, OffsetError};
-pub use record::{Event, Joined, Limits, Partial, Record, RecordError, Step, Transport, Violation};
+pub use record::{Answer, Event, Joined, Limits, Partial, Record, RecordError, Step, Transport, Violation};

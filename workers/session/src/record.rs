@@ -2,7 +2,7 @@
 
 mod machine;
 
-pub use machine::{Event, Limits, Step, Violation};
+pub use machine::{Answer, Event, Limits, Step, Violation};
 
 use crate::{Names, Offset, Pid, Sid};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -79,6 +79,9 @@ pub struct Joined {
     /// The private recovery id, if recovery is on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<Pid>,
+    /// Whether the application has not said yet that the client is let in: it has been told nothing, and sends nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pending: bool,
     /// Position of the log at which it was joined: nothing before it concerns this session.
     pub since: Offset,
     /// Rooms (without the own sid), each with the position of the log at which it was joined.
@@ -268,6 +271,7 @@ mod tests {
             sid: Sid::public([2; 12]),
             who: who.map(str::to_owned),
             pid: None,
+            pending: false,
             since: Offset::new(9, 3),
             rooms: Names::default(),
             data: None,
@@ -355,6 +359,7 @@ mod tests {
             sid: Sid::from_random([2; 15]),
             who: None,
             pid: None,
+            pending: false,
             since,
             rooms,
             data,

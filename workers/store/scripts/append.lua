@@ -69,30 +69,4 @@ if #ARGV > 12 then
 end
 
 local answer = number .. ' ' .. epoch .. ' ' .. first_s .. ' ' .. duplicates
-if count == 0 then
-  call('HSET', KEYS[1], field, answer)
-  return answer
-end
-seq = seq + count
-local seq_s = count == 1 and first_s or string.format('%.0f', seq)
-call('XADD', KEYS[2], epoch .. '-' .. seq_s, 'l', lengths, 'e', entries)
-call('HSET', KEYS[1], 'seq', seq_s, field, answer)
-local readers = call('PUBLISH', ARGV[6], 'e ' .. epoch .. ' ' .. first_s .. ' ' .. lengths .. '\n' .. entries)
--- Now and then, an eighth of the log at a time.
-local most = tonumber(ARGV[4])
-if seq > most then
-  local step = math.max(1, math.floor(most / 8))
-  if math.floor(seq / step) > math.floor((first - 1) / step) then
-    local _, trim = log_functions()
-    trim(tonumber(epoch), seq - most)
-  end
-end
--- The same by bytes, at each mark; what the workers have not counted yet is within the eighth that is left free.
-if ARGV[5] ~= '' then
-  local most_bytes, uncounted = string.match(ARGV[5], '^(%d+) (%d+)$')
-  local bytes = call('HINCRBY', KEYS[1], 'bytes', string.format('%.0f', uncounted + #entries))
-  local _, _, mark, trim_bytes = log_functions()
-  mark(epoch, seq_s, bytes)
-  trim_bytes(bytes, most_bytes * 7 / 8)
-end
-return answer .. ' ' .. readers
+local entries_max, size, channel = ARGV[4], ARGV[5], ARGV[6]

@@ -10,6 +10,7 @@
 //! [`Store::open`] must be called inside a `LocalRuntime` or `LocalSet`.
 
 mod answer;
+mod application;
 mod counts;
 mod dedupe;
 mod error;
@@ -27,6 +28,7 @@ pub use answer::{
     Amended, Appended, CREATED_REVISION, Evictions, Mail, Part, Poll, PollMode, PostBegin, PostDone, PostEffects,
     RequestId, Restored, Saved, Settling, Touched, UpgradeBegin, UpgradeFinish, UpgradeStep,
 };
+pub use application::{Applications, Due, LINK_VERSION, LinkTerms, Put, Unit};
 pub use counts::Counts;
 pub use dedupe::Dedupe;
 pub use error::{AppendError, Cure, Speaks, StoreError, Unwritable};

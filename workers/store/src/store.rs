@@ -8,6 +8,7 @@ use crate::answer::{
     Amended, Appended, Evictions, Part, Poll, PollMode, PostBegin, PostDone, PostEffects, RequestId, Restored, Saved,
     Touched, UpgradeBegin, UpgradeFinish, UpgradeStep,
 };
+use crate::application::Applications;
 use crate::counts::{Counts, Published};
 use crate::dedupe::Dedupe;
 use crate::error::{AppendError, StoreError};
@@ -160,6 +161,15 @@ impl Store {
         match &self.backend {
             Inner::Memory(_) => None,
             Inner::Remote(remote) => Some(remote.ingest(names)),
+        }
+    }
+
+    /// The link to an application in processes of its own; `None` if the store is in memory, where no other process can come in.
+    #[must_use]
+    pub fn applications(&self) -> Option<Applications> {
+        match &self.backend {
+            Inner::Memory(_) => None,
+            Inner::Remote(remote) => Some(Applications(remote.clone())),
         }
     }
 

@@ -39,6 +39,7 @@ fn joined() -> Joined {
         sid: Sid::from_random([1; 15]),
         who: None,
         pid: None,
+        pending: false,
         since: at(0),
         rooms: Names::from([("a", at(0))]),
         data: None,

@@ -50,6 +50,9 @@ impl Line {
             EntryKind::Join => "order_join",
             EntryKind::Leave => "order_leave",
             EntryKind::Disconnect => "order_disconnect",
+            EntryKind::Ack => "ack",
+            EntryKind::Admit => "order_admit",
+            EntryKind::Refuse => "order_refuse",
             EntryKind::Takeover => "taken_over",
         };
         let text = std::str::from_utf8(&entry.text).unwrap_or_default();

@@ -21,7 +21,7 @@ pub struct Limits {
 /// What is to be done about a packet.
 #[derive(Debug)]
 pub enum Step<'a> {
-    /// Nothing: an ack that no handler waits for, or a packet whose attachments are still to come.
+    /// Nothing: a packet whose attachments are still to come.
     Nothing,
     /// The client asks to join a namespace: the application decides.
     Connect {
@@ -46,6 +46,21 @@ pub enum Step<'a> {
     },
     /// An event for the application.
     Event(Event<'a>),
+    /// An ack of what the server emitted.
+    Answer(Answer<'a>),
+}
+
+/// An ack from a client.
+#[derive(Debug)]
+pub struct Answer<'a> {
+    /// Namespace, which the client has joined.
+    pub nsp: &'a str,
+    /// The id that the server gave its event.
+    pub id: u128,
+    /// A JSON array.
+    pub args: &'a str,
+    /// What the placeholders in it stand for.
+    pub attachments: Vec<Bytes>,
 }
 
 /// An event from a client.
@@ -171,10 +186,14 @@ impl Record {
                     attachments,
                 }))
             }
-            Packet::Ack { nsp, .. } => {
-                // The server asks for no acks yet, so nothing waits for this one: harmless.
+            Packet::Ack { nsp, id, args, .. } => {
                 self.joined(nsp)?;
-                Ok(Step::Nothing)
+                Ok(Step::Answer(Answer {
+                    nsp,
+                    id,
+                    args,
+                    attachments,
+                }))
             }
             Packet::Connect { nsp, auth } => self.connect(nsp, auth, limits),
             Packet::Disconnect { nsp } => {
@@ -186,7 +205,8 @@ impl Record {
     }
 
     fn joined(&self, nsp: &str) -> Result<&Joined, Violation> {
-        self.namespaces.get(nsp).ok_or(Violation::NotConnected)
+        let joined = self.namespaces.get(nsp).filter(|joined| !joined.pending);
+        joined.ok_or(Violation::NotConnected)
     }
 
     fn connect<'a>(&self, nsp: &'a str, auth: Option<&'a str>, limits: &Limits) -> Result<Step<'a>, Violation> {

@@ -139,6 +139,26 @@ impl Keys {
         self.under("ingest", "position")
     }
 
+    /// First part of every key of the application link: one hash tag, so that one script may touch them all.
+    pub(super) fn app_prefix(&self) -> String {
+        [&self.prefix, ":{app}:"].concat()
+    }
+
+    /// Of what workers publish about the link, in one version of its protocol.
+    pub(super) fn app_link(&self, version: u32) -> String {
+        format!("{}link:{version}", self.app_prefix())
+    }
+
+    /// A key of the link with a fixed name.
+    pub(super) fn app(&self, name: &str) -> String {
+        [&self.app_prefix(), name].concat()
+    }
+
+    /// What became of a worker's latest batch of records.
+    pub(super) fn app_batch(&self, incarnation: &str) -> String {
+        [&self.app_prefix(), "batch:", incarnation].concat()
+    }
+
     pub(super) fn dedupe_prefix(&self) -> String {
         self.under("dedupe", "")
     }

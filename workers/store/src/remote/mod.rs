@@ -1,5 +1,6 @@
 //! The store in Redis or Valkey.
 
+mod application;
 mod canary;
 mod clock;
 mod ends;
@@ -91,6 +92,8 @@ impl fmt::Debug for Shared {
 pub(crate) struct Remote {
     shared: Rc<Shared>,
     writer: writer::Writer,
+    /// What clients did, for applications.
+    puts: Rc<application::Puts>,
     /// Others on this machine learn of it that we live.
     _presence: Option<Presence>,
 }
@@ -115,7 +118,9 @@ impl Remote {
         });
         let tail = RemoteTail::open(&shared).await?;
         let writer = writer::Writer::start(&shared);
+        let puts = application::Puts::start(&shared);
         let remote = Self {
+            puts,
             _presence: Presence::announce(&shared.options.me),
             shared,
             writer,
@@ -155,6 +160,12 @@ impl Remote {
         dedupe: Option<Dedupe>,
     ) -> impl Future<Output = Result<Appended, AppendError>> + use<> {
         self.writer.append(entry, dedupe)
+    }
+}
+
+impl Drop for Remote {
+    fn drop(&mut self) {
+        self.puts.close();
     }
 }
 

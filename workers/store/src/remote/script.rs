@@ -31,6 +31,11 @@ impl Script {
         cmd
     }
 
+    /// What Redis runs.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// The command that makes it known.
     pub(super) fn load(&self) -> Cmd {
         let mut cmd = redis::cmd("SCRIPT");
@@ -61,7 +66,13 @@ macro_rules! scripts {
 
 scripts! {
     amend = ["common", "lease", "amend"],
-    append = ["log_functions_begin", "common", "log", "log_functions_end", "append"],
+    app_begin = ["app_common", "app_begin"],
+    app_due = ["common", "app_common", "app_due"],
+    app_lease = ["common", "app_common", "app_lease"],
+    app_put = ["common", "app_common", "app_put"],
+    app_read = ["app_common", "app_read"],
+    app_write = ["log_functions_begin", "common", "log", "log_functions_end", "app_common", "app_write", "append_end"],
+    append = ["log_functions_begin", "common", "log", "log_functions_end", "append", "append_end"],
     canary = ["common", "log", "canary"],
     create = ["common", "create"],
     end = ["lease", "end"],
