@@ -2,7 +2,7 @@
 
 use super::Workers;
 use super::values::Values;
-use boot::{Events, Log, Origins, Recovery, Settings};
+use boot::{AppKind, Events, Log, Origins, Recovery, Settings};
 
 /// Resident memory of a worker that has just started, and some more: it would be replaced for ever.
 const RSS_BYTES_MIN: u64 = 32 * 1024 * 1024;
@@ -42,6 +42,7 @@ pub(super) fn cross_check(values: &mut Values, settings: &Settings, workers: &Wo
             "lower it, or raise workers.boot_timeout_ms",
         );
     }
+    application(values, settings);
     life(values, workers);
     if !settings.emit.stream.is_empty() && settings.emit.stream == settings.emit.node_stream {
         let what = "the same as emit.node_stream: what is taken from emit.stream is deleted";
@@ -55,6 +56,18 @@ pub(super) fn cross_check(values: &mut Values, settings: &Settings, workers: &Wo
     log(values, &settings.log, &settings.recovery);
     rates(values, settings);
     events(values, &settings.app.events);
+}
+
+/// Processes of an application are reached through Redis.
+fn application(values: &mut Values, settings: &Settings) {
+    if settings.app.kind == AppKind::External && settings.redis.is_none() {
+        let what = "\"external\" without a Redis, through which its processes are reached";
+        values.fault(
+            "app.kind",
+            what,
+            "set redis.enabled = true; with redis.managed = true anyworker starts one",
+        );
+    }
 }
 
 /// A stream that is read for events must be none of our own keys: what is taken from `emit.stream` is deleted.

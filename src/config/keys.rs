@@ -117,7 +117,7 @@ pub(super) static KEYS: &[Key] = &[
     int("limits.ws_read_buffer_bytes", 4_096, 128, 16 * MIB),
     int("limits.events_per_second", 10_000, 0, 1_000_000_000),
     int("limits.bytes_per_second", 16 * MIB, 0, 1_024 * GIB),
-    choice("app.kind", "relay", &["relay"]),
+    choice("app.kind", "relay", &["external", "relay"]),
     text("app.events.join", "join"),
     text("app.events.leave", "leave"),
     text("app.events.publish", "publish"),

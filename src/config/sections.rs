@@ -159,6 +159,10 @@ pub(super) fn limits(values: &Values) -> Limits {
 }
 
 pub(super) fn app(values: &mut Values) -> App {
+    let kind = match values.text("app.kind").as_str() {
+        "external" => AppKind::External,
+        _ => AppKind::Relay,
+    };
     let mut event = |name: &str| {
         let key = format!("app.events.{name}");
         values
@@ -172,10 +176,7 @@ pub(super) fn app(values: &mut Values) -> App {
         echo: event("echo"),
         message: event("message"),
     };
-    App {
-        kind: AppKind::Relay,
-        events,
-    }
+    App { kind, events }
 }
 
 pub(super) fn checks(values: &mut Values) -> BTreeMap<String, Check> {

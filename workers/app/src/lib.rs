@@ -5,7 +5,9 @@
 //! Redis and no clock in its tests.
 
 mod application;
+mod deferred;
 mod relay;
 
 pub use application::{Action, Admission, App, Arguments, Connecting, Former, Reaction, Sender, WHO_BYTES_MAX};
+pub use deferred::Deferred;
 pub use relay::{EventNames, Relay};

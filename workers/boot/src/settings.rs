@@ -369,7 +369,7 @@ pub enum TraceLevel {
 /// `[app]`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct App {
-    /// `kind`: the application. Only `relay` today.
+    /// `kind`: the application.
     pub kind: AppKind,
     /// `[app.events]`: names of the relay's events.
     pub events: Events,
@@ -379,6 +379,8 @@ pub struct App {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AppKind {
+    /// Processes of its own, behind the application link.
+    External,
     /// Rooms, publish and echo.
     Relay,
 }

@@ -2,6 +2,7 @@
 //! notes. It knows no connection.
 
 use crate::catchup::CatchUp;
+use crate::external::External;
 use crate::ids::Ids;
 use crate::lines::Lines;
 use crate::metrics::Metrics;
@@ -32,6 +33,8 @@ pub(crate) struct Context {
     pub(crate) workers: u16,
     pub(crate) store: Store,
     pub(crate) app: Box<dyn App>,
+    /// The way to an application in processes of its own, if there is one.
+    pub(crate) external: Option<External>,
     pub(crate) limits: Limits,
     pub(crate) ring: Rc<RefCell<Ring>>,
     /// Sessions that wait for what the ring no longer has.
@@ -50,7 +53,11 @@ pub(crate) struct Context {
 impl Context {
     pub(crate) fn new(setup: boot::Setup, store: Store, position: Offset) -> Self {
         let settings = setup.settings;
-        let limits = limits_of(&settings.socket);
+        let mut limits = limits_of(&settings.socket);
+        if settings.app.kind == boot::AppKind::External {
+            // The application says which namespaces there are.
+            limits.namespaces = None;
+        }
         let events = &settings.app.events;
         let names = app::EventNames {
             join: events.join.clone(),
@@ -60,6 +67,7 @@ impl Context {
             message: events.message.clone(),
         };
         let app: Box<dyn App> = match settings.app.kind {
+            boot::AppKind::External => Box::new(app::Deferred),
             boot::AppKind::Relay => Box::new(Relay::new(names, settings.socket.room_bytes_max)),
         };
         let ring = Rc::new(RefCell::new(Ring::new(position, settings.log.ring_bytes_max)));
@@ -72,12 +80,17 @@ impl Context {
             entries_max,
             unreadable.clone(),
         );
+        let liveness = settings.engine.ping_interval + settings.engine.ping_timeout;
+        let external = (settings.app.kind == boot::AppKind::External)
+            .then(|| External::new(store.applications(), liveness, settings.socket.connect_timeout))
+            .flatten();
         Self {
             incarnation: setup.incarnation,
             slot: setup.slot,
             workers: setup.workers,
             store,
             app,
+            external,
             limits,
             ring,
             catch_up,

@@ -2,6 +2,7 @@
 
 use crate::admission::{self, Identity, Refusal};
 use crate::context::Context;
+use crate::external::External;
 use crate::membership::{self, Change};
 use crate::packet::Packet;
 use app::{Action, Connecting, Former, Sender};
@@ -9,8 +10,9 @@ use bytes::Bytes;
 use meter::Counter;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use session::{Event, Joined, Offset, Pid, Record, Step, Violation};
+use session::{Answer, Event, Joined, Offset, Pid, Record, Sid, Step, Violation};
 use std::rc::Rc;
+use store::Unit;
 
 /// A message of a client.
 pub(crate) enum Incoming<'a> {
@@ -32,6 +34,10 @@ pub(crate) enum Effect {
     Return(Rc<Returning>),
     /// Do this, then ack.
     Act(Act),
+    /// Put this into the inbox of the application.
+    Deliver(Box<Unit>),
+    /// The client has left a namespace, in which it was this socket: an application in processes of its own has to know.
+    Left(Change, Sid),
     /// This has changed in the record.
     Changed(Change),
 }
@@ -42,17 +48,25 @@ pub(crate) struct Admitted {
     identity: Identity,
     /// `recovery=1|0` in the auth object: whether it wants offsets.
     wants_offsets: Option<bool>,
+    /// The auth object, for an application in processes of its own, which has not been asked yet.
+    auth: Option<String>,
 }
 
 impl Admitted {
-    /// Makes the client a member, in its record.
-    pub(crate) fn enter(self, context: &Context, record: &mut Record) -> (String, Joined) {
+    /// Makes the client a member, in its record; with what the application is to be asked, if it has not been.
+    pub(crate) fn enter(self, context: &Context, record: &mut Record) -> (String, Joined, Option<Box<Unit>>) {
         if let Some(wants) = context.heeded(self.wants_offsets) {
             record.offsets = wants;
         }
-        let joined = self.identity.begin(context, record);
+        let mut joined = self.identity.begin(context, record);
+        if let Some(external) = &context.external {
+            joined.pending = true;
+            record.join(&self.nsp, joined.clone());
+            let unit = external.connect(record, &self.nsp, &joined, self.auth);
+            return (self.nsp, joined, Some(Box::new(unit)));
+        }
         membership::enter(record, &self.nsp, joined.clone());
-        (self.nsp, joined)
+        (self.nsp, joined, None)
     }
 }
 
@@ -90,6 +104,7 @@ impl Returning {
             nsp: self.nsp.clone(),
             identity: self.ask(context, None)?,
             wants_offsets: self.wants_offsets,
+            auth: context.external.is_some().then(|| self.auth.clone()),
         })
     }
 }
@@ -157,15 +172,22 @@ pub(crate) fn dispatch(
 
 fn decide(context: &Context, record: &Record, step: Step<'_>, events: &Counter) -> Effect {
     match step {
-        // The built-in application asks for no acks, so nothing waits for one.
-        Step::Nothing | Step::Answer(_) => Effect::Nothing,
+        Step::Nothing => Effect::Nothing,
+        Step::Answer(answer) => take_answer(context, record, answer),
         Step::Event(event) => {
             events.one();
             react(context, record, &event)
         }
         Step::Connect { nsp, auth } => admit(context, record, nsp, auth),
         Step::Refuse { nsp, message } => Effect::Send(Packet::connect_error(nsp, message, None)),
-        Step::Left { nsp, .. } => Effect::Changed(Change::Disconnected { nsp: nsp.to_owned() }),
+        Step::Left { nsp, joined } => {
+            let change = Change::Disconnected { nsp: nsp.to_owned() };
+            if context.external.is_some() {
+                Effect::Left(change, joined.sid)
+            } else {
+                Effect::Changed(change)
+            }
+        }
     }
 }
 
@@ -174,6 +196,9 @@ fn react(context: &Context, record: &Record, event: &Event<'_>) -> Effect {
     let Some(joined) = record.namespaces.get(event.nsp) else {
         return Effect::Nothing;
     };
+    if let Some(external) = &context.external {
+        return Effect::Deliver(Box::new(external.event(joined, event)));
+    }
     let reaction = context.app.event(
         Sender {
             sid: &joined.sid,
@@ -198,6 +223,13 @@ fn react(context: &Context, record: &Record, event: &Event<'_>) -> Effect {
         actions: reaction.actions,
         ack,
     })
+}
+
+/// An ack from a client is for the process that asked; the built-in application asks for none.
+fn take_answer(context: &Context, record: &Record, answer: Answer<'_>) -> Effect {
+    let joined = record.namespaces.get(answer.nsp).filter(|_| context.external.is_some());
+    let unit = joined.and_then(|joined| External::answer(joined, answer));
+    unit.map_or(Effect::Nothing, |unit| Effect::Deliver(Box::new(unit)))
 }
 
 /// What concerns recovery in a CONNECT's auth object; a value of another type counts as absent.
@@ -235,6 +267,7 @@ fn admit(context: &Context, record: &Record, nsp: &str, auth: Option<&str>) -> E
             nsp: nsp.to_owned(),
             identity,
             wants_offsets: said.wants_offsets,
+            auth: auth.filter(|_| context.external.is_some()).map(str::to_owned),
         }),
     }
 }
@@ -273,7 +306,6 @@ pub(crate) fn flag(text: &str) -> Option<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use session::Sid;
 
     #[test]
     fn an_offset_that_is_none_is_not_taken_for_nothing_seen() {

@@ -34,6 +34,9 @@ struct Hello {
     /// Whether it takes idle HTTP connections; builds that did not say so do not.
     #[serde(default)]
     takes_idle: bool,
+    /// Whether the application is in processes of its own: a session that it has admitted is of no use to another one.
+    #[serde(default)]
+    external: bool,
 }
 
 /// From the worker that gives.
@@ -75,6 +78,7 @@ impl Hello {
             formats: vec![FORMAT],
             store: redis.map(|redis| format!("{redis} {}", redis.prefix)),
             takes_idle: true,
+            external: worker.external.is_some(),
         }
     }
 
@@ -84,6 +88,8 @@ impl Hello {
             Some("the other worker has another store")
         } else if !self.formats.iter().any(|format| other.formats.contains(format)) {
             Some("no common format")
+        } else if self.external != other.external {
+            Some("the other worker has another application (app.kind)")
         } else {
             None
         }
@@ -100,12 +106,18 @@ mod tests {
             formats: formats.to_vec(),
             store: store.map(str::to_owned),
             takes_idle: true,
+            external: false,
         };
         let old = hello(&[1, 2], Some("redis://a/0 x"));
         assert_eq!(old.refuses(&hello(&[2, 3], Some("redis://a/0 x"))), None);
         assert!(old.refuses(&hello(&[3], Some("redis://a/0 x"))).is_some());
         assert!(old.refuses(&hello(&[2], Some("redis://a/1 x"))).is_some());
         assert!(old.refuses(&hello(&[2], None)).is_some());
+        let external = Hello {
+            external: true,
+            ..hello(&[1], Some("redis://a/0 x"))
+        };
+        assert!(external.refuses(&old).is_some_and(|why| why.contains("app.kind")));
         assert!(hello(&[1], None).refuses(&hello(&[1], None)).is_some());
     }
 }

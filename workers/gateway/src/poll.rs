@@ -150,6 +150,10 @@ async fn end_in_store(worker: &Worker, sid: &Sid, record: Option<&Record>, endin
     let epoch = record.map(|record| record.epoch);
     let kept = record.and_then(|record| worker.kept(record));
     note_closed(worker, sid, ending, kept.is_some());
+    // Without the record at hand its sockets are looked after later.
+    if let (Some(external), Some(record)) = (&worker.external, record) {
+        external.ended(record, kept.is_some(), ending).await;
+    }
     if let Err(error) = worker.store.end(sid, epoch, kept).await {
         debug!(%error, "session not ended in the store");
     }

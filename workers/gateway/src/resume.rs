@@ -132,6 +132,8 @@ pub(crate) async fn find(
     if identity.who != joined.who {
         return Err(Lost::AnotherUser);
     }
+    // Only the answer to CONNECT tells the recovery id, so the application has admitted it.
+    joined.pending = false;
     joined.data = identity.data;
     match seen {
         Seen::Nothing => {}

@@ -4,7 +4,7 @@ use crate::admin::Admin;
 use crate::listen::{accept, listener};
 use crate::supervisor::Supervisor;
 use crate::worker::Worker;
-use crate::{control, drain, evictions, ingest, notes, ready, report, startup_responder, tailer};
+use crate::{control, drain, evictions, ingest, notes, ready, report, startup_responder, sweep, tailer};
 use boot::{Exit, RedisEndpoint, Settings, Setup, ToSupervisor};
 use futures_util::future::join_all;
 use std::convert::Infallible;
@@ -107,6 +107,7 @@ async fn live(inherited: Inherited) -> Exit {
     supervisor.send(&ToSupervisor::ready()).await;
     info!(slot = worker.slot, incarnation = %worker.incarnation, "worker ready to serve");
     tokio::task::spawn_local(ingest::run(worker.clone()));
+    tokio::task::spawn_local(sweep::run(worker.clone()));
     tokio::task::spawn_local(evictions::watch(worker.clone()));
     tokio::task::spawn_local(ready::watch_checks(worker.clone()));
     tokio::task::spawn_local(notes::run(worker.clone()));

@@ -3,6 +3,7 @@
 //! leaves in one write.
 
 mod act;
+mod application;
 mod closing;
 mod keep_alive;
 mod link;
@@ -361,6 +362,12 @@ impl Connection {
             Effect::Admit(admitted) => task.blocked = Some(self.admit(admitted)),
             Effect::Return(returning) => task.blocked = Some(self.come_back(returning)),
             Effect::Act(act) => self.act(act, task),
+            Effect::Deliver(unit) => task.blocked = Some(self.hand_over(unit)),
+            Effect::Left(change, sid) => {
+                self.show(&[change]);
+                self.unsaved.set(true);
+                task.blocked = Some(self.tell_left(sid));
+            }
             Effect::Changed(change) => {
                 self.show(&[change]);
                 self.unsaved.set(true);
@@ -415,6 +422,9 @@ impl Connection {
         }
         let keep = self.worker.kept(&record).filter(|_| ending.recoverable());
         note_closed(&self.worker, &record.sid, ending, keep.is_some());
+        if let Some(external) = &self.worker.external {
+            external.ended(&record, keep.is_some(), ending).await;
+        }
         if matches!(ending, Ending::TakenOver | Ending::Kicked) || !self.stored.get() {
             return;
         }

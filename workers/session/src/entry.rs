@@ -33,7 +33,8 @@ pub enum EntryKind {
     Leave,
     /// Members are disconnected from the namespace; the payload is `true` if their connection is closed too.
     Disconnect,
-    /// An ack for one member. It is not replayed: a client drops the acks it waits for when its connection ends.
+    /// An ack for one member, or an event that wants one. It is not replayed: a client drops the acks it waits for when its
+    /// connection ends, and would answer twice.
     Ack,
     /// The application lets a member in that waits for it: now the client is told.
     Admit,

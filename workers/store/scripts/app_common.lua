@@ -13,11 +13,11 @@ local function epoch_of_owner(P, p)
   local owner = redis.call('HGET', P .. 'owner', p)
   return owner and string.match(owner, '^%S+ (%d+)') or '0'
 end
--- The membership is over: its disconnect is a record, once. `from` is false if it is not to be told.
+-- The membership is over: its disconnect is a record, once. `was` is `pending` if the application had not let it in.
 local function depart(P, sid, reason)
   local sock = redis.call('HMGET', sock_of(P, sid), 'n', 'p', 'state')
   if not sock[1] or sock[3] == 'gone' then return false end
-  redis.call('HSET', sock_of(P, sid), 'state', 'gone')
+  redis.call('HSET', sock_of(P, sid), 'state', 'gone', 'was', sock[3])
   redis.call('ZREM', P .. 'members', sid)
   redis.call('XADD', inbox_of(P, sock[2]), '*', 'o', epoch_of_owner(P, sock[2]), 'k', 'disconnect', 'n', sock[1], 's', sid, 'd', reason)
   return true

@@ -4,6 +4,7 @@
 --       these. An operation with a partition is done only while that is mine at that epoch; '' is not checked.
 -- Kinds and arguments:
 --   emit     namespace, rooms (JSON), except (JSON), dedupe id or '', packet, attachments…
+--   ask      namespace, rooms (JSON), except (JSON), packet with an ack id, attachments…
 --   ack      namespace, sid, dedupe id or '', packet, attachments…
 --   admit    sid             refuse  sid, JSON of the error
 --   join     sid, room       leave   sid, room      close  namespace, room
@@ -75,6 +76,10 @@ local does = {}
 function does.emit(a, upto)
   if not is_new(ARGV[a + 3]) then return 'd' end
   log('emit', ARGV[a], ARGV[a + 1], ARGV[a + 2], '4' .. ARGV[a + 4], a + 5, upto)
+end
+-- It wants an ack, so it is not replayed: a client would answer twice.
+function does.ask(a, upto)
+  log('ack', ARGV[a], ARGV[a + 1], ARGV[a + 2], '4' .. ARGV[a + 3], a + 4, upto)
 end
 function does.ack(a, upto)
   if not is_new(ARGV[a + 2]) then return 'd' end

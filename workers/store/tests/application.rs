@@ -330,7 +330,7 @@ fn a_batch_counts_once_and_its_answer_is_told_again() {
             (target.nsp.as_str(), &target.rooms[..], &target.except[..]),
             ("/chat|x", &["r".to_owned()][..], &["not".to_owned()][..])
         );
-        // An older number is one that somebody else has replaced.
+        // An older number is one that has been replaced.
         process.batch = 1;
         process.write(&[&["join", "", "", sid.as_str(), "other"]]);
         process.batch = 1;

@@ -130,7 +130,10 @@ class Manager(async_manager.AsyncManager):  # type: ignore[misc]
         record = active()
         where = (namespace, json.dumps(rooms), json.dumps(names_of(skip_sid)))
         # What has an ack id is another event each time: the callback of a former run is gone with its process.
-        effect = record.effect(*where, text, *attachments) if record is not None and number is None else ""
+        if number is not None:
+            await self.server.write("ask", *where, text, *attachments)
+            return
+        effect = record.effect(*where, text, *attachments) if record is not None else ""
         await self.server.write("emit", *where, effect, text, *attachments)
 
     async def trigger_callback(self, sid: str, id: int, data: Any) -> None:

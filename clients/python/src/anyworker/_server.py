@@ -389,8 +389,10 @@ class AsyncServer(socketio.AsyncServer):  # type: ignore[misc]
 
     async def _gone(self, record: Record, reason: str, known: bool) -> None:
         sid, nsp = record.sid, record.nsp
+        was = (await self._socket(sid)).get("was")
         try:
-            if known:
+            # A client that left before it was let in was never there.
+            if known and was == "in":
                 reasons = [reason] if hasattr(self, "reason") else []
                 await self._trigger_event("disconnect", nsp, sid, *reasons)
         finally:

@@ -19,7 +19,7 @@ use crate::worker::{Counted, Worker};
 use crate::ws::{self, Opening};
 use boot::{Cookie, Offsets, SameSite};
 use http::header::{ORIGIN, SET_COOKIE};
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use session::trace::Value::Text;
 use session::{Record, Sid, Transport};
@@ -129,6 +129,16 @@ async fn polling(worker: &Rc<Worker>, request: Request<&mut Body>, peer: SocketA
     reply::reply(worker, gzip, reply)
 }
 
+/// Whether an application in processes of its own, if there is one, can be told of the handshake.
+async fn say_hello(worker: &Worker, record: &Record, uri: &Uri, headers: &HeaderMap) -> bool {
+    let Some(external) = &worker.external else { return true };
+    let said = external.hello(record, uri, headers).await;
+    if let Err(error) = &said {
+        debug!(%error, "handshake not stored for the application");
+    }
+    said.is_ok()
+}
+
 /// A request's id: with it, if it came with one, a proxy's repetition of the request is known again.
 fn request_id(worker: &Worker, headers: &HeaderMap, query: &Query<'_>, peer: SocketAddr) -> RequestId {
     let proxies = &worker.settings.http.trusted_proxies;
@@ -168,6 +178,10 @@ async fn begin(
     let constants = constants.map(|id| worker.store.request().repeatable(id));
     let asked: Vec<RequestId> = iter::once(asked).chain(constants).collect();
     let (head, ttl) = (worker.head(), worker.ttl(&record));
+    if !say_hello(worker, &record, request.uri(), request.headers()).await {
+        worker.metrics.handshakes.one(Handshake::PollingUnavailable);
+        return answer::unavailable();
+    }
     let created = worker.store.create_for(&record, &asked, head, ttl).await;
     worker.note_stored(&created);
     if let Err(error) = created {
@@ -276,6 +290,12 @@ async fn websocket(
             return *answer;
         }
     };
+    if let Purpose::Fresh(record) = &purpose
+        && !say_hello(worker, record, request.uri(), request.headers()).await
+    {
+        worker.metrics.handshakes.one(Handshake::WebsocketUnavailable);
+        return answer::unavailable();
+    }
     let mut cookie = HeaderMap::new();
     if let Purpose::Fresh(record) = &purpose {
         worker.metrics.handshakes.one(Handshake::WebsocketOk);

@@ -7,7 +7,9 @@ use crate::actions::{Append, Outcome, carry_out};
 use crate::context::SETTLING_MARGIN;
 use crate::dispatch::{Act, Admitted, Effect, Incoming, Returning, dispatch};
 use crate::ending::Ending;
+use crate::external;
 use crate::fault::{self, Point};
+use crate::lines::line;
 use crate::membership::{self, Change};
 use crate::notes::note;
 use crate::packet::Packet;
@@ -21,7 +23,7 @@ use meter::Counter;
 use session::trace::Value::Number;
 use session::{Joined, Names, Offset, Record};
 use std::rc::Rc;
-use store::{PostBegin, PostDone, PostEffects, RequestId, Settling, StoreError};
+use store::{PostBegin, PostDone, PostEffects, RequestId, Settling, StoreError, Unit};
 use wire::engine;
 
 /// Packets of one POST; more is an attack, not a client.
@@ -92,6 +94,10 @@ pub(super) struct Batch<'a> {
     events: Counter,
     /// Whether the session had joined a namespace before.
     was_settled: bool,
+    /// For the inbox of the application, in this order.
+    units: Vec<Unit>,
+    /// It is to be asked about these, once they are stored.
+    asks: Vec<Unit>,
 }
 
 impl<'a> Batch<'a> {
@@ -119,7 +125,19 @@ impl<'a> Batch<'a> {
             sent,
             resumed: Vec::new(),
             events: Counter::new(),
+            units: Vec::new(),
+            asks: Vec::new(),
         }
+    }
+
+    /// Puts what the client did into the inbox of the application; whether that worked.
+    pub(super) async fn deliver(&mut self) -> bool {
+        put(self.worker, std::mem::take(&mut self.units)).await
+    }
+
+    /// Asks the application about new memberships, which are stored by now.
+    pub(super) async fn ask_application(&mut self) -> bool {
+        put(self.worker, std::mem::take(&mut self.asks)).await
     }
 
     /// Whether a poll of the session is waiting somewhere, as far as is known.
@@ -270,7 +288,22 @@ impl<'a> Batch<'a> {
         match effect.map_err(Ending::Protocol)? {
             Effect::Nothing => {}
             Effect::Send(packet) => self.out.push(Out::Now(packet)),
-            Effect::Admit(admitted) => self.admit(admitted),
+            Effect::Admit(admitted) => {
+                if self.worker.external.is_some() {
+                    self.begin().await?;
+                }
+                self.admit(admitted);
+            }
+            Effect::Deliver(unit) => {
+                self.begin().await?;
+                self.units.push(*unit);
+            }
+            Effect::Left(change, sid) => {
+                self.begin().await?;
+                self.units.push(Unit::leave(&sid, external::LEFT));
+                self.changed = true;
+                self.changes.push(change);
+            }
             Effect::Return(returning) => self.come_back(returning).await?,
             Effect::Act(act) => self.act(act).await?,
             Effect::Changed(change) => {
@@ -283,7 +316,12 @@ impl<'a> Batch<'a> {
 
     /// Lets the client into a namespace, as a new member.
     fn admit(&mut self, admitted: Admitted) {
-        let (nsp, joined) = admitted.enter(self.worker, &mut self.record);
+        let (nsp, joined, asks) = admitted.enter(self.worker, &mut self.record);
+        if let Some(unit) = asks {
+            self.asks.push(*unit);
+            self.changed = true;
+            return;
+        }
         self.answer(&nsp, &joined);
         self.changes.push(Change::Connected { nsp });
     }
@@ -364,6 +402,19 @@ impl<'a> Batch<'a> {
         }
         mail
     }
+}
+
+/// Puts units into the inbox of the application; whether that worked.
+async fn put(worker: &Worker, units: Vec<Unit>) -> bool {
+    let Some(external) = &worker.external else { return true };
+    if units.is_empty() {
+        return true;
+    }
+    let delivered = external.deliver(units).await;
+    if let Err(error) = &delivered {
+        line!(warn, %error, "records of a client not stored for the application");
+    }
+    delivered.is_ok()
 }
 
 fn echo(incoming: Incoming<'_>) -> Packet {

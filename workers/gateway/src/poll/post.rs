@@ -209,6 +209,10 @@ async fn handle(mut batch: Batch<'_>, text: &str) -> Result<Reply, Option<Box<Po
         ending = None;
     }
     let mail = batch.settle_mail().await;
+    // Before the POST is answered, and before it counts as done.
+    if !batch.deliver().await {
+        return Ok(Reply::Unavailable);
+    }
     if let Some(ending) = ending {
         batch.note(mail.len());
         batch.end(&ending).await;
@@ -218,6 +222,10 @@ async fn handle(mut batch: Batch<'_>, text: &str) -> Result<Reply, Option<Box<Po
     Ok(match batch.finish(&mail).await {
         Ok(PostDone::Done { .. }) => {
             batch.note(mail.len());
+            // The memberships must be stored before the application is asked about them.
+            if !batch.ask_application().await {
+                return Ok(Reply::Unavailable);
+            }
             match batch.take_over().await {
                 Ok(()) => reply,
                 Err(lost) => match lost.passing() {

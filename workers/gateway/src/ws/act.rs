@@ -61,9 +61,15 @@ impl Connection {
 
     /// A new membership, stored before the client gets its answer, so that a crash right after the answer does not lose it.
     async fn begin_membership(self: &Rc<Self>, admitted: Admitted) {
-        let (nsp, joined) = admitted.enter(&self.worker, &mut self.record.borrow_mut());
-        self.ws.borrow_mut().get_mut().settle();
+        let (nsp, joined, asks) = admitted.enter(&self.worker, &mut self.record.borrow_mut());
+        if asks.is_none() {
+            self.ws.borrow_mut().get_mut().settle();
+        }
         match self.save().await {
+            Kept::Yes if joined.pending => {
+                self.enter_hub(&nsp, &joined, joined.since);
+                self.put_records(asks.into_iter().map(|unit| *unit).collect()).await;
+            }
             Kept::Yes => {
                 self.enter_hub(&nsp, &joined, joined.since);
                 self.send(&Packet::connect(&nsp, &joined));
@@ -157,6 +163,13 @@ impl Connection {
         let applied = orders::apply(&mut self.record.borrow_mut(), logged, order, rooms_max);
         self.worker.metrics.limits.add(Limit::Rooms, applied.refused);
         applied.packet.iter().for_each(|packet| self.send(packet));
+        if applied
+            .changes
+            .iter()
+            .any(|change| matches!(change, Change::Connected { .. }))
+        {
+            self.ws.borrow_mut().get_mut().settle();
+        }
         self.show(&applied.changes);
         if !applied.changes.is_empty() {
             self.unsaved.set(true);

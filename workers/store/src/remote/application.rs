@@ -246,7 +246,7 @@ impl Committer {
     /// Sees a batch through: done, or failed for good.
     async fn commit(&self, batch: Vec<Pending>) {
         let mut pause = RETRY_MIN;
-        // Whoever waits for it has given up by then.
+        // Its callers have given up by then.
         let deadline = batch.iter().map(|pending| pending.deadline).max();
         let outcome = loop {
             let error = match self.send(&batch).await {
