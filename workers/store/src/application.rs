@@ -1,11 +1,8 @@
 //! The link to an application in processes of its own: what workers write for it, and publish about it. What the
 //! processes do, they do by the scripts that are published: docs/design/application-link.md.
 
-use crate::error::StoreError;
-use crate::remote::Remote;
 use bytes::Bytes;
 use session::{Pid, Sid};
-use std::rc::Rc;
 use std::time::Duration;
 
 /// Version of the protocol between workers and processes: names, arguments and answers of the published scripts, and the
@@ -201,37 +198,6 @@ pub struct Due {
     pub pid: Option<Pid>,
     /// The Engine.IO session in which it began.
     pub session: Option<Sid>,
-}
-
-/// The link, as a worker uses it.
-#[derive(Clone, Debug)]
-pub struct Applications(pub(crate) Rc<Remote>);
-
-impl Applications {
-    /// Stores what clients did. It is queued by the call itself: the order of calls is the order in the inbox, and those
-    /// of one call are not separated. Answers one by one; what is [`Put::Full`] may be put again.
-    ///
-    /// # Errors
-    /// [`StoreError`]; then it is not known how much of it was stored.
-    pub fn put(&self, units: Vec<Unit>) -> impl Future<Output = Result<Vec<Put>, StoreError>> + use<> {
-        self.0.put(units)
-    }
-
-    /// Publishes scripts, names and terms for the processes: a Redis that has restarted may have lost them.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn publish(&self, terms: &LinkTerms) -> Result<(), StoreError> {
-        self.0.publish_link(terms).await
-    }
-
-    /// Sockets that are to be looked after. No other worker gets them before `again`.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn due(&self, again: Duration) -> Result<Vec<Due>, StoreError> {
-        self.0.due(again).await
-    }
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ pub use answer::{
     Amended, Appended, CREATED_REVISION, Evictions, Mail, Part, Poll, PollMode, PostBegin, PostDone, PostEffects,
     RequestId, Restored, Saved, Settling, Touched, UpgradeBegin, UpgradeFinish, UpgradeStep,
 };
-pub use application::{Applications, Due, LINK_VERSION, LinkTerms, Put, Unit};
+pub use application::{Due, LINK_VERSION, LinkTerms, Put, Unit};
 pub use counts::Counts;
 pub use dedupe::Dedupe;
 pub use error::{AppendError, Cure, Speaks, StoreError, Unwritable};
@@ -41,5 +41,5 @@ pub use remote::{
     Served, Spread, Streams, Trial, redis_major,
 };
 pub use session::{Entry, EntryKind, Joined, Offset, Record, Sid, Transport, trace};
-pub use store::{Store, Tail};
+pub use store::{Applications, Store, Tail};
 pub use tail::{ResetReason, TailEvent};

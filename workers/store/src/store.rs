@@ -1,14 +1,15 @@
 //! The store as its users see it; every call goes to Redis or to the twin.
 
+mod applications;
 mod tail;
 
+pub use applications::Applications;
 pub use tail::Tail;
 
 use crate::answer::{
     Amended, Appended, Evictions, Part, Poll, PollMode, PostBegin, PostDone, PostEffects, RequestId, Restored, Saved,
     Touched, UpgradeBegin, UpgradeFinish, UpgradeStep,
 };
-use crate::application::Applications;
 use crate::counts::{Counts, Published};
 use crate::dedupe::Dedupe;
 use crate::error::{AppendError, StoreError};
