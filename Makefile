@@ -1,5 +1,6 @@
 # make run    build anyworker and run it: supervisor, four workers and a private Redis on 127.0.0.1:8000
 # make test   run all tests
+# make test-apps an external application: whole processes, and the tests of the Python package
 # make chaos  break everything for five minutes at a time, under clients; CHAOS_SECONDS and SEED choose
 # make fuzz   feed the parsers of what clients send for a minute; FUZZ_SECONDS chooses
 # make bench  measure it for half a minute: bench/README.md
@@ -14,7 +15,7 @@ SHELL := bash
 # Where rustup puts cargo, for shells that were open before.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help run build test chaos fuzz bench deb docs check clean
+.PHONY: help run build test test-apps chaos fuzz bench deb docs check clean
 
 help:
 	@sed -n 's/^# make /make /p' Makefile
@@ -32,6 +33,12 @@ run:
 test:
 	@scripts/need.sh test
 	@scripts/test.sh
+
+test-apps:
+	@scripts/need.sh test
+	@scripts/test.sh --test applications
+	@target/test-venv/bin/python -m pip install --quiet --disable-pip-version-check -e 'clients/python[test]'
+	@cd clients/python && ../../target/test-venv/bin/python -m pytest -q
 
 chaos:
 	@scripts/need.sh test

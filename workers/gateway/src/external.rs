@@ -125,7 +125,7 @@ impl External {
         if !units.is_empty()
             && let Err(error) = self.link.put(units).await
         {
-            debug!(%error, "the application is told later that a client left");
+            debug!(%error, "leave of a client not stored for the application");
         }
     }
 }

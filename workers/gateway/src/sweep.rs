@@ -25,15 +25,12 @@ pub(crate) async fn run(worker: Rc<Worker>) {
             match external.link.publish(&external.terms).await {
                 Ok(()) => {
                     if published.is_none() {
-                        info!(
-                            partitions = external.terms.partitions,
-                            "the application link is published"
-                        );
+                        info!(partitions = external.terms.partitions, "application link published");
                     }
                     published = Some(Instant::now());
                 }
-                Err(error) if published.is_none() => warn!(%error, "the application link is not published yet"),
-                Err(error) => debug!(%error, "the application link was not published again"),
+                Err(error) if published.is_none() => warn!(%error, "application link not published yet"),
+                Err(error) => debug!(%error, "application link not published again"),
             }
         }
         look_after(&worker, external).await;
@@ -44,18 +41,18 @@ pub(crate) async fn run(worker: Rc<Worker>) {
 async fn look_after(worker: &Worker, external: &External) {
     let due = match external.link.due(external.look_again).await {
         Ok(due) => due,
-        Err(error) => return debug!(%error, "sockets were not looked after"),
+        Err(error) => return debug!(%error, "sockets of the application not looked after"),
     };
     for socket in due {
         match is_there(worker, &socket).await {
             Ok(true) => {
                 let touch = Unit::touch(&socket.sid, external.look_again);
                 if let Err(error) = external.link.put(vec![touch]).await {
-                    debug!(%error, "a socket was not looked after");
+                    debug!(%error, "socket of the application not looked after");
                 }
             }
             Ok(false) => external.leave(vec![socket.sid], "transport close").await,
-            Err(error) => line!(debug, %error, "a socket was not looked after"),
+            Err(error) => line!(debug, %error, "socket of the application not looked after"),
         }
     }
 }

@@ -254,10 +254,10 @@ impl Committer {
                 Err(failure) => failure.error,
             };
             if !error.passing() || deadline.is_none_or(|deadline| deadline <= Instant::now()) {
-                warn!(%error, calls = batch.len(), "records for the application could not be stored");
+                warn!(%error, calls = batch.len(), "batch of records for the application failed");
                 break Err(error);
             }
-            debug!(%error, "records for the application have to wait");
+            debug!(%error, "batch of records for the application waits");
             sleep(jittered(pause)).await;
             pause = (pause * 2).min(RETRY_MAX);
         };
