@@ -19,6 +19,7 @@ use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
+use toml::de::DeTable;
 
 /// The end of `--help` and of the manual page.
 const MORE: &str = "\
@@ -314,25 +315,11 @@ fn runtime_directory(sources: &Sources) -> Result<PathBuf, Faults> {
         .ok_or(faults)
 }
 
-/// `directory = "…"` in `[runtime]`, even of a file that is no TOML any more.
+/// `[runtime] directory`, even of a file of which another part is no TOML any more.
 fn directory_line(text: &str) -> Option<String> {
-    let section = text
-        .lines()
-        .map(str::trim)
-        .skip_while(|line| *line != "[runtime]")
-        .skip(1);
-    section.take_while(|line| !line.starts_with('[')).find_map(|line| {
-        let value = line
-            .strip_prefix("directory")?
-            .trim_start()
-            .strip_prefix('=')?
-            .trim_start();
-        let quote = value.chars().next().filter(|quote| matches!(quote, '"' | '\''))?;
-        value
-            .get(1..)?
-            .split_once(quote)
-            .map(|(directory, _)| directory.to_owned())
-    })
+    let (document, _) = DeTable::parse_recoverable(text);
+    let runtime = document.get_ref().get("runtime")?.get_ref();
+    Some(runtime.get("directory")?.get_ref().as_str()?.to_owned())
 }
 
 #[cfg(test)]

@@ -1,15 +1,16 @@
 //! The processes of the workers, and the wires to them.
 
 use crate::fleet::{SlotId, WorkerId};
+use crate::sys::send::send;
 use crate::sys::usage::{Meter, Usage};
 use boot::{Incarnation, MESSAGE_BYTES_MAX, ToSupervisor, ToWorker};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
-use nix::sys::socket::{ControlMessage, MsgFlags, recv, sendmsg};
+use nix::sys::socket::{MsgFlags, recv};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
-use std::io::{self, IoSlice};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
 use tracing::{error, warn};
@@ -92,17 +93,8 @@ impl Process {
 
     fn flush(&mut self) -> Result<(), Errno> {
         while let Some(QueuedMessage { bytes, descriptors }) = self.outbox.front() {
-            let descriptors: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
-            let rights = [ControlMessage::ScmRights(&descriptors)];
-            let sent = sendmsg::<()>(
-                self.control.as_raw_fd(),
-                &[IoSlice::new(bytes)],
-                if descriptors.is_empty() { &[] } else { &rights },
-                MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL,
-                None,
-            );
-            match sent {
-                Ok(_) => {
+            match send(&self.control, bytes, descriptors) {
+                Ok(()) => {
                     self.outbox.pop_front();
                 }
                 Err(Errno::EAGAIN) => return Ok(()),

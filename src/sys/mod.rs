@@ -14,6 +14,7 @@ pub(crate) mod reap;
 pub(crate) mod redis;
 pub(crate) mod reexec;
 pub(crate) mod runtime;
+pub(crate) mod send;
 pub(crate) mod signals;
 pub(crate) mod spawn;
 mod steer;

@@ -3,17 +3,16 @@
 //! Never waits: what the other end has no room for is kept, in its order, and sent when there is room.
 
 use super::environment;
+use super::send::send;
 use super::spawn::{InheritedDescriptors, detach};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, sendmsg, socket,
-};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use sd_notify::NotifyState;
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
-use std::io::{self, IoSlice, Read};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::process::{ChildStdout, Command, Stdio};
 use std::time::Duration;
@@ -167,8 +166,11 @@ impl Notifier {
     pub(crate) fn flush(&mut self) {
         while let Some(message) = self.waiting.front() {
             let sent = match &self.socket {
-                Some(socket) => message.send(socket),
-                None => open().and_then(|socket| message.send(self.socket.insert(socket))),
+                Some(socket) => send(socket, message.text.as_bytes(), &message.descriptors),
+                None => open().and_then(|socket| {
+                    let socket = self.socket.insert(socket);
+                    send(socket, message.text.as_bytes(), &message.descriptors)
+                }),
             };
             match sent {
                 Ok(()) | Err(Errno::EINTR) => {}
@@ -184,17 +186,6 @@ impl Notifier {
             }
         }
         self.socket = None;
-    }
-}
-
-impl Message {
-    fn send(&self, socket: &OwnedFd) -> Result<(), Errno> {
-        let descriptors: Vec<RawFd> = self.descriptors.iter().map(AsRawFd::as_raw_fd).collect();
-        let rights = [ControlMessage::ScmRights(&descriptors)];
-        let rights = if descriptors.is_empty() { &[][..] } else { &rights };
-        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-        let text = [IoSlice::new(self.text.as_bytes())];
-        sendmsg::<()>(socket.as_raw_fd(), &text, rights, flags, None).map(|_| ())
     }
 }
 

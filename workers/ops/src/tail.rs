@@ -11,8 +11,10 @@ use crate::sessions::{Id, Lookup, Trouble, find, inspector, settle};
 use audience::Audience;
 use clap::{Args, ValueEnum};
 use line::{Line, Shape};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::time::Duration;
 use store::trace::{Note, lines};
 use store::{Entry, Inspector};
@@ -127,10 +129,12 @@ async fn tail(inspector: &Inspector, args: &TailArgs) -> Result<u8, Trouble> {
 /// Whether the reader of standard output closed its end: without anything to write, this would go unnoticed.
 fn reader_is_gone() -> io::Result<bool> {
     let stdout = io::stdout();
-    let mut fds = [PollFd::new(&stdout, PollFlags::empty())];
-    match poll(&mut fds, Some(&Timespec::default())) {
-        Ok(_) => Ok(fds.iter().any(|fd| fd.revents().contains(PollFlags::ERR))),
-        Err(rustix::io::Errno::INTR) => Ok(false),
+    let mut fds = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
+    match poll(&mut fds, PollTimeout::ZERO) {
+        Ok(_) => Ok(fds
+            .iter()
+            .any(|fd| fd.revents().is_some_and(|seen| seen.contains(PollFlags::POLLERR)))),
+        Err(Errno::EINTR) => Ok(false),
         Err(errno) => Err(errno.into()),
     }
 }

@@ -232,7 +232,9 @@ async fn websocket(context: &Context, target: &Target) -> Outcomes {
     let bad = |why: String| vec![(UPGRADE, Seen::Bad(why, NGINX_UPGRADE.to_owned())), no_timeout()];
     let mut socket = match timeout(ANSWER_PATIENCE, Socket::open(target, &path)).await {
         Ok(Ok(Opened::Yes(socket))) => socket,
-        Ok(Ok(Opened::No(reply))) => return bad(format!("a WebSocket was asked for, the answer was {}", reply.status)),
+        Ok(Ok(Opened::No(status))) => {
+            return bad(format!("a WebSocket was asked for, the answer was {}", status.as_u16()));
+        }
         Ok(Err(error)) => return bad(format!("a WebSocket was asked for: {error}")),
         Err(_) => {
             return bad(format!(

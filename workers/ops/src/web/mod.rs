@@ -1,5 +1,5 @@
-//! A small HTTP/1.1 and WebSocket client, for looking at a fleet as its clients do: a fresh connection for each
-//! request, nothing hidden, everything bounded.
+//! HTTP/1.1 and WebSocket for looking at a fleet as its clients do: a fresh connection for each request, everything
+//! bounded.
 
 mod http;
 mod tls;
@@ -8,9 +8,10 @@ mod ws;
 pub(crate) use http::{Reply, ask};
 pub(crate) use ws::{Opened, Socket};
 
+use ::http::Uri;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use tokio::io::{AsyncRead, AsyncWrite, BufReader};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 /// Where a fleet is reached.
@@ -44,35 +45,25 @@ impl Target {
 
     /// The place that a URL names.
     pub(crate) fn parse(url: &str) -> Result<Self, String> {
-        let (tls, rest) = if let Some(rest) = url.strip_prefix("https://").or(url.strip_prefix("wss://")) {
-            (true, rest)
-        } else if let Some(rest) = url.strip_prefix("http://").or(url.strip_prefix("ws://")) {
-            (false, rest)
-        } else {
-            return Err(format!("{url:?} begins with neither https:// nor http://"));
+        let no_host = || format!("{url:?} names no host");
+        let uri: Uri = url.parse().map_err(|error| format!("{url:?}: {error}"))?;
+        let tls = match uri.scheme_str() {
+            Some("https" | "wss") => true,
+            Some("http" | "ws") => false,
+            Some(_) | None => return Err(format!("{url:?} begins with neither https:// nor http://")),
         };
-        let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-        let (host, port) = match authority.strip_prefix('[').and_then(|inner| inner.split_once(']')) {
-            Some((host, port)) => (host, port.strip_prefix(':')),
-            None => match authority.split_once(':') {
-                Some((host, port)) => (host, Some(port)),
-                None => (authority, None),
-            },
+        let authority = uri.authority().ok_or_else(no_host)?;
+        let host = authority.host();
+        let port = match authority.as_str().strip_prefix(host).ok_or_else(no_host)? {
+            "" => Ok(if tls { 443 } else { 80 }),
+            port => port.trim_start_matches(':').parse(),
         };
-        let port = match port {
-            None => Ok(if tls { 443 } else { 80 }),
-            Some(port) => port.parse(),
-        };
-        if host.is_empty() || authority.contains(|c: char| c == '@' || c.is_whitespace() || c.is_control()) {
-            return Err(format!("{url:?} names no host"));
-        }
-        let path = path.split(['?', '#']).next().unwrap_or_default();
         Ok(Self {
             tls,
-            host: host.to_owned(),
+            host: host.trim_matches(['[', ']']).to_owned(),
             port: port.map_err(|error| format!("{url:?}: port: {error}"))?,
-            authority: authority.to_owned(),
-            base: path.trim_end_matches('/').to_owned(),
+            authority: authority.to_string(),
+            base: uri.path().trim_end_matches('/').to_owned(),
         })
     }
 
@@ -89,22 +80,21 @@ impl Target {
     async fn connect(&self) -> io::Result<Link> {
         let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
         stream.set_nodelay(true)?;
-        let stream: Box<dyn Stream> = if self.tls {
+        Ok(if self.tls {
             Box::new(tls::wrap(stream, &self.host).await?)
         } else {
             Box::new(stream)
-        };
-        Ok(BufReader::new(stream))
+        })
     }
 }
 
 /// A connection.
-type Link = BufReader<Box<dyn Stream>>;
+type Link = Box<dyn Stream>;
 
 /// Bytes in both directions.
-pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin {}
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
-impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 #[cfg(test)]
 mod tests {
@@ -127,6 +117,8 @@ mod tests {
             "https://",
             "http://h:x",
             "http://a@b",
+            "http://:80/",
+            "http://h:99999",
             "http://a b/",
         ] {
             assert!(Target::parse(bad).is_err(), "{bad}");
