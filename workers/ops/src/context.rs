@@ -78,6 +78,16 @@ pub struct Engine {
     pub message: String,
 }
 
+impl Engine {
+    /// What a packet of the namespace begins with, behind its type: nothing, or `/name,`.
+    pub(crate) fn prefix(&self) -> String {
+        match self.namespace.as_str() {
+            "/" => String::new(),
+            name => format!("{name},"),
+        }
+    }
+}
+
 /// Limits that commands measure against.
 #[derive(Clone, Debug)]
 pub struct Limits {

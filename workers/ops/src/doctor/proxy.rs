@@ -3,8 +3,7 @@
 use super::findings::Findings;
 use crate::Context;
 use crate::output::span;
-use crate::web::{Opened, Reply, Socket, Target, ask};
-use serde_json::Value;
+use crate::web::{Opened, Socket, Target, ask};
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 use store::Sid;
@@ -109,8 +108,8 @@ async fn polling(context: &Context, target: &Target) -> Outcomes {
         return vec![(REACHES, Seen::Not("engine.transports has no polling".to_owned()))];
     }
     let path = format!("{}?EIO=4&transport=polling", context.engine.path);
-    let reply = answered(target, &path, None, ANSWER_PATIENCE).await;
-    let sid = match opened(reply) {
+    let reply = ask(target, &path, None, ANSWER_PATIENCE).await;
+    let sid = match reply.and_then(|reply| reply.sid()) {
         Ok(sid) => sid,
         Err(why) => {
             let remedy = format!(
@@ -151,14 +150,10 @@ async fn belongs(context: &Context, sid: &str) -> Seen {
 
 /// An answer of a few bytes must come when it is there, and not when some buffer is full.
 async fn buffering(context: &Context, target: &Target, session: &str) -> Seen {
-    let namespace = match context.engine.namespace.as_str() {
-        "/" => String::new(),
-        name => format!("{name},"),
-    };
     let start = Instant::now();
-    let connect = format!("40{namespace}");
-    let poll = answered(target, session, None, ANSWER_PATIENCE);
-    let post = answered(target, session, Some(&connect), ANSWER_PATIENCE);
+    let connect = format!("40{}", context.engine.prefix());
+    let poll = ask(target, session, None, ANSWER_PATIENCE);
+    let post = ask(target, session, Some(&connect), ANSWER_PATIENCE);
     let (polled, posted) = tokio::join!(poll, post);
     let took = start.elapsed();
     let remedy = "nginx: proxy_buffering off; proxy_request_buffering off; for this location".to_owned();
@@ -193,7 +188,7 @@ async fn buffering(context: &Context, target: &Target, session: &str) -> Seen {
 async fn poll_timeout(context: &Context, target: &Target, session: &str) -> Seen {
     let interval = context.engine.ping_interval;
     let start = Instant::now();
-    let reply = answered(target, session, None, interval + PING_MARGIN).await;
+    let reply = ask(target, session, None, interval + PING_MARGIN).await;
     let took = span(start.elapsed());
     let seen = match reply {
         Ok(reply) if reply.status == 200 && reply.text().split('\x1e').any(|packet| packet == "2") => {
@@ -209,7 +204,7 @@ async fn poll_timeout(context: &Context, target: &Target, session: &str) -> Seen
         ),
     };
     // Whether it can still be said does not matter: the session ends by itself.
-    drop(answered(target, session, Some("1"), ANSWER_PATIENCE).await);
+    drop(ask(target, session, Some("1"), ANSWER_PATIENCE).await);
     seen
 }
 
@@ -257,10 +252,7 @@ async fn websocket(context: &Context, target: &Target) -> Outcomes {
 async fn socket_timeout(context: &Context, socket: &mut Socket) -> Seen {
     let interval = context.engine.ping_interval;
     let start = Instant::now();
-    let connect = match context.engine.namespace.as_str() {
-        "/" => "40".to_owned(),
-        name => format!("40{name},"),
-    };
+    let connect = format!("40{}", context.engine.prefix());
     // If this does not get through, the next message does not come.
     let said = socket.say(&connect).await;
     let ping = async {
@@ -277,25 +269,5 @@ async fn socket_timeout(context: &Context, socket: &mut Socket) -> Seen {
             longer(interval),
         ),
         Err(_) => Seen::Bad(format!("no ping came within {took}"), longer(interval)),
-    }
-}
-
-async fn answered(target: &Target, path: &str, body: Option<&str>, patience: Duration) -> Result<Reply, String> {
-    match timeout(patience, ask(target, path, body)).await {
-        Ok(Ok(reply)) => Ok(reply),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err(format!("no answer within {}", span(patience))),
-    }
-}
-
-/// The sid of a handshake that worked.
-fn opened(reply: Result<Reply, String>) -> Result<String, String> {
-    let reply = reply?;
-    let text = reply.text();
-    let open: Option<Value> = text.strip_prefix('0').and_then(|open| serde_json::from_str(open).ok());
-    let sid = open.as_ref().and_then(|open| open.get("sid")?.as_str());
-    match sid {
-        Some(sid) if reply.status == 200 => Ok(sid.to_owned()),
-        _ => Err(format!("a handshake was answered with {}", reply.summary())),
     }
 }

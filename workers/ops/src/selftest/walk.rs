@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use store::{Inspector, Sid};
-use tokio::time::timeout;
 
 /// Rounds per worker, at most: with four workers the probability that one is left out is about 1 in 10⁷.
 const ROUNDS_PER_WORKER: usize = 16;
@@ -50,24 +49,13 @@ impl<'a> Walk<'a> {
         inspector: Option<Inspector>,
     ) -> Result<Self, String> {
         let path = format!("{}?EIO=4&transport=polling", context.engine.path);
-        let reply = said(timeout(ANSWER_PATIENCE, ask(target, &path, None)).await)?;
-        let open: Option<Value> = reply
-            .text()
-            .strip_prefix('0')
-            .and_then(|open| serde_json::from_str(open).ok());
-        let sid = open.as_ref().and_then(|open| open.get("sid")?.as_str());
-        let Some(sid) = sid else {
-            return Err(format!("the handshake was answered with {}", reply.summary()));
-        };
-        let namespace = match context.engine.namespace.as_str() {
-            "/" => String::new(),
-            name => format!("{name},"),
-        };
+        let sid = ask(target, &path, None, ANSWER_PATIENCE).await?.sid()?;
+        let namespace = context.engine.prefix();
         let mut walk = Self {
             context,
             target,
             inspector,
-            sid: sid.to_owned(),
+            sid,
             namespace,
             room: format!("selftest-{:016x}", fastrand::u64(..)),
             creator: None,
@@ -150,12 +138,9 @@ impl<'a> Walk<'a> {
         let event = json!([self.context.engine.publish, self.room, number]);
         let packet = format!("42{}{number}{event}", self.namespace);
         let start = Instant::now();
-        let path = self.path();
-        let poll = timeout(ANSWER_PATIENCE, ask(self.target, &path, None));
-        let post = timeout(ANSWER_PATIENCE, ask(self.target, &path, Some(&packet)));
-        let (polled, posted) = tokio::join!(poll, post);
-        taken(&said(posted)?)?;
-        let mut pings = self.hear(&said(polled)?)?;
+        let (polled, posted) = tokio::join!(self.ask(None), self.ask(Some(&packet)));
+        taken(&posted?)?;
+        let mut pings = self.hear(&polled?)?;
         self.note_served(true, true).await?;
         while self.received < number || self.acked < number {
             self.answer(pings).await?;
@@ -206,8 +191,7 @@ impl<'a> Walk<'a> {
     }
 
     async fn poll(&mut self) -> Result<u32, String> {
-        let path = self.path();
-        let reply = said(timeout(ANSWER_PATIENCE, ask(self.target, &path, None)).await)?;
+        let reply = self.ask(None).await?;
         let pings = self.hear(&reply)?;
         self.note_served(true, false).await?;
         Ok(pings)
@@ -222,9 +206,8 @@ impl<'a> Walk<'a> {
 
     /// Polls until a packet is the one that is waited for; what comes before does not matter yet.
     async fn poll_until(&mut self, wanted: impl Fn(&str) -> bool) -> Result<(), String> {
-        let path = self.path();
         loop {
-            let reply = said(timeout(ANSWER_PATIENCE, ask(self.target, &path, None)).await)?;
+            let reply = self.ask(None).await?;
             self.note_served(true, false).await?;
             for packet in packets_of(&reply)?.split(SEPARATOR) {
                 if wanted(packet) {
@@ -240,8 +223,7 @@ impl<'a> Walk<'a> {
     }
 
     async fn post(&mut self, packet: &str) -> Result<(), String> {
-        let path = self.path();
-        let reply = said(timeout(ANSWER_PATIENCE, ask(self.target, &path, Some(packet))).await)?;
+        let reply = self.ask(Some(packet)).await?;
         taken(&reply)?;
         self.note_served(false, true).await
     }
@@ -277,8 +259,7 @@ impl<'a> Walk<'a> {
 
     /// Leaves, as a client does.
     pub(super) async fn end(&self) -> Result<(), String> {
-        let path = self.path();
-        let reply = said(timeout(ANSWER_PATIENCE, ask(self.target, &path, Some("1"))).await)?;
+        let reply = self.ask(Some("1")).await?;
         taken(&reply)?;
         let (Some(inspector), Ok(sid)) = (&self.inspector, Sid::parse(&self.sid)) else {
             return Ok(());
@@ -290,17 +271,9 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn path(&self) -> String {
-        format!("{}?EIO=4&transport=polling&sid={}", self.context.engine.path, self.sid)
-    }
-}
-
-/// An answer that came in time.
-fn said(answer: Result<std::io::Result<Reply>, tokio::time::error::Elapsed>) -> Result<Reply, String> {
-    match answer {
-        Ok(Ok(reply)) => Ok(reply),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err(format!("no answer within {ANSWER_PATIENCE:?}")),
+    async fn ask(&self, body: Option<&str>) -> Result<Reply, String> {
+        let path = format!("{}?EIO=4&transport=polling&sid={}", self.context.engine.path, self.sid);
+        ask(self.target, &path, body, ANSWER_PATIENCE).await
     }
 }
 

@@ -1,12 +1,16 @@
 //! One request, one answer.
 
 use super::Target;
+use crate::output::span;
 use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use serde_json::Value;
 use std::io;
+use std::time::Duration;
+use tokio::time::timeout;
 
 /// Longest body (bytes); no answer that is asked for here is longer.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
@@ -23,6 +27,17 @@ impl Reply {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
+    /// The sid of a handshake that worked.
+    pub(crate) fn sid(&self) -> Result<String, String> {
+        let text = self.text();
+        let open: Option<Value> = text.strip_prefix('0').and_then(|open| serde_json::from_str(open).ok());
+        let sid = open.as_ref().and_then(|open| open.get("sid")?.as_str());
+        match sid {
+            Some(sid) if self.status == StatusCode::OK => Ok(sid.to_owned()),
+            _ => Err(format!("a handshake was answered with {}", self.summary())),
+        }
+    }
+
     /// Status, and how the body begins, for messages.
     pub(crate) fn summary(&self) -> String {
         let text = self.text();
@@ -33,8 +48,16 @@ impl Reply {
     }
 }
 
+/// [`request`], for at most `patience`; else why there is no answer.
+pub(crate) async fn ask(target: &Target, path: &str, body: Option<&str>, patience: Duration) -> Result<Reply, String> {
+    match timeout(patience, request(target, path, body)).await {
+        Ok(reply) => reply.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("no answer within {}", span(patience))),
+    }
+}
+
 /// Asks on a connection of its own: GET without a body, otherwise POST.
-pub(crate) async fn ask(target: &Target, path: &str, body: Option<&str>) -> io::Result<Reply> {
+async fn request(target: &Target, path: &str, body: Option<&str>) -> io::Result<Reply> {
     let (base, authority) = (&target.base, &target.authority);
     let request = Request::builder()
         .uri(format!("{base}{path}"))
