@@ -34,7 +34,7 @@ impl Reply {
         let sid = open.as_ref().and_then(|open| open.get("sid")?.as_str());
         match sid {
             Some(sid) if self.status == StatusCode::OK => Ok(sid.to_owned()),
-            _ => Err(format!("a handshake was answered with {}", self.summary())),
+            _ => Err(format!("the handshake was answered with {}", self.summary())),
         }
     }
 

@@ -52,7 +52,7 @@ impl Target {
             Some("http" | "ws") => false,
             Some(_) | None => return Err(format!("{url:?} begins with neither https:// nor http://")),
         };
-        let authority = uri.authority().ok_or_else(no_host)?;
+        let authority = uri.authority().filter(|it| !it.host().is_empty()).ok_or_else(no_host)?;
         let host = authority.host();
         let port = match authority.as_str().strip_prefix(host).ok_or_else(no_host)? {
             "" => Ok(if tls { 443 } else { 80 }),
