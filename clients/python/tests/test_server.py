@@ -96,6 +96,8 @@ async def test_rooms_are_those_of_all_processes(gateway: Gateway, make: Make) ->
     assert await gateway.next(2) == [("join", '["room"]'), ("join", '["room"]')]
     assert one.rooms("AAsid") == ["AAsid", "room"]
     assert sorted(sid for sid, _ in other.manager.get_participants("/", "room")) == ["AAother", "AAsid"]
+    assert set(other.manager.rooms["/"]["room"]) == set(other.manager.rooms.get("/").get("room")) == {"AAsid", "AAother"}
+    assert other.manager.rooms["/"].get("none") is None
     await one.emit("m", 1, room="room", skip_sid="AAother")
     await one.emit("all")
     await gateway.next(2)

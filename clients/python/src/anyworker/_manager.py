@@ -30,10 +30,46 @@ def names_of(room: Any) -> list[str]:
     return [str(name) for name in room]
 
 
+class RoomsOf:
+    """``manager.rooms[namespace]``: room → its sockets, of all processes; read only."""
+
+    def __init__(self, manager: Manager, namespace: str) -> None:
+        self._manager, self._namespace = manager, namespace
+
+    def get(self, room: str, default: Any = None) -> Any:
+        return dict(self._manager.get_participants(self._namespace, room)) or default
+
+    def __getitem__(self, room: str) -> Any:
+        if not (found := self.get(room)):
+            raise KeyError(room)
+        return found
+
+    def __contains__(self, room: str) -> bool:
+        return bool(self.get(room))
+
+
+class Rooms:
+    """``manager.rooms``: namespace → its rooms."""
+
+    def __init__(self, manager: Manager) -> None:
+        self._manager = manager
+
+    def get(self, namespace: str, default: Any = None) -> Any:
+        return RoomsOf(self._manager, namespace)
+
+    def __getitem__(self, namespace: str) -> RoomsOf:
+        return RoomsOf(self._manager, namespace)
+
+    def __contains__(self, namespace: str) -> bool:
+        return namespace in self._manager.get_namespaces()
+
+
 class Manager(async_manager.AsyncManager):  # type: ignore[misc]
     """See the module."""
 
     server: AsyncServer
+    #: python-socketio sets it to what it would keep here.
+    rooms = property(lambda self: Rooms(self), lambda self, _: None)
 
     def __init__(self) -> None:
         super().__init__()
