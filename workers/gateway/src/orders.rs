@@ -158,6 +158,7 @@ mod tests {
                 sid: Sid::from_random([byte; 15]),
                 who: None,
                 pid: None,
+                pending: false,
                 since: at(1),
                 rooms: Names::from([("a", at(2))]),
                 data: None,

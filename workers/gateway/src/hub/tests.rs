@@ -45,6 +45,7 @@ fn joined(byte: u8, rooms: &[&str]) -> Joined {
         sid: Sid::from_random([byte; 15]),
         who: None,
         pid: None,
+        pending: false,
         since: at(0),
         rooms: names,
         data: None,
