@@ -499,9 +499,10 @@ fn old_entries_are_trimmed() {
         }
         assert!(redis.run::<u64>(&["XLEN", "socketio:log"]) > 0);
         eventually("trimmed", async || redis.run::<u64>(&["XLEN", "socketio:log"]) == 0).await;
-        // `epoch`, `seq`, `bytes` and `trimmed`.
-        let writers: u64 = redis.run(&["HLEN", "socketio:log:meta"]);
-        assert_eq!(writers, 4, "the writer is forgotten with its batches");
+        // Bytes are counted now and then: of so few there may be no sum yet.
+        let mut fields: Vec<String> = redis.run(&["HKEYS", "socketio:log:meta"]);
+        fields.retain(|field| !["epoch", "seq", "bytes", "trimmed"].contains(&field.as_str()));
+        assert_eq!(fields, Vec::<String>::new(), "the writer is forgotten with its batches");
         let marks: u64 = redis.run(&["LLEN", "socketio:log:marks"]);
         assert!(marks < 20, "{marks}");
     });
