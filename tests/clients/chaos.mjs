@@ -63,7 +63,7 @@ async function member(number) {
   socket.on("message", (message) => note.got[message?.room]?.push(message.id));
   for (const room of new Set(own)) await insist(socket, "join", room);
   diary.members.push(note);
-  return { socket, note, deaf: () => Object.values(note.got).some((got) => got.at(-1) !== END) };
+  return { socket, note, silent: () => Object.values(note.got).some((got) => got.at(-1) !== END) };
 }
 
 async function careful(number, socket) {
@@ -105,8 +105,8 @@ console.error("leaving");
 await Promise.all(work);
 const [socket] = publishers;
 for (const room of rooms) await insist(socket, "publish", room, { room, id: END }, { id: END });
-await until(() => !members.some(({ deaf }) => deaf()), 1000 * opts.patience);
-diary.deaf = members.filter(({ deaf }) => deaf()).map(({ socket, note }) => {
+await until(() => !members.some(({ silent }) => silent()), 1000 * opts.patience);
+diary.silent = members.filter(({ silent }) => silent()).map(({ socket, note }) => {
   const { readyState, transport } = socket.io.engine;
   return `${note.name} (${note.way}): ${socket.connected}, ${readyState}, ${transport?.name} ${transport?.readyState}`;
 });
