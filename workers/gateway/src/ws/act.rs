@@ -200,7 +200,8 @@ impl Connection {
         let work = async move {
             let mut failed = None;
             if changed {
-                match this.save().await {
+                // Boxed: it is rare, and would make the future of each publish several times as large.
+                match Box::pin(this.save()).await {
                     Kept::Yes => {}
                     Kept::NotNow(error) => {
                         line!(warn, %error, "rooms not joined or left");
