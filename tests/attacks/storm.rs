@@ -49,6 +49,7 @@ async fn session(addr: SocketAddr, number: usize) -> Session {
 /// One try, with what stock clients wait for a CONNECT.
 async fn comes_back(addr: SocketAddr, session: &Session) -> Wire {
     let mut wire = Wire::dial(addr, SOCKET, &[]).await.expect("a WebSocket");
+    wire.patience = PATIENCE;
     assert!(wire.text().await.starts_with("0{"));
     let auth = json!({ "pid": session.pid, "offset": session.offset });
     wire.send(&format!("40{auth}")).await;

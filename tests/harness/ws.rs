@@ -1,8 +1,10 @@
 //! A WebSocket client: frames in, frames out, the refusal where there is one.
 
-use super::{Reply, Server, soon};
+use super::wait::PATIENCE;
+use super::{Reply, Server, soon, within};
 use futures_util::{SinkExt, StreamExt};
 use std::net::SocketAddr;
+use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
@@ -34,6 +36,8 @@ pub struct Wire {
     socket: WebSocketStream<TcpStream>,
     /// The answer to the upgrade.
     pub response: Response,
+    /// How long a frame may take.
+    pub patience: Duration,
 }
 
 impl Wire {
@@ -66,7 +70,11 @@ impl Wire {
         let request = format!("ws://{addr}{target}").into_client_request().expect("a request");
         let opened = soon("upgrade", tokio_tungstenite::client_async(request, stream)).await;
         let (socket, response) = opened.ok()?;
-        Some(Self { socket, response })
+        Some(Self {
+            socket,
+            response,
+            patience: PATIENCE,
+        })
     }
 
     /// The same over a connection that the caller made.
@@ -81,7 +89,11 @@ impl Wire {
             request.headers_mut().insert(*name, value.parse().expect("a header"));
         }
         match soon("upgrade", tokio_tungstenite::client_async(request, stream)).await {
-            Ok((socket, response)) => Ok(Self { socket, response }),
+            Ok((socket, response)) => Ok(Self {
+                socket,
+                response,
+                patience: PATIENCE,
+            }),
             Err(Error::Http(refusal)) => {
                 let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
                 let headers = refusal.headers().iter();
@@ -143,7 +155,7 @@ impl Wire {
     /// The next frame; pings of the WebSocket protocol itself do not count.
     pub async fn next(&mut self) -> Frame {
         loop {
-            match soon("a frame", self.socket.next()).await {
+            match within(self.patience, "a frame", self.socket.next()).await {
                 Some(Ok(Message::Text(text))) => return Frame::Text(text.to_string()),
                 Some(Ok(Message::Binary(bytes))) => return Frame::Binary(bytes.to_vec()),
                 Some(Ok(Message::Close(frame))) => return Frame::Close(frame.map(|frame| frame.code.into())),

@@ -57,6 +57,8 @@ impl Ending {
             // As the reference server: a middlebox may have done it.
             Self::BadFrame(..)
             | Self::ClientLeft
+            // Nothing is kept of a session without a membership; one that has got one this very moment keeps it.
+            | Self::ConnectTimeout
             | Self::Drain
             | Self::LogLost
             | Self::OverBudget
@@ -66,8 +68,7 @@ impl Ending {
             | Self::StoreUnavailable
             | Self::TransportClosed
             | Self::TransportError(_) => true,
-            Self::ConnectTimeout
-            | Self::Dismissed
+            Self::Dismissed
             | Self::EngineProtocol(_)
             | Self::Kicked
             | Self::Moved
